@@ -1,0 +1,39 @@
+//! What may happen to a piece of work: stages, the state machines of executions, activities and batches, the
+//! failure policies, retries and the events that tell of it all.
+//!
+//! Pure: no async, no clock, no I/O, and no other room. One transition function per machine; nothing else in the
+//! house decides a status, and the SQL CHECKs say the same (`tests/it/machines.rs` compares them).
+
+mod activity;
+mod batch;
+mod event;
+mod execution;
+mod failure;
+mod policy;
+mod retry;
+mod stage;
+
+pub use activity::{ActivityEvent, ActivityStatus};
+pub use batch::{
+    BatchCounts, BatchEvent, BatchState, BatchStateName, NextStep, Progress, ResolutionEnd,
+    Stopping,
+};
+pub use event::{Event, EventKind};
+pub use execution::{ExecutionEvent, ExecutionStatus};
+pub use failure::{Failure, FailureCode};
+pub use policy::{FailurePolicy, Verdict};
+pub use retry::RetryPolicy;
+pub use stage::{Stage, WORKFLOW_VERSION, WorkflowType};
+
+/// A move that a state machine does not allow. It is a bug or a lost race, never a user's mistake; trying the
+/// same move again does not help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("illegal move of {machine}: `{event}` in state `{state}`")]
+pub struct IllegalMove {
+    /// Which machine refused: `execution`, `activity` or `batch`.
+    pub machine: &'static str,
+    /// The state that it was in.
+    pub state: &'static str,
+    /// What was asked of it.
+    pub event: &'static str,
+}

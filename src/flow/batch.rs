@@ -1,0 +1,604 @@
+//! The machine of a batch, the counts that it is moved by, and what the counts call for.
+//!
+//! The sequencer alone moves batches: it folds events into [`BatchCounts`], asks [`BatchCounts::next_step`] what
+//! they call for, and applies [`BatchState::on`].
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{EventKind, Failure, FailureCode, FailurePolicy, IllegalMove, Stage};
+
+/// Where a batch stands. The stage states follow the furthest stage that any of its documents has entered:
+/// forward only, and stages may be skipped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "name")]
+pub enum BatchState {
+    /// No document was admitted yet.
+    Pending,
+    /// The furthest document is being cut into chunks.
+    Chunking {
+        /// How far the batch is.
+        progress: Progress,
+    },
+    /// … has its names extracted.
+    ExtractingMentions {
+        /// How far the batch is.
+        progress: Progress,
+    },
+    /// … has its mentions classified.
+    ExtractingEntities {
+        /// How far the batch is.
+        progress: Progress,
+    },
+    /// … has its relations extracted.
+    ExtractingRelations {
+        /// How far the batch is.
+        progress: Progress,
+    },
+    /// … has its graph assembled.
+    Assembling {
+        /// How far the batch is.
+        progress: Progress,
+    },
+    /// Every document is final; the same things are being merged across them.
+    Resolving {
+        /// How far the batch is.
+        progress: Progress,
+    },
+    /// Final.
+    Completed {
+        /// What came of it.
+        counts: BatchCounts,
+    },
+    /// Ended without success; a retry opens the next generation.
+    Failed {
+        /// Why.
+        error: Failure,
+    },
+    /// Final: stopped by hand.
+    Cancelled {
+        /// What came of it until then.
+        counts: BatchCounts,
+    },
+}
+
+/// How many documents of a batch have ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Documents that are final.
+    pub current: u64,
+    /// Documents to work in all.
+    pub total: u64,
+}
+
+/// What can befall a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BatchEvent {
+    /// A document entered a stage that none had entered before (or the resolution starts).
+    Enter(Stage, Progress),
+    /// The resolution is published.
+    Complete(BatchCounts),
+    /// It can't succeed any more.
+    Fail(Failure),
+    /// It was stopped by hand and every document is final.
+    Cancel(BatchCounts),
+    /// The next generation opens.
+    Retry,
+}
+
+/// The bare name of a [`BatchState`], ordered along the road.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "the variants are those of BatchState")]
+pub enum BatchStateName {
+    Pending,
+    Chunking,
+    ExtractingMentions,
+    ExtractingEntities,
+    ExtractingRelations,
+    Assembling,
+    Resolving,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl BatchStateName {
+    /// Every state.
+    pub const ALL: [Self; 10] = [
+        Self::Pending,
+        Self::Chunking,
+        Self::ExtractingMentions,
+        Self::ExtractingEntities,
+        Self::ExtractingRelations,
+        Self::Assembling,
+        Self::Resolving,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// The state's name in tables and output.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Chunking => "Chunking",
+            Self::ExtractingMentions => "ExtractingMentions",
+            Self::ExtractingEntities => "ExtractingEntities",
+            Self::ExtractingRelations => "ExtractingRelations",
+            Self::Assembling => "Assembling",
+            Self::Resolving => "Resolving",
+            Self::Completed => "Completed",
+            Self::Failed => "Failed",
+            Self::Cancelled => "Cancelled",
+        }
+    }
+
+    /// Whether the batch has ended (a `Failed` one may still be retried).
+    #[must_use]
+    pub const fn has_ended(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+
+    /// The state that a batch is in while `stage` is the furthest that a document has entered.
+    #[must_use]
+    pub const fn of_stage(stage: Stage) -> Self {
+        match stage {
+            Stage::Chunk => Self::Chunking,
+            Stage::Mentions => Self::ExtractingMentions,
+            Stage::Entities => Self::ExtractingEntities,
+            Stage::Relations => Self::ExtractingRelations,
+            Stage::Assemble => Self::Assembling,
+            Stage::Resolve => Self::Resolving,
+        }
+    }
+}
+
+impl fmt::Display for BatchStateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl BatchState {
+    /// The transition function: where `event` leads from here.
+    ///
+    /// # Errors
+    /// [`IllegalMove`] names the state and the event; trying again does not help.
+    pub fn on(&self, event: BatchEvent) -> Result<Self, IllegalMove> {
+        let from = self.name();
+        match event {
+            BatchEvent::Enter(stage, progress)
+                if !from.has_ended() && from < BatchStateName::of_stage(stage) =>
+            {
+                Ok(match stage {
+                    Stage::Chunk => Self::Chunking { progress },
+                    Stage::Mentions => Self::ExtractingMentions { progress },
+                    Stage::Entities => Self::ExtractingEntities { progress },
+                    Stage::Relations => Self::ExtractingRelations { progress },
+                    Stage::Assemble => Self::Assembling { progress },
+                    Stage::Resolve => Self::Resolving { progress },
+                })
+            }
+            BatchEvent::Complete(counts) if from == BatchStateName::Resolving => {
+                Ok(Self::Completed { counts })
+            }
+            BatchEvent::Fail(error) if !from.has_ended() => Ok(Self::Failed { error }),
+            BatchEvent::Cancel(counts) if !from.has_ended() => Ok(Self::Cancelled { counts }),
+            BatchEvent::Retry if from == BatchStateName::Failed => Ok(Self::Pending),
+            BatchEvent::Enter(..)
+            | BatchEvent::Complete(_)
+            | BatchEvent::Fail(_)
+            | BatchEvent::Cancel(_)
+            | BatchEvent::Retry => Err(IllegalMove {
+                machine: "batch",
+                state: from.as_str(),
+                event: event.as_str(),
+            }),
+        }
+    }
+
+    /// The bare name.
+    #[must_use]
+    pub const fn name(&self) -> BatchStateName {
+        match self {
+            Self::Pending => BatchStateName::Pending,
+            Self::Chunking { .. } => BatchStateName::Chunking,
+            Self::ExtractingMentions { .. } => BatchStateName::ExtractingMentions,
+            Self::ExtractingEntities { .. } => BatchStateName::ExtractingEntities,
+            Self::ExtractingRelations { .. } => BatchStateName::ExtractingRelations,
+            Self::Assembling { .. } => BatchStateName::Assembling,
+            Self::Resolving { .. } => BatchStateName::Resolving,
+            Self::Completed { .. } => BatchStateName::Completed,
+            Self::Failed { .. } => BatchStateName::Failed,
+            Self::Cancelled { .. } => BatchStateName::Cancelled,
+        }
+    }
+
+    /// The same state with its progress brought up to date; a state without one is unchanged.
+    #[must_use]
+    pub fn with_progress(self, progress: Progress) -> Self {
+        match self {
+            Self::Chunking { .. } => Self::Chunking { progress },
+            Self::ExtractingMentions { .. } => Self::ExtractingMentions { progress },
+            Self::ExtractingEntities { .. } => Self::ExtractingEntities { progress },
+            Self::ExtractingRelations { .. } => Self::ExtractingRelations { progress },
+            Self::Assembling { .. } => Self::Assembling { progress },
+            Self::Resolving { .. } => Self::Resolving { progress },
+            Self::Pending
+            | Self::Completed { .. }
+            | Self::Failed { .. }
+            | Self::Cancelled { .. } => self,
+        }
+    }
+}
+
+impl BatchEvent {
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Enter(..) => "enter",
+            Self::Complete(_) => "complete",
+            Self::Fail(_) => "fail",
+            Self::Cancel(_) => "cancel",
+            Self::Retry => "retry",
+        }
+    }
+}
+
+/// What a batch's events add up to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchCounts {
+    /// Documents to work.
+    pub accepted: u64,
+    /// Documents refused, duplicates aside.
+    pub refused: u64,
+    /// Documents whose text the batch already had.
+    pub duplicate: u64,
+    /// Documents completed, partial ones among them.
+    pub completed: u64,
+    /// Documents completed with failed units.
+    pub partial: u64,
+    /// Documents that wait for another round; none once the batch has ended.
+    pub failed: u64,
+    /// Documents given up.
+    pub abandoned: u64,
+    /// Documents stopped.
+    pub cancelled: u64,
+    /// Entities found.
+    pub entities: u64,
+    /// Relations found.
+    pub relations: u64,
+    /// Clusters published.
+    pub clusters: u64,
+    /// The furthest stage that a document has entered.
+    pub furthest: Option<Stage>,
+    /// The batch takes no more documents.
+    pub sealed: bool,
+    /// How its resolution ended, once it has.
+    pub resolution: Option<ResolutionEnd>,
+}
+
+/// How a resolution ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ResolutionEnd {
+    /// Its clusters are published.
+    Completed,
+    /// It was given up.
+    Abandoned,
+    /// It was stopped.
+    Cancelled,
+}
+
+/// Why a batch is being stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stopping {
+    /// Somebody cancelled it.
+    Cancel,
+    /// Its policy aborts it because a document was abandoned.
+    Abort,
+}
+
+impl Stopping {
+    /// The reason's name in tables.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Abort => "abort",
+        }
+    }
+}
+
+/// What the counts of a batch call for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NextStep {
+    /// Nothing yet.
+    Wait,
+    /// Move the batch.
+    Move(BatchEvent),
+    /// Start the resolution, and move the batch to `Resolving`.
+    StartResolution,
+    /// Give every failed document another round.
+    Revive,
+    /// Stop the documents that are not final, because the policy says so.
+    Abort,
+}
+
+impl BatchCounts {
+    /// Takes one event into account.
+    pub fn fold(&mut self, event: &EventKind) {
+        match event {
+            EventKind::DocumentsAdded {
+                accepted,
+                refused,
+                duplicate,
+            } => {
+                self.accepted += accepted;
+                self.refused += refused;
+                self.duplicate += duplicate;
+            }
+            EventKind::BatchSealed => self.sealed = true,
+            EventKind::DocumentStarted => self.furthest = self.furthest.max(Some(Stage::Chunk)),
+            EventKind::StageCompleted { stage, .. } => {
+                self.furthest = self.furthest.max(stage.next());
+            }
+            EventKind::DocumentCompleted {
+                partial,
+                entities,
+                relations,
+            } => {
+                self.completed += 1;
+                self.partial += u64::from(*partial);
+                self.entities += entities;
+                self.relations += relations;
+            }
+            EventKind::DocumentFailed { .. } => self.failed += 1,
+            EventKind::DocumentRevived { .. } => self.failed = self.failed.saturating_sub(1),
+            EventKind::DocumentAbandoned { .. } => self.abandoned += 1,
+            EventKind::DocumentCancelled { was_failed } => {
+                self.cancelled += 1;
+                self.failed = self.failed.saturating_sub(u64::from(*was_failed));
+            }
+            EventKind::ResolutionCompleted { clusters } => {
+                self.clusters = *clusters;
+                self.resolution = Some(ResolutionEnd::Completed);
+            }
+            EventKind::ResolutionAbandoned { .. } => {
+                self.resolution = Some(ResolutionEnd::Abandoned);
+            }
+            EventKind::BatchCreated { .. }
+            | EventKind::StageRetried { .. }
+            | EventKind::ResolutionStarted
+            | EventKind::StageEntered { .. }
+            | EventKind::BatchCompleted
+            | EventKind::BatchFailed { .. }
+            | EventKind::BatchCancelled => {}
+        }
+    }
+
+    /// Documents that are final.
+    #[must_use]
+    pub const fn ended(&self) -> u64 {
+        self.completed + self.abandoned + self.cancelled
+    }
+
+    /// Documents that were submitted, whatever became of them.
+    #[must_use]
+    pub const fn submitted(&self) -> u64 {
+        self.accepted + self.refused + self.duplicate
+    }
+
+    /// How far the batch is.
+    #[must_use]
+    pub const fn progress(&self) -> Progress {
+        Progress {
+            current: self.ended(),
+            total: self.accepted,
+        }
+    }
+
+    /// What the counts call for in `state`: the whole policy of a batch, in one place.
+    #[must_use]
+    pub fn next_step(
+        &self,
+        state: BatchStateName,
+        policy: FailurePolicy,
+        stopping: Option<Stopping>,
+    ) -> NextStep {
+        if state.has_ended() {
+            return NextStep::Wait;
+        }
+        if state == BatchStateName::Resolving {
+            return match (self.resolution, stopping) {
+                (Some(ResolutionEnd::Completed), _) => NextStep::Move(BatchEvent::Complete(*self)),
+                (Some(ResolutionEnd::Abandoned), _) => NextStep::Move(BatchEvent::Fail(
+                    Failure::transient(FailureCode::BatchFailed, "the resolution was given up"),
+                )),
+                (Some(ResolutionEnd::Cancelled), _) | (None, Some(_)) => {
+                    NextStep::Move(BatchEvent::Cancel(*self))
+                }
+                (None, None) => NextStep::Wait,
+            };
+        }
+        if stopping.is_none() && self.abandoned > 0 && policy.aborts_batch() {
+            return NextStep::Abort;
+        }
+        if self.sealed && self.ended() == self.accepted {
+            return match stopping {
+                Some(Stopping::Cancel) => NextStep::Move(BatchEvent::Cancel(*self)),
+                Some(Stopping::Abort) => NextStep::Move(BatchEvent::Fail(Failure::terminal(
+                    FailureCode::BatchFailed,
+                    "a document was abandoned and the policy is abort-all",
+                ))),
+                None if self.completed == 0 && self.submitted() > 0 => {
+                    NextStep::Move(BatchEvent::Fail(Failure::terminal(
+                        FailureCode::BatchFailed,
+                        "no document succeeded",
+                    )))
+                }
+                None => NextStep::StartResolution,
+            };
+        }
+        if self.sealed
+            && stopping.is_none()
+            && self.failed > 0
+            && self.ended() + self.failed == self.accepted
+        {
+            return NextStep::Revive;
+        }
+        match self.furthest {
+            Some(stage) if BatchStateName::of_stage(stage) > state => {
+                NextStep::Move(BatchEvent::Enter(stage, self.progress()))
+            }
+            Some(_) | None => NextStep::Wait,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn failure() -> Failure {
+        Failure::terminal(FailureCode::Extractor, "it broke")
+    }
+
+    fn any_event() -> impl Strategy<Value = BatchEvent> {
+        prop_oneof![
+            (0..6_usize).prop_map(|i| BatchEvent::Enter(Stage::ALL[i], Progress::default())),
+            Just(BatchEvent::Complete(BatchCounts::default())),
+            Just(BatchEvent::Fail(failure())),
+            Just(BatchEvent::Cancel(BatchCounts::default())),
+            Just(BatchEvent::Retry),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn random_events_go_forward_only(events in prop::collection::vec(any_event(), 0..40)) {
+            let mut state = BatchState::Pending;
+            for event in events {
+                let before = state.name();
+                match state.on(event.clone()) {
+                    Ok(next) => {
+                        let retried = before == BatchStateName::Failed;
+                        prop_assert!(retried || next.name() > before);
+                        prop_assert!(before != BatchStateName::Completed);
+                        prop_assert!(before != BatchStateName::Cancelled);
+                        if next.name() == BatchStateName::Completed {
+                            prop_assert_eq!(before, BatchStateName::Resolving);
+                        }
+                        state = next;
+                    }
+                    Err(refused) => {
+                        prop_assert_eq!(refused.state, before.as_str());
+                        prop_assert_eq!(refused.event, event.as_str());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_states_round_trip_through_json() {
+        let state = BatchState::Failed { error: failure() };
+        let json = serde_json::to_value(&state).unwrap();
+        assert_eq!(json["name"], "Failed");
+        assert_eq!(serde_json::from_value::<BatchState>(json).unwrap(), state);
+    }
+
+    fn sealed(accepted: u64) -> BatchCounts {
+        BatchCounts {
+            accepted,
+            sealed: true,
+            ..BatchCounts::default()
+        }
+    }
+
+    #[test]
+    fn an_empty_batch_goes_on_to_its_resolution() {
+        let step = sealed(0).next_step(
+            BatchStateName::Pending,
+            FailurePolicy::ContinueOnFailure,
+            None,
+        );
+        assert_eq!(step, NextStep::StartResolution);
+    }
+
+    #[test]
+    fn an_open_batch_waits_even_if_every_document_is_final() {
+        let counts = BatchCounts {
+            accepted: 1,
+            completed: 1,
+            ..BatchCounts::default()
+        };
+        let step = counts.next_step(BatchStateName::Pending, FailurePolicy::AbortAll, None);
+        assert_eq!(step, NextStep::Wait);
+    }
+
+    #[test]
+    fn nothing_succeeded_fails_the_batch() {
+        let counts = BatchCounts {
+            abandoned: 2,
+            ..sealed(2)
+        };
+        let step = counts.next_step(
+            BatchStateName::Chunking,
+            FailurePolicy::ContinueOnFailure,
+            None,
+        );
+        assert!(
+            matches!(step, NextStep::Move(BatchEvent::Fail(_))),
+            "{step:?}"
+        );
+    }
+
+    #[test]
+    fn failed_documents_are_revived_when_the_others_are_through() {
+        let counts = BatchCounts {
+            completed: 2,
+            failed: 1,
+            ..sealed(4)
+        };
+        let wait = counts.next_step(BatchStateName::Assembling, FailurePolicy::RetryFailed, None);
+        assert_eq!(wait, NextStep::Wait);
+        let counts = BatchCounts {
+            completed: 3,
+            ..counts
+        };
+        let step = counts.next_step(BatchStateName::Assembling, FailurePolicy::RetryFailed, None);
+        assert_eq!(step, NextStep::Revive);
+    }
+
+    #[test]
+    fn abort_all_stops_the_rest_once_and_then_fails() {
+        let counts = BatchCounts {
+            abandoned: 1,
+            ..sealed(3)
+        };
+        let policy = FailurePolicy::AbortAll;
+        assert_eq!(
+            counts.next_step(BatchStateName::Chunking, policy, None),
+            NextStep::Abort
+        );
+        let stopping = Some(Stopping::Abort);
+        assert_eq!(
+            counts.next_step(BatchStateName::Chunking, policy, stopping),
+            NextStep::Wait
+        );
+        let counts = BatchCounts {
+            cancelled: 2,
+            ..counts
+        };
+        let step = counts.next_step(BatchStateName::Chunking, policy, stopping);
+        assert!(
+            matches!(step, NextStep::Move(BatchEvent::Fail(_))),
+            "{step:?}"
+        );
+    }
+}

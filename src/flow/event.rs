@@ -1,0 +1,145 @@
+//! What happened, as the durable log tells it. A settle writes its events without a position; the sequencer gives
+//! them one and folds them into the batch's counts.
+
+use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
+use serde::{Deserialize, Serialize};
+
+use super::{Failure, Stage};
+
+/// One entry of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Whose it is.
+    pub organization: OrganizationId,
+    /// Which batch it tells of.
+    pub batch: BatchId,
+    /// Which execution, where it tells of one.
+    pub execution: Option<WorkflowExecutionId>,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What can happen. The `type` and the fields are the wire format; a release may add kinds and fields and changes
+/// none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all_fields = "camelCase")]
+pub enum EventKind {
+    /// A batch was opened.
+    BatchCreated {
+        /// Its name, unique in the organization.
+        name: String,
+    },
+    /// Documents were written durably.
+    DocumentsAdded {
+        /// How many will be worked.
+        accepted: u64,
+        /// How many were refused, duplicates aside.
+        refused: u64,
+        /// How many had a text that the batch already has.
+        duplicate: u64,
+    },
+    /// No more documents will come.
+    BatchSealed,
+    /// A document was admitted for the first time.
+    DocumentStarted,
+    /// A stage of a document settled.
+    StageCompleted {
+        /// Which one.
+        stage: Stage,
+        /// How many units it had.
+        units: u64,
+        /// How many of them failed for good.
+        failed_units: u64,
+    },
+    /// A stage will be tried again.
+    StageRetried {
+        /// Which one.
+        stage: Stage,
+        /// Why.
+        failure: Failure,
+        /// Milliseconds until it is due.
+        wait_ms: u64,
+    },
+    /// Every stage of a document settled.
+    DocumentCompleted {
+        /// Some of its units failed.
+        partial: bool,
+        /// Entities found in it.
+        entities: u64,
+        /// Relations found in it.
+        relations: u64,
+    },
+    /// A document used up its tries and waits for another round.
+    DocumentFailed {
+        /// Why.
+        failure: Failure,
+    },
+    /// A failed document got another round.
+    DocumentRevived {
+        /// Which round, from 1.
+        round: i32,
+    },
+    /// A document was given up.
+    DocumentAbandoned {
+        /// Why.
+        failure: Failure,
+    },
+    /// A document was stopped.
+    DocumentCancelled {
+        /// It was waiting for another round.
+        was_failed: bool,
+    },
+    /// Every document is final; the resolution begins.
+    ResolutionStarted,
+    /// The batch's clusters are published.
+    ResolutionCompleted {
+        /// How many there are.
+        clusters: u64,
+    },
+    /// The resolution was given up.
+    ResolutionAbandoned {
+        /// Why.
+        failure: Failure,
+    },
+    /// The furthest stage of the batch moved on.
+    StageEntered {
+        /// To which one.
+        stage: Stage,
+    },
+    /// The batch is done.
+    BatchCompleted,
+    /// The batch ended without success.
+    BatchFailed {
+        /// Why.
+        failure: Failure,
+    },
+    /// The batch was stopped by hand.
+    BatchCancelled,
+}
+
+impl EventKind {
+    /// The event's type, as the log's `type` column has it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::BatchCreated { .. } => "BatchCreated",
+            Self::DocumentsAdded { .. } => "DocumentsAdded",
+            Self::BatchSealed => "BatchSealed",
+            Self::DocumentStarted => "DocumentStarted",
+            Self::StageCompleted { .. } => "StageCompleted",
+            Self::StageRetried { .. } => "StageRetried",
+            Self::DocumentCompleted { .. } => "DocumentCompleted",
+            Self::DocumentFailed { .. } => "DocumentFailed",
+            Self::DocumentRevived { .. } => "DocumentRevived",
+            Self::DocumentAbandoned { .. } => "DocumentAbandoned",
+            Self::DocumentCancelled { .. } => "DocumentCancelled",
+            Self::ResolutionStarted => "ResolutionStarted",
+            Self::ResolutionCompleted { .. } => "ResolutionCompleted",
+            Self::ResolutionAbandoned { .. } => "ResolutionAbandoned",
+            Self::StageEntered { .. } => "StageEntered",
+            Self::BatchCompleted => "BatchCompleted",
+            Self::BatchFailed { .. } => "BatchFailed",
+            Self::BatchCancelled => "BatchCancelled",
+        }
+    }
+}

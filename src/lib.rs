@@ -1,0 +1,3 @@
+//! graphmill turns a pile of documents into a knowledge graph, durably.
+
+pub mod flow;
