@@ -1,3 +1,5 @@
 //! graphmill turns a pile of documents into a knowledge graph, durably.
 
+pub mod extractors;
 pub mod flow;
+pub mod graph;

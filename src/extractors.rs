@@ -1,0 +1,141 @@
+//! Who finds things in texts: one trait, one file per provider, and the local one. The sole room that may talk to a
+//! model.
+//!
+//! An extractor knows a chunk or a group of mentions at a time; it knows nothing of batches, checkpoints, queues or
+//! databases, and it may be cancelled at any await.
+
+mod local;
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use async_trait::async_trait;
+
+pub use local::Local;
+
+use crate::graph::{FoundRelation, Mention, MentionType, Ontology, Span, Text, TypedMention};
+
+/// A stretch of a document, as an extractor sees it. Spans that it returns are the document's, not the chunk's.
+#[derive(Debug, Clone, Copy)]
+pub struct ChunkText<'a> {
+    /// The whole document's text.
+    pub text: &'a Text,
+    /// The stretch to look at.
+    pub span: Span,
+}
+
+impl ChunkText<'_> {
+    /// The stretch's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.text.slice(self.span)
+    }
+}
+
+/// Which unit of which document an extractor works on; for logs and witnesses, not for decisions.
+#[derive(Debug, Clone)]
+pub struct UnitName {
+    /// The caller's id of the document.
+    pub document: Arc<str>,
+    /// The stage's name.
+    pub stage: &'static str,
+    /// The unit's number within the stage.
+    pub unit: i32,
+}
+
+impl fmt::Display for UnitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.document, self.stage, self.unit)
+    }
+}
+
+/// Why an extractor gave up on a unit.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ExtractError {
+    /// Trying again may help.
+    #[error("{0}")]
+    Transient(String),
+    /// Trying again does not help.
+    #[error("{0}")]
+    Terminal(String),
+}
+
+/// Something that finds mentions, classes and relations.
+///
+/// Calls for different units overlap in time. A call may be dropped at any await and repeated later; results are
+/// checked by the caller: spans outside the chunk, unknown classes and relations that the ontology does not allow
+/// are not published.
+#[async_trait]
+pub trait Extractor: Send + Sync + 'static {
+    /// Its name, as flags and tables have it.
+    fn name(&self) -> &str;
+
+    /// Whether its calls cost money. The checkpoint of a paid unit is written at once; those of unpaid units may
+    /// share a write.
+    fn is_paid(&self) -> bool;
+
+    /// The names in a chunk.
+    ///
+    /// # Errors
+    /// [`ExtractError`] says whether trying again can help.
+    async fn mentions(
+        &self,
+        unit: &UnitName,
+        chunk: ChunkText<'_>,
+        ontology: &Ontology,
+    ) -> Result<Vec<Mention>, ExtractError>;
+
+    /// The class of each mention of a group (up to 50), in any order; one that is left out stays unpublished.
+    ///
+    /// # Errors
+    /// [`ExtractError`] says whether trying again can help.
+    async fn classify(
+        &self,
+        unit: &UnitName,
+        text: &Text,
+        group: &[Mention],
+        ontology: &Ontology,
+    ) -> Result<Vec<MentionType>, ExtractError>;
+
+    /// The relations that a chunk states between its mentions, each with its evidence span.
+    ///
+    /// # Errors
+    /// [`ExtractError`] says whether trying again can help.
+    async fn relations(
+        &self,
+        unit: &UnitName,
+        chunk: ChunkText<'_>,
+        mentions: &[TypedMention],
+        ontology: &Ontology,
+    ) -> Result<Vec<FoundRelation>, ExtractError>;
+}
+
+/// The extractors that a program offers, by name.
+#[derive(Clone, Default)]
+pub struct Extractors(BTreeMap<String, Arc<dyn Extractor>>);
+
+impl Extractors {
+    /// Those that are built in.
+    #[must_use]
+    pub fn builtin() -> Self {
+        Self::default().with(Local::new())
+    }
+
+    /// These and one more, which replaces one of the same name.
+    #[must_use]
+    pub fn with(mut self, extractor: impl Extractor) -> Self {
+        self.0
+            .insert(extractor.name().to_owned(), Arc::new(extractor));
+        self
+    }
+
+    /// The one with that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Arc<dyn Extractor>> {
+        self.0.get(name).cloned()
+    }
+
+    /// Their names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}

@@ -1,0 +1,19 @@
+//! What is found in documents: spans, mentions, entities, relations and their evidence; the ontology that types
+//! them; merging within a document and across a batch; and the export formats.
+//!
+//! Pure: no async, no clock, no I/O, and no other room. Every fact carries a span that was located in the text
+//! here or by the extractor's own code; offsets from a model are never trusted.
+
+mod document;
+mod merge;
+mod ontology;
+mod resolve;
+mod span;
+
+pub use document::{
+    DocumentGraph, Entity, Mention, MentionType, NameLabel, Relation, TypedMention,
+};
+pub use merge::{FoundRelation, assemble, name_key};
+pub use ontology::{Class, ClassId, Ontology, OntologyError, RelationType, RelationTypeId};
+pub use resolve::{Cluster, ResolvableEntity, resolve};
+pub use span::{Span, Text};
