@@ -1,5 +1,6 @@
 //! graphmill turns a pile of documents into a knowledge graph, durably.
 
+pub mod cli;
 pub mod extractors;
 pub mod flow;
 pub mod graph;
