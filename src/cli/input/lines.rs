@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct Line {
     /// Its number, from 1.
     pub(super) number: u64,
-    /// The document's id, where that much could be read.
+    /// The document's id, unless the line is broken.
     pub(super) id: Option<String>,
     /// The document, or why there is none.
     pub(super) content: Result<NewDocument, Failure>,
@@ -185,13 +185,15 @@ fn parse(line: &[u8], limits: Limits) -> (Option<String>, Result<NewDocument, Fa
         Ok(id) => id,
         Err(failure) => return (None, Err(failure)),
     };
-    let document = document(id.clone(), fields).and_then(|document| {
+    // A line that is broken goes by its number; only an unfit text goes by its id.
+    let checked = document(id.clone(), fields).and_then(|document| {
         document.check(&limits)?;
         Ok(document)
     });
-    // An id that can't be used as one is no name for its refusal either.
-    let id = crate::pipeline::check_id(&id).is_ok().then_some(id);
-    (id, document)
+    let broken = checked
+        .as_ref()
+        .is_err_and(|failure| failure.code == FailureCode::BrokenLine);
+    ((!broken).then_some(id), checked)
 }
 
 fn id_of(value: &Value) -> Result<String, Failure> {
