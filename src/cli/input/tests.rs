@@ -195,3 +195,30 @@ fn it_can_be_read_on_another_thread() {
     let inputs = read(&[root.path().to_owned()], SMALL).unwrap();
     assert_eq!(std::thread::spawn(|| inputs.count()).join().unwrap(), 1);
 }
+
+#[test]
+fn the_broken_examples_are_refused_for_what_they_are_named_for() {
+    let broken = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/broken");
+    let lines = broken.join("broken-line.jsonl");
+    let found: Vec<Input> = read(&[broken, lines.clone()], Limits::default())
+        .unwrap()
+        .collect();
+    let lines = shown(&lines);
+    assert_eq!(
+        outline(&found),
+        [
+            "binary.txt: binary".to_owned(),
+            "duplicate-a.txt".to_owned(),
+            "duplicate-b.txt".to_owned(),
+            "empty.txt: empty".to_owned(),
+            "good.txt".to_owned(),
+            "not-utf8.txt: not_utf8".to_owned(),
+            "whitespace.txt: empty".to_owned(),
+            "atanasoff".to_owned(),
+            format!("{lines}:2: broken_line"),
+            "aiken".to_owned(),
+            format!("{lines}:4: broken_line"),
+            "olsen".to_owned(),
+        ]
+    );
+}
