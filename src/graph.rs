@@ -4,7 +4,10 @@
 //! Pure: no async, no clock, no I/O, and no other room. Every fact carries a span that was located in the text
 //! here or by the extractor's own code; offsets from a model are never trusted.
 
+mod decimal;
 mod document;
+mod export;
+mod line;
 mod merge;
 mod ontology;
 mod resolve;
@@ -13,6 +16,11 @@ mod span;
 pub use document::{
     DocumentGraph, Entity, Mention, MentionType, NameLabel, Relation, TypedMention,
 };
+pub use export::{
+    CSV_COLUMNS, ExportError, ExportFormat, ExportWriter, ExportedCluster, ExportedDocument,
+    ExportedEntity, ExportedEvidence, ExportedMention, ExportedRelation, Section, UnknownFormat,
+};
+pub use line::{ExtractedLine, extracted_line};
 pub use merge::{FoundRelation, assemble, name_key};
 pub use ontology::{Class, ClassId, Ontology, OntologyError, RelationType, RelationTypeId};
 pub use resolve::{Cluster, ResolvableEntity, resolve};

@@ -1,5 +1,7 @@
 //! graphmill turns a pile of documents into a knowledge graph, durably.
 
+pub mod cli;
 pub mod extractors;
 pub mod flow;
 pub mod graph;
+pub mod pipeline;

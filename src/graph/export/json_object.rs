@@ -1,0 +1,47 @@
+//! One JSON object, a row on each line.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::Section;
+
+/// An object that is being written; one array is always open.
+#[derive(Debug)]
+pub(super) struct JsonObject<W> {
+    out: W,
+    /// Whether the open array has no rows yet.
+    empty: bool,
+}
+
+impl<W: Write> JsonObject<W> {
+    /// Begins the object and its first section.
+    pub(super) fn begin(mut out: W, batch_id: &str) -> io::Result<Self> {
+        out.write_all(b"{\"batch_id\":")?;
+        serde_json::to_writer(&mut out, batch_id)?;
+        write!(out, ",\n\"{}\":[", Section::Documents.as_str())?;
+        Ok(Self { out, empty: true })
+    }
+
+    /// Ends the open section and begins another.
+    pub(super) fn section(&mut self, section: Section) -> io::Result<()> {
+        self.empty = true;
+        write!(self.out, "],\n\"{}\":[", section.as_str())
+    }
+
+    pub(super) fn row(&mut self, row: &impl Serialize) -> io::Result<()> {
+        self.out
+            .write_all(if self.empty { b"\n" } else { b",\n" })?;
+        self.empty = false;
+        serde_json::to_writer(&mut self.out, row)?;
+        Ok(())
+    }
+
+    /// Ends the last section and the object.
+    pub(super) fn end(mut self) -> io::Result<W> {
+        // Links between clusters are not drawn yet; the field is there for readers to rely on.
+        self.out.write_all(b"],\n\"same_as\":[]}\n")?;
+        self.out.flush()?;
+        Ok(self.out)
+    }
+}

@@ -1,0 +1,104 @@
+//! The rows of an export. Their fields are the fields of the JSON.
+
+use serde::Serialize;
+
+use crate::graph::decimal;
+
+/// A document of the batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExportedDocument {
+    /// The caller's id.
+    pub id: String,
+    /// Ours, with its prefix.
+    pub document_id: String,
+    /// How its work ended.
+    pub state: String,
+    /// Whether some of its units failed, so that its graph has holes.
+    pub partial: bool,
+    /// SHA-256 of its text in hexadecimal, which the spans hold for.
+    pub text_sha256: String,
+}
+
+/// Where an entity is named. Offsets count Unicode scalar values of the document.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExportedMention {
+    /// The first character.
+    pub start: u32,
+    /// The one after the last.
+    pub end: u32,
+    /// What stands there.
+    pub text: String,
+    /// Its class.
+    #[serde(rename = "type")]
+    pub class: String,
+    /// 0 to 1.
+    #[serde(with = "decimal")]
+    pub confidence: f32,
+}
+
+/// An entity of a document.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExportedEntity {
+    /// Its id, with its prefix.
+    pub id: String,
+    /// The caller's id of its document.
+    pub document: String,
+    /// Its name.
+    pub name: String,
+    /// Its class.
+    #[serde(rename = "type")]
+    pub class: String,
+    /// Where it is named, in order.
+    pub mentions: Vec<ExportedMention>,
+}
+
+/// Where a relation is stated. Offsets count Unicode scalar values of the document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExportedEvidence {
+    /// The first character.
+    pub start: u32,
+    /// The one after the last.
+    pub end: u32,
+    /// What stands there.
+    pub text: String,
+}
+
+/// A relation of a document.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExportedRelation {
+    /// Its id, with its prefix.
+    pub id: String,
+    /// The caller's id of its document.
+    pub document: String,
+    /// The subject's entity id.
+    pub subject: String,
+    /// The subject's name: for CSV alone, whose rows should read without a join.
+    #[serde(skip)]
+    pub subject_name: String,
+    /// What is said.
+    pub predicate: String,
+    /// The object's entity id.
+    pub object: String,
+    /// The object's name: for CSV alone.
+    #[serde(skip)]
+    pub object_name: String,
+    /// 0 to 1.
+    #[serde(with = "decimal")]
+    pub confidence: f32,
+    /// Where it is stated, in order.
+    pub evidence: Vec<ExportedEvidence>,
+}
+
+/// One thing across the batch's documents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExportedCluster {
+    /// Its id, with its prefix.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its class.
+    #[serde(rename = "type")]
+    pub class: String,
+    /// The entity ids of its members.
+    pub members: Vec<String>,
+}
