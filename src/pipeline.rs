@@ -1,6 +1,27 @@
-//! The work on a document, from its intake to its graph.
+//! The work of each stage, one file a stage. A stage plans its units, runs those that have no checkpoint, and says
+//! what came of it.
+//!
+//! A stage never moves an execution and never touches the queue: it returns an [`Outcome`], and whoever drives it
+//! settles that. Where checkpoints go is an argument ([`Checkpoints`]), so that the durable path (`worker`) and the
+//! direct one ([`extract`]) are the same code.
 
+mod assemble;
+mod chunk;
+mod direct;
+mod entities;
+mod findings;
 mod intake;
+mod mentions;
+mod relations;
+mod stage;
+mod units;
 
+pub use chunk::{ChunkSettings, chunk};
+pub use direct::{DirectError, extract};
+pub use findings::Findings;
 pub(crate) use intake::not_utf8;
 pub use intake::{InvalidId, Limits, NewDocument, check_bytes, check_id, check_text, content_hash};
+pub use stage::{Document, Outcome, Settings, Work, run};
+pub use units::{
+    CheckpointError, Checkpoints, UnitGroup, UnitOutcome, UnitOutput, UnitRecord, UnitSettings,
+};

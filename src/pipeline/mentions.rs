@@ -1,0 +1,36 @@
+//! `mentions`: the names in each chunk, chunks in parallel.
+
+use super::{
+    findings::Findings,
+    stage::{Job, Unit, UnitResult, Work, grounded},
+    units::UnitOutput,
+};
+use crate::extractors::{ChunkText, UnitName};
+
+/// A unit a chunk.
+pub(super) fn plan(findings: &Findings) -> Vec<Unit> {
+    (0_i32..)
+        .zip(findings.chunks.iter().enumerate())
+        .map(|(number, (chunk, span))| Unit {
+            number,
+            input: [span.start.to_be_bytes(), span.end.to_be_bytes()].concat(),
+            job: Job::Mentions { chunk },
+        })
+        .collect()
+}
+
+pub(super) async fn work(
+    name: &UnitName,
+    work: &Work,
+    findings: &Findings,
+    chunk: usize,
+) -> UnitResult {
+    let span = findings.chunks[chunk];
+    let text = ChunkText { text: &work.document.text, span };
+    let found = work.extractor.mentions(name, text, &work.ontology).await?;
+    let mut found =
+        grounded(found, |mention| span.contains(mention.span) && !mention.span.is_empty());
+    found.sort_by_key(|mention| mention.span);
+    found.dedup_by_key(|mention| mention.span);
+    Ok(UnitOutput::Mentions(found))
+}

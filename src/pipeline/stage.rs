@@ -1,0 +1,265 @@
+//! One stage of one document: plan, run what has no checkpoint, and say what came of it.
+
+use std::{sync::Arc, time::Duration};
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    assemble, chunk,
+    chunk::ChunkSettings,
+    entities,
+    findings::{self, Findings},
+    mentions, relations,
+    units::{
+        self, CheckpointError, Checkpoints, Planned, UnitOutcome, UnitOutput, UnitRecord,
+        UnitSettings,
+    },
+};
+use crate::{
+    extractors::{ExtractError, Extractor, UnitName},
+    flow::{Failure, FailureCode, Stage},
+    graph::{DocumentGraph, Ontology, Text},
+};
+
+/// A document to work on.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// The caller's id.
+    pub name: Arc<str>,
+    /// Its text.
+    pub text: Text,
+}
+
+/// How stages work.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How documents are cut.
+    pub chunks: ChunkSettings,
+    /// Tries and timeouts of a unit.
+    pub units: UnitSettings,
+    /// Chunks of one document in work at once.
+    pub parallel_chunks: usize,
+    /// Groups of mentions of one document in work at once. **Source:** the original design (2).
+    pub parallel_groups: usize,
+    /// Mentions in a group. **Source:** the original design (50).
+    pub group_size: usize,
+    /// A document some of whose units failed for good is published without them.
+    pub allow_partial: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            chunks: ChunkSettings::default(),
+            units: UnitSettings::default(),
+            parallel_chunks: 8,
+            parallel_groups: 2,
+            group_size: 50,
+            allow_partial: false,
+        }
+    }
+}
+
+/// Everything that a stage needs besides its checkpoints.
+#[derive(Clone)]
+pub struct Work {
+    /// The document.
+    pub document: Document,
+    /// Who extracts.
+    pub extractor: Arc<dyn Extractor>,
+    /// What may be found.
+    pub ontology: Arc<Ontology>,
+    /// How.
+    pub settings: Settings,
+    /// The batch's round that the document is in; failed units of an earlier one have their tries back.
+    pub round: i32,
+}
+
+/// What came of a stage.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It can settle.
+    Settled {
+        /// Units in all.
+        units: usize,
+        /// Units that failed for good.
+        failed_units: usize,
+        /// The finished graph, from `assemble`.
+        graph: Option<DocumentGraph>,
+    },
+    /// Units failed and have tries left.
+    Retry {
+        /// The failure of the unit that waits longest.
+        failure: Failure,
+        /// How long to wait.
+        wait: Duration,
+    },
+    /// Units failed for good, and the document can't go on without them.
+    Failed {
+        /// The failure of the first of them.
+        failure: Failure,
+    },
+}
+
+/// Works `stage`: `records` are the document's checkpoints of this stage and of those before it, and are extended
+/// with the new ones.
+///
+/// # Errors
+/// [`CheckpointError`]: the work is dropped, and the units that were in flight will be worked again.
+pub async fn run(
+    stage: Stage,
+    work: &Work,
+    records: &mut Vec<UnitRecord>,
+    checkpoints: &mut dyn Checkpoints,
+) -> Result<Outcome, CheckpointError> {
+    let findings = Arc::new(Findings::of(records));
+    let (planned, parallel) = match stage {
+        Stage::Chunk => (chunk::plan(), 1),
+        Stage::Mentions => (mentions::plan(&findings), work.settings.parallel_chunks),
+        Stage::Entities => (
+            entities::plan(&findings, records, work.settings.group_size),
+            work.settings.parallel_groups,
+        ),
+        Stage::Relations => (relations::plan(&findings), work.settings.parallel_chunks),
+        Stage::Assemble => return Ok(assembled(work, &findings)),
+        Stage::Resolve => {
+            return Ok(Outcome::Failed {
+                failure: Failure::terminal(
+                    FailureCode::Corrupt,
+                    "`resolve` is a stage of a batch, not of a document",
+                ),
+            });
+        }
+    };
+    let units = planned.len();
+    let stored = findings::of_stage(records, stage);
+    let open: Vec<Planned> = planned
+        .into_iter()
+        .filter_map(|unit| {
+            let before = stored.get(&unit.number).copied();
+            let tries = match before.map(|record| (&record.outcome, record)) {
+                None => 0,
+                Some((UnitOutcome::Done(_), _)) => return None,
+                Some((UnitOutcome::Retry(_) | UnitOutcome::Failed(_), record))
+                    if record.round < work.round =>
+                {
+                    0
+                }
+                Some((UnitOutcome::Retry(_), record)) => record.tries,
+                Some((UnitOutcome::Failed(_), _)) => return None,
+            };
+            Some(start(stage, unit, work, &findings, tries))
+        })
+        .collect();
+    let fresh =
+        units::run(stage, work.round, open, parallel, &work.settings.units, checkpoints).await?;
+    records.retain(|old| {
+        old.stage != stage || !fresh.iter().any(|new| new.unit == old.unit)
+    });
+    records.extend(fresh);
+    Ok(judge(stage, units, work, records))
+}
+
+/// What a plan says of a unit; the rest follows from the stage.
+pub(super) struct Unit {
+    pub(super) number: i32,
+    /// What tells this unit's input from another's, besides the document and the extractor.
+    pub(super) input: Vec<u8>,
+    pub(super) job: Job,
+}
+
+/// The work of a unit.
+pub(super) enum Job {
+    Chunk,
+    Mentions { chunk: usize },
+    Entities { members: Vec<usize> },
+    Relations { chunk: usize },
+}
+
+fn start(stage: Stage, unit: Unit, work: &Work, findings: &Arc<Findings>, tries: u32) -> Planned {
+    let name = UnitName {
+        document: Arc::clone(&work.document.name),
+        stage: stage.as_str(),
+        unit: unit.number,
+    };
+    let mut hash = Sha256::new();
+    hash.update(stage.as_str());
+    hash.update(work.extractor.name());
+    hash.update(&unit.input);
+    let (work, findings) = (work.clone(), Arc::clone(findings));
+    let of = name.clone();
+    let future = async move {
+        match unit.job {
+            Job::Chunk => chunk::work(&work).await,
+            Job::Mentions { chunk } => mentions::work(&of, &work, &findings, chunk).await,
+            Job::Entities { members } => entities::work(&of, &work, &findings, &members).await,
+            Job::Relations { chunk } => relations::work(&of, &work, &findings, chunk).await,
+        }
+    };
+    Planned { name, input_hash: hash.finalize().into(), tries, work: Box::pin(future) }
+}
+
+fn assembled(work: &Work, findings: &Findings) -> Outcome {
+    let graph = assemble::work(work, findings);
+    if graph.is_grounded_in(&work.document.text) {
+        Outcome::Settled { units: 1, failed_units: 0, graph: Some(graph) }
+    } else {
+        Outcome::Failed {
+            failure: Failure::terminal(
+                FailureCode::Corrupt,
+                "the checkpoints do not belong to this text",
+            ),
+        }
+    }
+}
+
+/// What the stage's records add up to.
+fn judge(stage: Stage, units: usize, work: &Work, records: &[UnitRecord]) -> Outcome {
+    let mut failed = Vec::new();
+    let mut retry: Option<(Duration, &Failure)> = None;
+    for record in records.iter().filter(|record| record.stage == stage) {
+        match &record.outcome {
+            UnitOutcome::Done(_) => {}
+            UnitOutcome::Failed(failure) => failed.push((record.unit, failure)),
+            UnitOutcome::Retry(failure) => {
+                let seed = seed(&work.document.name, record.unit);
+                let wait = work.settings.units.retry.wait_after(record.tries, seed);
+                let wait = wait.unwrap_or(work.settings.units.retry.longest);
+                if retry.is_none_or(|(longest, _)| wait > longest) {
+                    retry = Some((wait, failure));
+                }
+            }
+        }
+    }
+    if let Some((wait, failure)) = retry {
+        return Outcome::Retry { failure: failure.clone(), wait };
+    }
+    failed.sort_by_key(|&(unit, _)| unit);
+    match failed.first() {
+        Some((unit, failure)) if !work.settings.allow_partial || failed.len() >= units => {
+            let mut failure = (*failure).clone();
+            failure.details = serde_json::json!({
+                "stage": stage, "unit": unit, "failed_units": failed.len(), "units": units,
+            });
+            Outcome::Failed { failure }
+        }
+        Some(_) | None => Outcome::Settled { units, failed_units: failed.len(), graph: None },
+    }
+}
+
+/// A number that is the same for the same unit, so that its jitter is too.
+fn seed(document: &str, unit: i32) -> u64 {
+    let mut hash = Sha256::new();
+    hash.update(document);
+    hash.update(unit.to_be_bytes());
+    let bytes: [u8; 32] = hash.finalize().into();
+    bytes.iter().take(8).fold(0, |seed, &byte| (seed << 8) | u64::from(byte))
+}
+
+/// Keeps of an extractor's answer what is usable; the rest would be an ungrounded fact.
+pub(super) fn grounded<T>(found: Vec<T>, keep: impl Fn(&T) -> bool) -> Vec<T> {
+    found.into_iter().filter(keep).collect()
+}
+
+/// The result of every unit's work.
+pub(super) type UnitResult = Result<UnitOutput, ExtractError>;

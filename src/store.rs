@@ -1,0 +1,241 @@
+//! Postgres: the truth about every batch, document and execution. The sole room with SQL; one file a table.
+//!
+//! Functions take a connection and the caller owns the transaction. Two pools, two roles: [`Store::app`] opens a
+//! transaction for one organization, in which row security shows nothing of any other; [`Store::engine`] crosses
+//! organizations and reaches scheduling columns only. Nothing here decides a status: callers ask the machines of
+//! `flow` and hand the result in. The database's clock decides every lease and due time.
+
+mod activity;
+mod batch;
+mod checkpoint;
+mod cluster;
+mod document;
+mod event;
+mod execution;
+mod findings;
+mod ontology;
+mod schema;
+mod signal;
+mod worker;
+
+use std::{str::FromStr, time::Duration};
+
+use graphmill_jobs::OrganizationId;
+use sqlx::{
+    AssertSqlSafe, PgPool, Postgres, Transaction,
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+pub use activity::{Activity, activities};
+pub use batch::{
+    Batch, BatchMove, BatchSpec, BatchToAdmit, BatchToMove, add_batch, batch_by_id, batch_by_name,
+    batches, last_unfinished_batch, move_batch, open_batches, open_batches_to_move,
+    seal_batch, stop_batch,
+};
+pub use checkpoint::{CheckpointRow, UnitEnd, calls, checkpoints_of, record_units};
+pub use cluster::{
+    ClusterRow, add_clusters, cluster_page, drop_unpublished_clusters, publish_resolution, resolvable_page,
+};
+pub use document::{
+    Added, DocumentRow, DocumentState, Refused, add_documents, add_refusals, document_page,
+    document_text, failures,
+};
+pub use event::{append_event, outbox_page, publish_events, sequencer_lock, LoggedEvent, events_after};
+pub use execution::{
+    Admitted, Execution, Fence, Lease, LeaseRequest, Ringable, Settled, admit, admit_lock,
+    cancel_stopped, execution_by_id, executions, lease, lost_leases, mark_unrung, release,
+    renew_leases, revive_failed, settle, start_resolution, stopped_leases, to_ring, status_counts,
+};
+pub use findings::{
+    EntityRow, EvidenceRow, MentionRow, RelationRow, add_chunks, add_graph, busiest, entity_page,
+    relation_page,
+};
+pub use ontology::{ensure_ontology, ontology_by_id};
+pub use schema::{Schema, check_schema, migrate};
+pub use signal::{
+    Signal, apply_orphaned_stop, cancel_execution, deliver_signals, orphaned_stops, signals,
+};
+pub use worker::{forget_workers, live_slots, see_worker};
+
+/// What the store could not do. The variants say what was attempted; [`StoreError::is_transient`] whether trying
+/// again can help.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database address can't be read.
+    #[error("DATABASE_URL is not an address of a Postgres database")]
+    Address(#[source] sqlx::Error),
+    /// The database can't be reached.
+    #[error("Postgres can't be reached")]
+    Connect(#[source] sqlx::Error),
+    /// The schema could not be applied.
+    #[error("the schema could not be applied")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// A statement failed.
+    #[error("Postgres refused a statement")]
+    Query(#[from] sqlx::Error),
+    /// What is stored can't be read back.
+    #[error("{what} is stored in a form that this version does not know")]
+    Decode {
+        /// What.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The batch's name is taken in its organization.
+    #[error("the name `{0}` is taken by another batch")]
+    NameTaken(String),
+}
+
+impl StoreError {
+    /// Whether trying again can help: the connection broke, the server restarts, or two transactions collided.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        let (Self::Connect(error) | Self::Query(error)) = self else { return false };
+        match error.as_database_error().and_then(sqlx::error::DatabaseError::code) {
+            // Classes 08 (connection), 40 (rollback), 53 (resources), 57P (shutdown).
+            Some(code) => ["08", "40", "53", "57P"].iter().any(|class| code.starts_with(class)),
+            None => matches!(
+                error,
+                sqlx::Error::Io(_)
+                    | sqlx::Error::Tls(_)
+                    | sqlx::Error::PoolTimedOut
+                    | sqlx::Error::PoolClosed
+                    | sqlx::Error::WorkerCrashed
+            ),
+        }
+    }
+
+    fn decode(
+        what: &'static str,
+    ) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> Self {
+        move |source| Self::Decode { what, source }
+    }
+}
+
+/// Connections of a process: how many it opens at most, and how long it waits for one.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolSettings {
+    /// For requests and stages.
+    pub app: u32,
+    /// For stager, sweeper, sequencer and janitor.
+    pub engine: u32,
+    /// How long to wait for a connection, over a restart of the server too.
+    pub acquire_timeout: Duration,
+}
+
+impl Default for PoolSettings {
+    fn default() -> Self {
+        Self { app: 16, engine: 6, acquire_timeout: Duration::from_secs(30) }
+    }
+}
+
+/// The two pools of a process.
+#[derive(Debug, Clone)]
+pub struct Store {
+    app: PgPool,
+    engine: PgPool,
+}
+
+/// A transaction for one organization.
+pub type AppTransaction = Transaction<'static, Postgres>;
+
+impl Store {
+    /// Connects both pools.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`], or [`StoreError::Connect`] when the server can't be reached (trying again may help).
+    pub async fn connect(url: &str, settings: &PoolSettings) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(url).map_err(StoreError::Address)?;
+        let pool = |role: &str, connections: u32| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(settings.acquire_timeout)
+                // A dead connection shows when it is used, and the work is tried again.
+                .test_before_acquire(false)
+                .connect_lazy_with(
+                    options
+                        .clone()
+                        .application_name(&format!("graphmill {role}"))
+                        .options([("role", format!("graphmill_{role}"))])
+                        .options([("idle_in_transaction_session_timeout", "10s")])
+                        .options([("statement_timeout", "60s")]),
+                )
+        };
+        let store =
+            Self { app: pool("app", settings.app), engine: pool("engine", settings.engine) };
+        store.engine.acquire().await.map_err(StoreError::Connect)?;
+        Ok(store)
+    }
+
+    /// Opens a transaction for `organization`, with nothing of any other in sight.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`]; trying again may help.
+    pub async fn app(&self, organization: OrganizationId) -> Result<AppTransaction, StoreError> {
+        // One round trip; the value is a UUID of ours.
+        let begin = format!(
+            "begin; set local graphmill.organization = '{}'",
+            organization.uuid().as_hyphenated()
+        );
+        Ok(self.app.begin_with(AssertSqlSafe(begin)).await?)
+    }
+
+    /// A connection for scheduling, over all organizations.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`]; trying again may help.
+    pub async fn engine(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        Ok(self.engine.acquire().await?)
+    }
+
+    /// A transaction for scheduling, over all organizations.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`]; trying again may help.
+    pub async fn engine_transaction(&self) -> Result<AppTransaction, StoreError> {
+        Ok(self.engine.begin().await?)
+    }
+
+    /// Connections that this process may open at most.
+    #[must_use]
+    pub fn max_connections(&self) -> u32 {
+        self.app.options().get_max_connections() + self.engine.options().get_max_connections()
+    }
+
+    /// Closes both pools.
+    pub async fn close(&self) {
+        self.app.close().await;
+        self.engine.close().await;
+    }
+}
+
+/// Milliseconds for `make_interval`, which counts in seconds.
+fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
+
+/// Parses what a CHECK constraint has already limited.
+fn parsed<T: FromStr>(what: &'static str, text: &str) -> Result<T, StoreError>
+where
+    T::Err: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    text.parse().map_err(|error: T::Err| StoreError::decode(what)(error.into()))
+}
+
+/// Reads a JSON column.
+fn from_json<T: serde::de::DeserializeOwned>(
+    what: &'static str,
+    json: serde_json::Value,
+) -> Result<T, StoreError> {
+    serde_json::from_value(json).map_err(|error| StoreError::decode(what)(error.into()))
+}
+
+/// Writes a JSON column.
+fn to_json<T: serde::Serialize>(
+    what: &'static str,
+    value: &T,
+) -> Result<serde_json::Value, StoreError> {
+    serde_json::to_value(value).map_err(|error| StoreError::decode(what)(error.into()))
+}

@@ -1,0 +1,367 @@
+//! The table `batch`.
+
+use chrono::{DateTime, Utc};
+use graphmill_jobs::{BatchId, OntologyId, OrganizationId};
+use serde_json::Value;
+use sqlx::{PgConnection, query, query_scalar};
+use uuid::Uuid;
+
+use super::{StoreError, from_json, parsed, to_json};
+use crate::flow::{BatchCounts, BatchState, FailurePolicy, Stopping};
+
+/// What a batch is opened with.
+#[derive(Debug, Clone)]
+pub struct BatchSpec {
+    /// Unique in the organization.
+    pub name: String,
+    /// What may be found.
+    pub ontology: OntologyId,
+    /// The extractor's name.
+    pub extractor: String,
+    /// What else the work depends on.
+    pub config: Value,
+    /// Documents in processing at once, over all replicas; 1 to 10,000.
+    pub concurrency: u32,
+    /// What to do about a document that fails.
+    pub policy: FailurePolicy,
+    /// Extra rounds for failed documents; 0 to 100.
+    pub max_retries: u32,
+}
+
+/// A batch, as it is shown and worked.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Its id.
+    pub id: BatchId,
+    /// Its name.
+    pub name: String,
+    /// What may be found.
+    pub ontology: OntologyId,
+    /// The extractor's name.
+    pub extractor: String,
+    /// What else the work depends on.
+    pub config: Value,
+    /// Which try of the batch this is.
+    pub generation: i32,
+    /// Where it stands.
+    pub state: BatchState,
+    /// What its events add up to.
+    pub counts: BatchCounts,
+    /// It takes no more documents.
+    pub sealed: bool,
+    /// The published resolution.
+    pub resolution: Option<Uuid>,
+    /// When it was opened.
+    pub created_at: DateTime<Utc>,
+    /// Milliseconds from its opening to its end, or until now.
+    pub duration_ms: i64,
+}
+
+/// Opens a batch.
+///
+/// # Errors
+/// [`StoreError::NameTaken`], or [`StoreError::Query`] (trying again may help).
+pub async fn add_batch(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    spec: &BatchSpec,
+) -> Result<BatchId, StoreError> {
+    let id = BatchId::generate();
+    query!(
+        "insert into batch (id, organization_id, name, ontology_id, extractor, config, concurrency,
+                            failure_policy, max_retries, counts)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        id.uuid(),
+        organization.uuid(),
+        spec.name,
+        spec.ontology.uuid(),
+        spec.extractor,
+        spec.config,
+        i32::try_from(spec.concurrency).unwrap_or(i32::MAX),
+        spec.policy.as_str(),
+        i32::try_from(spec.max_retries).unwrap_or(i32::MAX),
+        to_json("counts", &BatchCounts::default())?,
+    )
+    .execute(connection)
+    .await
+    .map_err(|error| match error.as_database_error().and_then(|e| e.constraint()) {
+        Some("batch_organization_id_name_key") => StoreError::NameTaken(spec.name.clone()),
+        Some(_) | None => error.into(),
+    })?;
+    Ok(id)
+}
+
+/// Says that no more documents will come; `false` if it was said before.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn seal_batch(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    id: BatchId,
+) -> Result<bool, StoreError> {
+    let sealed = query!(
+        "update batch set sealed_at = now(), updated_at = now()
+         where organization_id = $1 and id = $2 and sealed_at is null",
+        organization.uuid(),
+        id.uuid(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(sealed.rows_affected() == 1)
+}
+
+/// Flags the batch: nothing of it is admitted or leased any more. `false` if it has ended or was flagged before.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn stop_batch(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    id: BatchId,
+    reason: Stopping,
+) -> Result<bool, StoreError> {
+    let stopped = query!(
+        "update batch set stopping = $3, updated_at = now()
+         where organization_id = $1 and id = $2 and stopping is null and ended_at is null",
+        organization.uuid(),
+        id.uuid(),
+        reason.as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(stopped.rows_affected() == 1)
+}
+
+macro_rules! read_batch {
+    ($row:expr) => {{
+        let row = $row;
+        Ok::<Batch, StoreError>(Batch {
+            id: row.id.into(),
+            name: row.name,
+            ontology: row.ontology_id.into(),
+            extractor: row.extractor,
+            config: row.config,
+            generation: row.generation,
+            state: from_json("a batch state", row.state_data)?,
+            counts: from_json("counts", row.counts)?,
+            sealed: row.sealed_at.is_some(),
+            resolution: row.resolution_id,
+            created_at: row.created_at,
+            duration_ms: row.duration_ms,
+        })
+    }};
+}
+
+/// Reads a batch.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn batch_by_id(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    id: BatchId,
+) -> Result<Option<Batch>, StoreError> {
+    let row = query!(
+        r#"select id, name, ontology_id, extractor, config, generation, state_data, counts, sealed_at,
+                  resolution_id, created_at,
+                  (extract(epoch from coalesce(ended_at, now()) - created_at) * 1000)::bigint as "duration_ms!"
+           from batch where organization_id = $1 and id = $2"#,
+        organization.uuid(),
+        id.uuid(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| read_batch!(row)).transpose()
+}
+
+/// The id of the batch with that name.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn batch_by_name(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    name: &str,
+) -> Result<Option<BatchId>, StoreError> {
+    let id = query_scalar!(
+        "select id from batch where organization_id = $1 and name = $2",
+        organization.uuid(),
+        name,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(id.map(Into::into))
+}
+
+/// The newest batch that has not ended.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn last_unfinished_batch(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+) -> Result<Option<BatchId>, StoreError> {
+    let id = query_scalar!(
+        "select id from batch where organization_id = $1 and ended_at is null
+         order by created_at desc, id desc limit 1",
+        organization.uuid(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(id.map(Into::into))
+}
+
+/// Batches, newest first, before `before`.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn batches(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    before: Option<BatchId>,
+    most: i64,
+) -> Result<Vec<Batch>, StoreError> {
+    let rows = query!(
+        r#"select id, name, ontology_id, extractor, config, generation, state_data, counts, sealed_at,
+                  resolution_id, created_at,
+                  (extract(epoch from coalesce(ended_at, now()) - created_at) * 1000)::bigint as "duration_ms!"
+           from batch where organization_id = $1 and ($2::uuid is null or id < $2)
+           order by id desc limit $3"#,
+        organization.uuid(),
+        before.map(BatchId::uuid),
+        most,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(|row| read_batch!(row)).collect()
+}
+
+/// A batch that may have documents to admit.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchToAdmit {
+    /// Whose.
+    pub organization: OrganizationId,
+    /// Which one.
+    pub id: BatchId,
+    /// It is being stopped: its documents are to be cancelled, not admitted.
+    pub stopping: bool,
+}
+
+/// The batches that have not ended and are not paused, oldest first.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn open_batches(connection: &mut PgConnection) -> Result<Vec<BatchToAdmit>, StoreError> {
+    let rows = query!(
+        r#"select organization_id, id, stopping is not null as "stopping!" from batch
+           where state not in ('Completed', 'Failed', 'Cancelled') and paused_at is null
+           order by created_at"#,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| BatchToAdmit {
+            organization: row.organization_id.into(),
+            id: row.id.into(),
+            stopping: row.stopping,
+        })
+        .collect())
+}
+
+/// A batch as the sequencer moves it.
+#[derive(Debug, Clone)]
+pub struct BatchToMove {
+    /// Whose.
+    pub organization: OrganizationId,
+    /// Which one.
+    pub id: BatchId,
+    /// Which try of the batch this is.
+    pub generation: i32,
+    /// Where it stands.
+    pub state: BatchState,
+    /// What its events added up to before.
+    pub counts: BatchCounts,
+    /// What it does about failed documents.
+    pub policy: FailurePolicy,
+    /// Why it is being stopped.
+    pub stopping: Option<Stopping>,
+}
+
+/// Locks and reads the batches with these ids, or all open ones.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn open_batches_to_move(
+    connection: &mut PgConnection,
+    only: Option<&[BatchId]>,
+) -> Result<Vec<BatchToMove>, StoreError> {
+    let only: Option<Vec<Uuid>> = only.map(|ids| ids.iter().map(|id| id.uuid()).collect());
+    let rows = query!(
+        "select organization_id, id, generation, state_data, counts, failure_policy, stopping
+         from batch
+         where ($1::uuid[] is null and state not in ('Completed', 'Failed', 'Cancelled')) or id = any($1)
+         order by id
+         for no key update",
+        only.as_deref(),
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(BatchToMove {
+                organization: row.organization_id.into(),
+                id: row.id.into(),
+                generation: row.generation,
+                state: from_json("a batch state", row.state_data)?,
+                counts: from_json("counts", row.counts)?,
+                policy: parsed("a failure policy", &row.failure_policy)?,
+                stopping: row
+                    .stopping
+                    .map(|reason| from_json("a reason to stop", Value::String(reason)))
+                    .transpose()?,
+            })
+        })
+        .collect()
+}
+
+/// What the sequencer writes about a batch.
+#[derive(Debug, Clone)]
+pub struct BatchMove<'a> {
+    /// Whose.
+    pub organization: OrganizationId,
+    /// Which one.
+    pub id: BatchId,
+    /// Where it stands now.
+    pub state: &'a BatchState,
+    /// What its events add up to now.
+    pub counts: &'a BatchCounts,
+}
+
+/// Writes a batch's state and counts. Its row must be locked.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn move_batch(
+    connection: &mut PgConnection,
+    to: &BatchMove<'_>,
+) -> Result<(), StoreError> {
+    let name = to.state.name();
+    query!(
+        "update batch
+         set state = $3, state_data = $4, counts = $5, updated_at = now(),
+             started_at = coalesce(started_at, case when $3 <> 'Pending' then now() end),
+             ended_at = case when $6 then coalesce(ended_at, now()) end
+         where organization_id = $1 and id = $2",
+        to.organization.uuid(),
+        to.id.uuid(),
+        name.as_str(),
+        to_json("a batch state", to.state)?,
+        to_json("counts", to.counts)?,
+        name.has_ended(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

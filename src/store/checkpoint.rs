@@ -1,0 +1,182 @@
+//! The table `checkpoint`: what became of each unit. One that is done is never written again.
+
+use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
+use serde_json::Value;
+use sqlx::{PgConnection, query, query_scalar};
+
+use super::{Fence, StoreError, from_json, parsed, to_json};
+use crate::flow::{Failure, Stage};
+
+/// A unit's checkpoint, as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckpointRow {
+    /// The unit's stage.
+    pub stage: Stage,
+    /// Its number within the stage.
+    pub unit: i32,
+    /// The batch's round that its tries were made in.
+    pub round: i32,
+    /// Tries in that round.
+    pub tries: i32,
+    /// SHA-256 of what the unit was given.
+    pub input_hash: [u8; 32],
+    /// What became of it.
+    pub end: UnitEnd,
+}
+
+/// What became of a unit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum UnitEnd {
+    /// Done, with its output.
+    Done(Value),
+    /// Failed, with tries left.
+    Retry(Failure),
+    /// Failed for good in its round.
+    Failed(Failure),
+}
+
+/// Writes checkpoints under a lease; `false`: the lease is lost, and nothing was written.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help, and writes nothing twice.
+pub async fn record_units(
+    connection: &mut PgConnection,
+    fence: Fence,
+    rows: &[CheckpointRow],
+) -> Result<bool, StoreError> {
+    let mut stages = Vec::with_capacity(rows.len());
+    let mut units = Vec::with_capacity(rows.len());
+    let mut rounds = Vec::with_capacity(rows.len());
+    let mut tries = Vec::with_capacity(rows.len());
+    let mut hashes = Vec::with_capacity(rows.len());
+    let mut outcomes = Vec::with_capacity(rows.len());
+    let mut outputs: Vec<Option<Value>> = Vec::with_capacity(rows.len());
+    let mut failures: Vec<Option<Value>> = Vec::with_capacity(rows.len());
+    for row in rows {
+        stages.push(row.stage.as_str().to_owned());
+        units.push(row.unit);
+        rounds.push(row.round);
+        tries.push(row.tries);
+        hashes.push(row.input_hash.to_vec());
+        let (outcome, output, failure) = match &row.end {
+            UnitEnd::Done(output) => ("done", Some(output.clone()), None),
+            UnitEnd::Retry(failure) => ("retry", None, Some(to_json("a failure", failure)?)),
+            UnitEnd::Failed(failure) => ("failed", None, Some(to_json("a failure", failure)?)),
+        };
+        outcomes.push(outcome.to_owned());
+        outputs.push(output);
+        failures.push(failure);
+    }
+    // The row is locked, so that a takeover can't come between the look at the epoch and the write.
+    let held = query_scalar!(
+        r#"with held as (
+               select organization_id, id, lease_epoch from workflow_execution
+               where organization_id = $1 and id = $2 and lease_epoch = $3 and lease_owner is not null
+               for no key update
+           ), written as (
+               insert into checkpoint (organization_id, workflow_execution_id, lease_epoch, stage, unit,
+                                       round, tries, input_hash, outcome, output, failure)
+               select h.organization_id, h.id, h.lease_epoch, u.stage, u.unit, u.round, u.tries, u.hash,
+                      u.outcome, u.output, u.failure
+               from held h
+               cross join unnest($4::text[], $5::integer[], $6::integer[], $7::integer[], $8::bytea[],
+                                 $9::text[], $10::jsonb[], $11::jsonb[])
+                   as u (stage, unit, round, tries, hash, outcome, output, failure)
+               on conflict (organization_id, workflow_execution_id, stage, unit) do update
+               set lease_epoch = excluded.lease_epoch, round = excluded.round, tries = excluded.tries,
+                   input_hash = excluded.input_hash, outcome = excluded.outcome,
+                   output = excluded.output, failure = excluded.failure, created_at = clock_timestamp()
+               where checkpoint.outcome <> 'done'
+           )
+           select count(*) as "count!" from held"#,
+        fence.organization.uuid(),
+        fence.execution.uuid(),
+        fence.epoch,
+        &stages,
+        &units,
+        &rounds,
+        &tries,
+        &hashes,
+        &outcomes,
+        &outputs as &[Option<Value>],
+        &failures as &[Option<Value>],
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(held == 1)
+}
+
+/// The checkpoints of an execution, up to and including `stage`.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn checkpoints_of(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    execution: WorkflowExecutionId,
+    stage: Stage,
+) -> Result<Vec<CheckpointRow>, StoreError> {
+    let stages: Vec<String> = Stage::ALL
+        .into_iter()
+        .filter(|&earlier| earlier <= stage)
+        .map(|earlier| earlier.as_str().to_owned())
+        .collect();
+    let rows = query!(
+        "select stage, unit, round, tries, input_hash, outcome, output, failure from checkpoint
+         where organization_id = $1 and workflow_execution_id = $2 and stage = any($3)",
+        organization.uuid(),
+        execution.uuid(),
+        &stages,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let failure: Option<Failure> =
+                row.failure.map(|failure| from_json("a failure", failure)).transpose()?;
+            let end = match (row.outcome.as_str(), failure) {
+                ("done", None) => UnitEnd::Done(row.output.unwrap_or(Value::Null)),
+                ("retry", Some(failure)) => UnitEnd::Retry(failure),
+                ("failed", Some(failure)) => UnitEnd::Failed(failure),
+                (outcome, _) => {
+                    return Err(StoreError::decode("a checkpoint")(outcome.to_owned().into()));
+                }
+            };
+            Ok(CheckpointRow {
+                stage: parsed("a stage", &row.stage)?,
+                unit: row.unit,
+                round: row.round,
+                tries: row.tries,
+                input_hash: row
+                    .input_hash
+                    .try_into()
+                    .map_err(|_| StoreError::decode("a hash")("it is not 32 bytes long".into()))?,
+                end,
+            })
+        })
+        .collect()
+}
+
+/// Calls of the extractor that a batch's checkpoints stand for: every try of a unit of `mentions`, `entities` and
+/// `relations`.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn calls(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    batch: BatchId,
+) -> Result<u64, StoreError> {
+    let calls = query_scalar!(
+        r#"select coalesce(sum(c.tries), 0) as "calls!" from checkpoint c
+           join workflow_execution e
+             on e.organization_id = c.organization_id and e.id = c.workflow_execution_id
+           where e.organization_id = $1 and e.batch_id = $2
+             and c.stage in ('mentions', 'entities', 'relations')"#,
+        organization.uuid(),
+        batch.uuid(),
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(calls.unsigned_abs())
+}

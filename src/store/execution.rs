@@ -1,0 +1,763 @@
+//! The table `workflow_execution`: admitting, ringing, leasing and settling.
+//!
+//! Every write of a worker is fenced by the lease epoch: a row that somebody else leased since is not touched, and
+//! the caller learns that it lost the lease.
+
+use std::time::Duration;
+
+use graphmill_jobs::{BatchId, DocumentId, OrganizationId, WorkerId, WorkflowActivityId, WorkflowExecutionId};
+use sqlx::{PgConnection, query, query_scalar};
+use uuid::Uuid;
+
+use super::{StoreError, from_json, parsed, seconds, to_json};
+use crate::flow::{
+    ActivityStatus, EventKind, ExecutionStatus, Failure, FailurePolicy, Stage, WORKFLOW_VERSION,
+    WorkflowType,
+};
+
+/// What makes a worker's write refusable: it names the lease that it is made under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fence {
+    /// Whose execution.
+    pub organization: OrganizationId,
+    /// Which one.
+    pub execution: WorkflowExecutionId,
+    /// The lease's epoch.
+    pub epoch: i64,
+}
+
+/// An execution for which a job is to be pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ringable {
+    /// Whose.
+    pub organization: OrganizationId,
+    /// Which one.
+    pub execution: WorkflowExecutionId,
+    /// Its lease epoch.
+    pub epoch: i64,
+    /// The stage that it waits for.
+    pub stage: Stage,
+    /// Its workflow version.
+    pub version: i32,
+}
+
+/// What an admission gave.
+#[derive(Debug, Default)]
+pub struct Admitted {
+    /// To be rung now.
+    pub rings: Vec<Ringable>,
+    /// Whether the limit stopped it: more are due.
+    pub more: bool,
+}
+
+/// Takes the batch's admission lock for the rest of the transaction. It must be a statement of its own, before
+/// [`admit`]: a count in the statement that locks would see what was there before the lock.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn admit_lock(connection: &mut PgConnection, batch: BatchId) -> Result<bool, StoreError> {
+    Ok(query_scalar!(
+        r#"select pg_try_advisory_xact_lock(hashtextextended($1::uuid::text, 1)) as "locked!""#,
+        batch.uuid(),
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Admits executions of the batch that are queued or due for a retry, at most `most` and never more than the batch's
+/// concurrency allows. The admitted are marked as rung at `incarnation`.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn admit(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    batch: BatchId,
+    most: usize,
+    incarnation: i64,
+) -> Result<Admitted, StoreError> {
+    let rows = query!(
+        r#"with slots as (
+               select greatest(0, least($3::bigint, b.concurrency - (
+                   select count(*) from workflow_execution e
+                   where e.batch_id = b.id and e.status = 'processing'))) as free
+               from batch b
+               where b.organization_id = $1 and b.id = $2
+                 and b.stopping is null and b.paused_at is null and b.ended_at is null
+           ), due as (
+               select e.organization_id, e.id, e.status = 'queued' as fresh
+               from workflow_execution e
+               where e.batch_id = $2 and e.status in ('queued', 'retry') and e.due_at <= now()
+                 and e.paused_at is null and e.workflow_version <= $5
+               order by e.due_at, e.id
+               limit (select free from slots)
+               for update skip locked
+           ), admitted as (
+               update workflow_execution e
+               set status = 'processing', due_at = now(), rung_at = now(), ring_incarnation = $4,
+                   updated_at = now(), started_at = coalesce(e.started_at, now())
+               from due
+               where e.organization_id = due.organization_id and e.id = due.id
+               returning e.organization_id, e.id, e.lease_epoch, e.current_activity,
+                         e.workflow_version, e.workflow_type, due.fresh
+           ), told as (
+               insert into event_outbox (organization_id, batch_id, workflow_execution_id, type, payload)
+               select organization_id, $2, id, 'DocumentStarted', '{"type": "DocumentStarted"}'
+               from admitted where fresh and workflow_type = 'extraction'
+           )
+           select id, lease_epoch, current_activity, workflow_version from admitted order by id"#,
+        organization.uuid(),
+        batch.uuid(),
+        i64::try_from(most).unwrap_or(i64::MAX),
+        incarnation,
+        WORKFLOW_VERSION,
+    )
+    .fetch_all(connection)
+    .await?;
+    let more = !rows.is_empty() && rows.len() == most;
+    let rings = rows
+        .into_iter()
+        .map(|row| {
+            Ok(Ringable {
+                organization,
+                execution: row.id.into(),
+                epoch: row.lease_epoch,
+                stage: stage(&row.current_activity)?,
+                version: row.workflow_version,
+            })
+        })
+        .collect::<Result<_, StoreError>>()?;
+    Ok(Admitted { rings, more })
+}
+
+/// Executions that are admitted and due, that nobody works, and whose job is missing: not rung yet, rung more than
+/// `patience` ago, or rung at another incarnation of Redis. They are marked as rung at `incarnation`.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn to_ring(
+    connection: &mut PgConnection,
+    incarnation: i64,
+    patience: Duration,
+    most: usize,
+) -> Result<Vec<Ringable>, StoreError> {
+    let rows = query!(
+        r#"with silent as (
+               select organization_id, id from workflow_execution
+               where status = 'processing' and due_at <= now() and paused_at is null
+                 and stop_requested_at is null
+                 and (lease_until is null or lease_until < now())
+                 and (rung_at is null or rung_at < now() - make_interval(secs => $2)
+                      or ring_incarnation is distinct from $1)
+                 and workflow_version <= $4
+               order by rung_at nulls first
+               limit $3
+               for update skip locked
+           )
+           update workflow_execution e
+           set rung_at = now(), ring_incarnation = $1
+           from silent
+           where e.organization_id = silent.organization_id and e.id = silent.id
+           returning e.organization_id, e.id, e.lease_epoch, e.current_activity, e.workflow_version"#,
+        incarnation,
+        seconds(patience),
+        i64::try_from(most).unwrap_or(i64::MAX),
+        WORKFLOW_VERSION,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Ringable {
+                organization: row.organization_id.into(),
+                execution: row.id.into(),
+                epoch: row.lease_epoch,
+                stage: stage(&row.current_activity)?,
+                version: row.workflow_version,
+            })
+        })
+        .collect()
+}
+
+/// Says that no job was pushed for these after all (the queue's window is full, or Redis is away).
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn mark_unrung(
+    connection: &mut PgConnection,
+    rings: &[Ringable],
+) -> Result<(), StoreError> {
+    let (organizations, executions, epochs) = keys(
+        rings.iter().map(|ring| (ring.organization, ring.execution, ring.epoch)),
+    );
+    query!(
+        "update workflow_execution e set rung_at = null
+         from unnest($1::uuid[], $2::uuid[], $3::bigint[]) as ring (organization_id, id, epoch)
+         where e.organization_id = ring.organization_id and e.id = ring.id
+           and e.lease_epoch = ring.epoch and e.status = 'processing'",
+        &organizations,
+        &executions,
+        &epochs,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Who wants to work what.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseRequest {
+    /// As the job has it.
+    pub fence: Fence,
+    /// The stage of the job's queue.
+    pub stage: Stage,
+    /// Who asks.
+    pub owner: WorkerId,
+    /// How long the lease lasts without being renewed.
+    pub lasts: Duration,
+}
+
+/// A granted lease.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    /// To fence every write with.
+    pub fence: Fence,
+    /// The batch.
+    pub batch: BatchId,
+    /// The batch's generation that the execution belongs to.
+    pub generation: i32,
+    /// The document, unless it is a resolution.
+    pub document: Option<DocumentId>,
+    /// The batch's round that the execution is in.
+    pub round: i32,
+    /// Which attempt at the stage this is, from 1.
+    pub attempt: i32,
+    /// Units failed for good in an earlier stage.
+    pub partial: bool,
+    /// What the batch does about a document that fails.
+    pub policy: FailurePolicy,
+    /// Rounds that it has to give.
+    pub max_retries: i32,
+}
+
+/// Leases the execution that a job rings for: one statement, which grants it only if the job still tells the truth
+/// (its stage and epoch are the row's) and nobody else holds it. `None` makes the job a no-op.
+///
+/// The attempt is written down as running, and one that lost its lease is closed.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn lease(
+    connection: &mut PgConnection,
+    request: &LeaseRequest,
+) -> Result<Option<Lease>, StoreError> {
+    let lost = to_json(
+        "a failure",
+        &Failure::transient(
+            crate::flow::FailureCode::LeaseLost,
+            "the worker that held the lease went away",
+        ),
+    )?;
+    let row = query!(
+        r#"with leased as (
+               update workflow_execution e
+               set lease_owner = $5, lease_epoch = e.lease_epoch + 1,
+                   lease_until = now() + make_interval(secs => $6), updated_at = now()
+               from batch b
+               where e.organization_id = $1 and e.id = $2 and e.lease_epoch = $3
+                 and e.current_activity = $4 and e.status = 'processing' and e.due_at <= now()
+                 and (e.lease_until is null or e.lease_until < now())
+                 and e.paused_at is null and e.stop_requested_at is null and e.workflow_version <= $9
+                 and b.organization_id = e.organization_id and b.id = e.batch_id
+                 and b.stopping is null and b.paused_at is null
+               returning e.organization_id, e.id, e.lease_epoch, e.batch_id, e.generation,
+                         e.document_id, e.round, e.partial, e.workflow_type, b.failure_policy, b.max_retries
+           ), lost as (
+               update workflow_activity a
+               set status = 'failed', completed_at = now(), error = $8
+               from leased l
+               where a.organization_id = l.organization_id and a.workflow_execution_id = l.id
+                 and a.status = 'running'
+           ), begun as (
+               insert into workflow_activity (id, organization_id, workflow_execution_id, activity_name,
+                                              activity_type, status, attempt_number, lease_epoch)
+               select $7, l.organization_id, l.id, $4, l.workflow_type, 'running', 1 + (
+                          select count(*) from workflow_activity a
+                          where a.organization_id = l.organization_id
+                            and a.workflow_execution_id = l.id and a.activity_name = $4),
+                      l.lease_epoch
+               from leased l
+               returning attempt_number
+           )
+           select l.lease_epoch, l.batch_id, l.generation, l.document_id, l.round, l.partial,
+                  l.failure_policy, l.max_retries, b.attempt_number
+           from leased l cross join begun b"#,
+        request.fence.organization.uuid(),
+        request.fence.execution.uuid(),
+        request.fence.epoch,
+        request.stage.activity_name(),
+        request.owner.uuid(),
+        seconds(request.lasts),
+        WorkflowActivityId::generate().uuid(),
+        lost,
+        WORKFLOW_VERSION,
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| {
+        Ok(Lease {
+            fence: Fence { epoch: row.lease_epoch, ..request.fence },
+            batch: row.batch_id.into(),
+            generation: row.generation,
+            document: row.document_id.map(Into::into),
+            round: row.round,
+            attempt: row.attempt_number,
+            partial: row.partial,
+            policy: parsed("a failure policy", &row.failure_policy)?,
+            max_retries: row.max_retries,
+        })
+    })
+    .transpose()
+}
+
+/// Renews the leases that `owner` holds; returns the ones that it still does.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn renew_leases(
+    connection: &mut PgConnection,
+    owner: WorkerId,
+    fences: &[Fence],
+    lasts: Duration,
+) -> Result<Vec<WorkflowExecutionId>, StoreError> {
+    let (organizations, executions, epochs) =
+        keys(fences.iter().map(|fence| (fence.organization, fence.execution, fence.epoch)));
+    let held = query_scalar!(
+        "update workflow_execution e set lease_until = now() + make_interval(secs => $5)
+         from unnest($1::uuid[], $2::uuid[], $3::bigint[]) as held (organization_id, id, epoch)
+         where e.organization_id = held.organization_id and e.id = held.id
+           and e.lease_epoch = held.epoch and e.lease_owner = $4
+         returning e.id",
+        &organizations,
+        &executions,
+        &epochs,
+        owner.uuid(),
+        seconds(lasts),
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(held.into_iter().map(Into::into).collect())
+}
+
+/// Which of these are asked to stop: a signal waits for them, their batch stops or is paused.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn stopped_leases(
+    connection: &mut PgConnection,
+    fences: &[Fence],
+) -> Result<Vec<WorkflowExecutionId>, StoreError> {
+    let (organizations, executions, _) =
+        keys(fences.iter().map(|fence| (fence.organization, fence.execution, fence.epoch)));
+    let stopped = query_scalar!(
+        "select e.id
+         from unnest($1::uuid[], $2::uuid[]) as held (organization_id, id)
+         join workflow_execution e on e.organization_id = held.organization_id and e.id = held.id
+         join batch b on b.organization_id = e.organization_id and b.id = e.batch_id
+         where e.stop_requested_at is not null or e.paused_at is not null
+            or b.stopping is not null or b.paused_at is not null",
+        &organizations,
+        &executions,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(stopped.into_iter().map(Into::into).collect())
+}
+
+/// Gives a lease back with nothing settled, so that the work can go on elsewhere at once: the attempt is closed as
+/// failed for `reason`.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn release(
+    connection: &mut PgConnection,
+    fence: Fence,
+    reason: &Failure,
+) -> Result<bool, StoreError> {
+    let released = query!(
+        "with released as (
+             update workflow_execution
+             set lease_owner = null, lease_until = null, rung_at = null, updated_at = now()
+             where organization_id = $1 and id = $2 and lease_epoch = $3 and lease_owner is not null
+             returning organization_id, id, lease_epoch
+         )
+         update workflow_activity a
+         set status = 'failed', completed_at = now(), error = $4
+         from released r
+         where a.organization_id = r.organization_id and a.workflow_execution_id = r.id
+           and a.lease_epoch = r.lease_epoch and a.status = 'running'",
+        fence.organization.uuid(),
+        fence.execution.uuid(),
+        fence.epoch,
+        to_json("a failure", reason)?,
+    )
+    .execute(connection)
+    .await?;
+    Ok(released.rows_affected() > 0)
+}
+
+/// The move that settles a stage, as the machines decided it.
+#[derive(Debug, Clone)]
+pub struct Settled<'a> {
+    /// The execution's next status.
+    pub status: ExecutionStatus,
+    /// The stage that it waits for or ended in.
+    pub stage: Stage,
+    /// The stage that was worked.
+    pub worked: Stage,
+    /// The attempt's end.
+    pub activity: ActivityStatus,
+    /// Units failed for good, here or before.
+    pub partial: bool,
+    /// When a retry is due, from now.
+    pub wait: Duration,
+    /// Why it failed, if it did.
+    pub error: Option<&'a Failure>,
+    /// What the execution gave, once it is completed.
+    pub output: Option<serde_json::Value>,
+    /// What the stage left behind, in short.
+    pub checkpoint: serde_json::Value,
+    /// Where the successor's job is about to be pushed.
+    pub incarnation: i64,
+    /// What to tell.
+    pub events: &'a [EventKind],
+}
+
+/// Settles a stage: the execution's move, the attempt's end and the events, in one statement; outputs and
+/// checkpoints go into the same transaction. `false`: the lease is lost, and the transaction must be rolled back.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn settle(
+    connection: &mut PgConnection,
+    fence: Fence,
+    batch: BatchId,
+    settled: &Settled<'_>,
+) -> Result<bool, StoreError> {
+    let error = settled.error.map(|failure| to_json("a failure", failure)).transpose()?;
+    let types: Vec<String> = settled.events.iter().map(|event| event.name().to_owned()).collect();
+    let payloads = settled
+        .events
+        .iter()
+        .map(|event| to_json("an event", event))
+        .collect::<Result<Vec<_>, _>>()?;
+    let moved = query_scalar!(
+        r#"with moved as (
+               update workflow_execution
+               set status = $4, current_activity = $5, partial = $6,
+                   due_at = case when $4 = 'retry' then now() + make_interval(secs => $7) else due_at end,
+                   lease_owner = null, lease_until = null,
+                   rung_at = case when $4 = 'processing' then now() end, ring_incarnation = $8,
+                   error = $9, output = coalesce($10, output), checkpoint = $11,
+                   completed_at = case when $12 then now() end, updated_at = now()
+               where organization_id = $1 and id = $2 and lease_epoch = $3 and lease_owner is not null
+               returning organization_id, id, lease_epoch
+           ), ended as (
+               update workflow_activity a
+               set status = $13, completed_at = clock_timestamp(), error = $9,
+                   output = case when $9::jsonb is null then $11::jsonb end
+               from moved m
+               where a.organization_id = m.organization_id and a.workflow_execution_id = m.id
+                 and a.activity_name = $14 and a.lease_epoch = m.lease_epoch
+           ), told as (
+               insert into event_outbox (organization_id, batch_id, workflow_execution_id, type, payload)
+               select m.organization_id, $15, m.id, e.type, e.payload
+               from moved m cross join unnest($16::text[], $17::jsonb[]) as e (type, payload)
+           )
+           select count(*) as "count!" from moved"#,
+        fence.organization.uuid(),
+        fence.execution.uuid(),
+        fence.epoch,
+        settled.status.as_str(),
+        settled.stage.activity_name(),
+        settled.partial,
+        seconds(settled.wait),
+        settled.incarnation,
+        error,
+        settled.output,
+        settled.checkpoint,
+        settled.status.is_final(),
+        settled.activity.as_str(),
+        settled.worked.activity_name(),
+        batch.uuid(),
+        &types,
+        &payloads,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(moved == 1)
+}
+
+/// Leases of this owner that are not in `held`: taken by a process that has died under the same id, or left behind
+/// by a settle whose outcome is unknown.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn lost_leases(connection: &mut PgConnection) -> Result<i64, StoreError> {
+    Ok(query_scalar!(
+        r#"select count(*) as "count!" from workflow_execution
+           where status = 'processing' and lease_until < now()"#,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Cancels what a stopping batch has not begun or has not in work, at most `most` at a time; returns how many.
+/// What is in work stops at its next unit boundary.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn cancel_stopped(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    batch: BatchId,
+    most: i64,
+) -> Result<u64, StoreError> {
+    let cancelled = query_scalar!(
+        r#"with idle as (
+               select organization_id, id, status from workflow_execution
+               where organization_id = $1 and batch_id = $2
+                 and status in ('queued', 'retry', 'processing', 'failed')
+                 and (lease_until is null or lease_until < now())
+               limit $3
+               for update skip locked
+           ), cancelled as (
+               update workflow_execution e
+               set status = 'cancelled', completed_at = now(), updated_at = now(),
+                   lease_owner = null, lease_until = null
+               from idle
+               where e.organization_id = idle.organization_id and e.id = idle.id
+               returning e.organization_id, e.id, e.workflow_type, idle.status as before
+           ), closed as (
+               update workflow_activity a
+               set status = 'cancelled', completed_at = now()
+               from cancelled c
+               where a.organization_id = c.organization_id and a.workflow_execution_id = c.id
+                 and a.status = 'running'
+           ), told as (
+               insert into event_outbox (organization_id, batch_id, workflow_execution_id, type, payload)
+               select organization_id, $2, id, 'DocumentCancelled',
+                      jsonb_build_object('type', 'DocumentCancelled', 'wasFailed', before = 'failed')
+               from cancelled where workflow_type = 'extraction'
+           )
+           select count(*) as "count!" from cancelled"#,
+        organization.uuid(),
+        batch.uuid(),
+        most,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(cancelled.unsigned_abs())
+}
+
+/// Gives failed documents of the batch another round, at most `most` at a time; returns how many.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn revive_failed(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    batch: BatchId,
+    most: i64,
+) -> Result<u64, StoreError> {
+    let revived = query_scalar!(
+        r#"with revived as (
+               update workflow_execution e
+               set status = 'retry', round = e.round + 1, due_at = now(), updated_at = now()
+               where (e.organization_id, e.id) in (
+                   select organization_id, id from workflow_execution
+                   where organization_id = $1 and batch_id = $2 and status = 'failed'
+                   limit $3
+                   for update skip locked)
+               returning e.organization_id, e.id, e.round
+           ), told as (
+               insert into event_outbox (organization_id, batch_id, workflow_execution_id, type, payload)
+               select organization_id, $2, id, 'DocumentRevived',
+                      jsonb_build_object('type', 'DocumentRevived', 'round', round)
+               from revived
+           )
+           select count(*) as "count!" from revived"#,
+        organization.uuid(),
+        batch.uuid(),
+        most,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(revived.unsigned_abs())
+}
+
+/// Queues the resolution of a batch's generation; a second call changes nothing.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn start_resolution(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    batch: BatchId,
+    generation: i32,
+) -> Result<(), StoreError> {
+    query!(
+        "insert into workflow_execution (id, organization_id, batch_id, generation, workflow_type,
+                                         workflow_version, status, current_activity)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)
+         on conflict (organization_id, batch_id, generation) where workflow_type = 'resolution' do nothing",
+        WorkflowExecutionId::generate().uuid(),
+        organization.uuid(),
+        batch.uuid(),
+        generation,
+        WorkflowType::Resolution.as_str(),
+        WORKFLOW_VERSION,
+        ExecutionStatus::Queued.as_str(),
+        WorkflowType::Resolution.first_stage().activity_name(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// An execution, as it is shown.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    /// Its id.
+    pub id: WorkflowExecutionId,
+    /// The batch.
+    pub batch: BatchId,
+    /// The document's id as the caller gave it; none for a resolution.
+    pub document: Option<String>,
+    /// Where it stands.
+    pub status: ExecutionStatus,
+    /// The stage that it is at.
+    pub stage: Stage,
+    /// Completed with failed units.
+    pub partial: bool,
+    /// Why it failed last.
+    pub error: Option<Failure>,
+}
+
+/// Reads one execution.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn execution_by_id(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    id: WorkflowExecutionId,
+) -> Result<Option<Execution>, StoreError> {
+    let row = query!(
+        r#"select e.id, e.batch_id, d.external_id as "external_id?", e.status, e.current_activity,
+                  e.partial, e.error
+           from workflow_execution e
+           left join document d on d.organization_id = e.organization_id and d.id = e.document_id
+           where e.organization_id = $1 and e.id = $2"#,
+        organization.uuid(),
+        id.uuid(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| {
+        Ok(Execution {
+            id: row.id.into(),
+            batch: row.batch_id.into(),
+            document: row.external_id,
+            status: parsed("a status", &row.status)?,
+            stage: stage(&row.current_activity)?,
+            partial: row.partial,
+            error: row.error.map(|error| from_json("a failure", error)).transpose()?,
+        })
+    })
+    .transpose()
+}
+
+/// A page of a batch's executions, by id, after `after`.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn executions(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    batch: BatchId,
+    after: Option<WorkflowExecutionId>,
+    most: i64,
+) -> Result<Vec<Execution>, StoreError> {
+    let rows = query!(
+        r#"select e.id, e.batch_id, d.external_id as "external_id?", e.status, e.current_activity,
+                  e.partial, e.error
+           from workflow_execution e
+           left join document d on d.organization_id = e.organization_id and d.id = e.document_id
+           where e.organization_id = $1 and e.batch_id = $2 and e.id > $3
+           order by e.id
+           limit $4"#,
+        organization.uuid(),
+        batch.uuid(),
+        after.map_or(Uuid::nil(), WorkflowExecutionId::uuid),
+        most,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Execution {
+                id: row.id.into(),
+                batch: row.batch_id.into(),
+                document: row.external_id,
+                status: parsed("a status", &row.status)?,
+                stage: stage(&row.current_activity)?,
+                partial: row.partial,
+                error: row.error.map(|error| from_json("a failure", error)).transpose()?,
+            })
+        })
+        .collect()
+}
+
+/// How many documents of the batch are at which stage and status; counted from the rows.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn status_counts(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    batch: BatchId,
+) -> Result<Vec<(Stage, ExecutionStatus, u64)>, StoreError> {
+    let rows = query!(
+        r#"select current_activity, status, count(*) as "count!" from workflow_execution
+           where organization_id = $1 and batch_id = $2
+           group by current_activity, status"#,
+        organization.uuid(),
+        batch.uuid(),
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let status = parsed("a status", &row.status)?;
+            Ok((stage(&row.current_activity)?, status, row.count.unsigned_abs()))
+        })
+        .collect()
+}
+
+fn stage(activity: &str) -> Result<Stage, StoreError> {
+    Stage::of_activity(activity)
+        .ok_or_else(|| StoreError::decode("an activity name")(activity.to_owned().into()))
+}
+
+fn keys(
+    keys: impl Iterator<Item = (OrganizationId, WorkflowExecutionId, i64)>,
+) -> (Vec<Uuid>, Vec<Uuid>, Vec<i64>) {
+    let (mut organizations, mut executions, mut epochs) = (Vec::new(), Vec::new(), Vec::new());
+    for (organization, execution, epoch) in keys {
+        organizations.push(organization.uuid());
+        executions.push(execution.uuid());
+        epochs.push(epoch);
+    }
+    (organizations, executions, epochs)
+}

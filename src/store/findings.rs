@@ -1,0 +1,400 @@
+//! The tables `chunk`, `mention`, `entity`, `relation` and `evidence`: written when their stage settles, in its
+//! transaction, and read in pages.
+
+use graphmill_jobs::{BatchId, EntityId, OrganizationId, RelationId};
+use sqlx::{PgConnection, query};
+use uuid::Uuid;
+
+use super::{Fence, StoreError};
+use crate::graph::{DocumentGraph, NameLabel, Span, Text};
+
+/// Writes how a document was cut.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn add_chunks(
+    connection: &mut PgConnection,
+    fence: Fence,
+    chunks: &[Span],
+) -> Result<(), StoreError> {
+    let starts: Vec<i32> = chunks.iter().map(|span| signed(span.start)).collect();
+    let ends: Vec<i32> = chunks.iter().map(|span| signed(span.end)).collect();
+    query!(
+        "insert into chunk (organization_id, workflow_execution_id, ordinal, start_char, end_char)
+         select $1, $2, c.number - 1, c.start_char, c.end_char
+         from unnest($3::integer[], $4::integer[]) with ordinality as c (start_char, end_char, number)",
+        fence.organization.uuid(),
+        fence.execution.uuid(),
+        &starts,
+        &ends,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Writes a document's graph.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn add_graph(
+    connection: &mut PgConnection,
+    fence: Fence,
+    text: &Text,
+    graph: &DocumentGraph,
+) -> Result<(), StoreError> {
+    let entities: Vec<Uuid> = graph.entities.iter().map(|_| EntityId::generate().uuid()).collect();
+    add_entities(connection, fence, graph, &entities).await?;
+    add_mentions(connection, fence, text, graph, &entities).await?;
+    if !graph.relations.is_empty() {
+        add_relations(connection, fence, text, graph, &entities).await?;
+    }
+    Ok(())
+}
+
+async fn add_entities(
+    connection: &mut PgConnection,
+    fence: Fence,
+    graph: &DocumentGraph,
+    ids: &[Uuid],
+) -> Result<(), StoreError> {
+    let names: Vec<String> = graph.entities.iter().map(|entity| entity.name.clone()).collect();
+    let types: Vec<String> =
+        graph.entities.iter().map(|entity| entity.class.as_str().to_owned()).collect();
+    query!(
+        "insert into entity (organization_id, workflow_execution_id, ordinal, id, name, type)
+         select $1, $2, e.number - 1, e.id, e.name, e.type
+         from unnest($3::uuid[], $4::text[], $5::text[]) with ordinality as e (id, name, type, number)",
+        fence.organization.uuid(),
+        fence.execution.uuid(),
+        ids,
+        &names,
+        &types,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn add_mentions(
+    connection: &mut PgConnection,
+    fence: Fence,
+    text: &Text,
+    graph: &DocumentGraph,
+    entities: &[Uuid],
+) -> Result<(), StoreError> {
+    let mut of_mention = vec![Uuid::nil(); graph.mentions.len()];
+    for (entity, &id) in graph.entities.iter().zip(entities) {
+        for &mention in &entity.mentions {
+            of_mention[mention] = id;
+        }
+    }
+    let starts: Vec<i32> = graph.mentions.iter().map(|m| signed(m.span.start)).collect();
+    let ends: Vec<i32> = graph.mentions.iter().map(|m| signed(m.span.end)).collect();
+    let texts: Vec<String> =
+        graph.mentions.iter().map(|m| text.slice(m.span).to_owned()).collect();
+    let types: Vec<String> = graph.mentions.iter().map(|m| m.class.as_str().to_owned()).collect();
+    let labels: Vec<Option<String>> =
+        graph.mentions.iter().map(|m| m.label.map(|label| label.as_str().to_owned())).collect();
+    let confidences: Vec<f32> = graph.mentions.iter().map(|m| m.confidence).collect();
+    query!(
+        "insert into mention (organization_id, workflow_execution_id, ordinal, entity_id, start_char,
+                              end_char, text, type, label, confidence)
+         select $1, $2, m.number - 1, m.entity_id, m.start_char, m.end_char, m.text, m.type, m.label,
+                m.confidence
+         from unnest($3::uuid[], $4::integer[], $5::integer[], $6::text[], $7::text[], $8::text[],
+                     $9::real[])
+             with ordinality
+             as m (entity_id, start_char, end_char, text, type, label, confidence, number)",
+        fence.organization.uuid(),
+        fence.execution.uuid(),
+        &of_mention,
+        &starts,
+        &ends,
+        &texts,
+        &types,
+        &labels as &[Option<String>],
+        &confidences,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn add_relations(
+    connection: &mut PgConnection,
+    fence: Fence,
+    text: &Text,
+    graph: &DocumentGraph,
+    entities: &[Uuid],
+) -> Result<(), StoreError> {
+    let ids: Vec<Uuid> = graph.relations.iter().map(|_| RelationId::generate().uuid()).collect();
+    let subjects: Vec<Uuid> = graph.relations.iter().map(|r| entities[r.subject]).collect();
+    let objects: Vec<Uuid> = graph.relations.iter().map(|r| entities[r.object]).collect();
+    let predicates: Vec<String> =
+        graph.relations.iter().map(|r| r.predicate.as_str().to_owned()).collect();
+    let confidences: Vec<f32> = graph.relations.iter().map(|r| r.confidence).collect();
+    query!(
+        "insert into relation (organization_id, workflow_execution_id, ordinal, id, subject_id, predicate,
+                               object_id, confidence)
+         select $1, $2, r.number - 1, r.id, r.subject_id, r.predicate, r.object_id, r.confidence
+         from unnest($3::uuid[], $4::uuid[], $5::text[], $6::uuid[], $7::real[])
+             with ordinality as r (id, subject_id, predicate, object_id, confidence, number)",
+        fence.organization.uuid(),
+        fence.execution.uuid(),
+        &ids,
+        &subjects,
+        &predicates,
+        &objects,
+        &confidences,
+    )
+    .execute(&mut *connection)
+    .await?;
+    let mut of: Vec<Uuid> = Vec::new();
+    let mut ordinals: Vec<i32> = Vec::new();
+    let mut starts: Vec<i32> = Vec::new();
+    let mut ends: Vec<i32> = Vec::new();
+    let mut texts: Vec<String> = Vec::new();
+    for (relation, &id) in graph.relations.iter().zip(&ids) {
+        for (ordinal, &span) in (0..).zip(&relation.evidence) {
+            of.push(id);
+            ordinals.push(ordinal);
+            starts.push(signed(span.start));
+            ends.push(signed(span.end));
+            texts.push(text.slice(span).to_owned());
+        }
+    }
+    query!(
+        "insert into evidence (organization_id, workflow_execution_id, relation_id, ordinal, start_char,
+                               end_char, text)
+         select $1, $2, e.relation_id, e.ordinal, e.start_char, e.end_char, e.text
+         from unnest($3::uuid[], $4::integer[], $5::integer[], $6::integer[], $7::text[])
+             as e (relation_id, ordinal, start_char, end_char, text)",
+        fence.organization.uuid(),
+        fence.execution.uuid(),
+        &of,
+        &ordinals,
+        &starts,
+        &ends,
+        &texts,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// An entity of a batch, as it is exported.
+#[derive(Debug, Clone)]
+pub struct EntityRow {
+    /// Its id.
+    pub id: EntityId,
+    /// The caller's id of its document.
+    pub document: String,
+    /// Its name.
+    pub name: String,
+    /// Its class.
+    pub class: String,
+    /// Its mentions, in order.
+    pub mentions: Vec<MentionRow>,
+}
+
+/// A mention of an entity.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub struct MentionRow {
+    /// Where it is.
+    #[serde(flatten)]
+    pub span: Span,
+    /// What the text says there.
+    pub text: String,
+    /// Its class.
+    #[serde(rename = "type")]
+    pub class: String,
+    /// 0 to 1.
+    pub confidence: f32,
+}
+
+/// A page of a batch's entities with their mentions, by id, after `after`. Only those of documents that completed in
+/// the batch's generation; nothing else was published.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn entity_page(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    batch: BatchId,
+    after: Option<EntityId>,
+    most: i64,
+) -> Result<Vec<EntityRow>, StoreError> {
+    let rows = query!(
+        r#"select n.id, d.external_id, n.name, n.type as class, m.mentions as "mentions!"
+           from workflow_execution e
+           join document d on d.organization_id = e.organization_id and d.id = e.document_id
+           join entity n on n.organization_id = e.organization_id and n.workflow_execution_id = e.id
+           cross join lateral (
+               select coalesce(jsonb_agg(jsonb_build_object(
+                          'start', start_char, 'end', end_char, 'text', text, 'type', type,
+                          'confidence', confidence) order by ordinal), '[]') as mentions
+               from mention m
+               where m.organization_id = n.organization_id
+                 and m.workflow_execution_id = n.workflow_execution_id and m.entity_id = n.id
+           ) m
+           where e.organization_id = $1 and e.batch_id = $2 and e.status = 'completed' and n.id > $3
+           order by n.id limit $4"#,
+        organization.uuid(),
+        batch.uuid(),
+        after.map_or(Uuid::nil(), EntityId::uuid),
+        most,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(EntityRow {
+                id: row.id.into(),
+                document: row.external_id,
+                name: row.name,
+                class: row.class,
+                mentions: super::from_json("mentions", row.mentions)?,
+            })
+        })
+        .collect()
+}
+
+/// A relation of a batch, as it is exported.
+#[derive(Debug, Clone)]
+pub struct RelationRow {
+    /// Its id.
+    pub id: RelationId,
+    /// The caller's id of its document.
+    pub document: String,
+    /// Its subject.
+    pub subject: EntityId,
+    /// The subject's name.
+    pub subject_name: String,
+    /// What is said.
+    pub predicate: String,
+    /// Its object.
+    pub object: EntityId,
+    /// The object's name.
+    pub object_name: String,
+    /// 0 to 1.
+    pub confidence: f32,
+    /// Where the document says so, in order.
+    pub evidence: Vec<EvidenceRow>,
+}
+
+/// A piece of evidence.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub struct EvidenceRow {
+    /// Where it is.
+    #[serde(flatten)]
+    pub span: Span,
+    /// What the text says there.
+    pub text: String,
+}
+
+/// A page of a batch's relations with their evidence, by id, after `after`.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn relation_page(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    batch: BatchId,
+    after: Option<RelationId>,
+    most: i64,
+) -> Result<Vec<RelationRow>, StoreError> {
+    let rows = query!(
+        r#"select r.id, d.external_id, r.subject_id, s.name as subject_name, r.predicate, r.object_id,
+                  o.name as object_name, r.confidence, v.evidence as "evidence!"
+           from workflow_execution e
+           join document d on d.organization_id = e.organization_id and d.id = e.document_id
+           join relation r on r.organization_id = e.organization_id and r.workflow_execution_id = e.id
+           join entity s on s.organization_id = r.organization_id and s.id = r.subject_id
+           join entity o on o.organization_id = r.organization_id and o.id = r.object_id
+           cross join lateral (
+               select coalesce(jsonb_agg(jsonb_build_object(
+                          'start', start_char, 'end', end_char, 'text', text) order by ordinal), '[]')
+                          as evidence
+               from evidence v
+               where v.organization_id = r.organization_id and v.relation_id = r.id
+           ) v
+           where e.organization_id = $1 and e.batch_id = $2 and e.status = 'completed' and r.id > $3
+           order by r.id limit $4"#,
+        organization.uuid(),
+        batch.uuid(),
+        after.map_or(Uuid::nil(), RelationId::uuid),
+        most,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(RelationRow {
+                id: row.id.into(),
+                document: row.external_id,
+                subject: row.subject_id.into(),
+                subject_name: row.subject_name,
+                predicate: row.predicate,
+                object: row.object_id.into(),
+                object_name: row.object_name,
+                confidence: row.confidence,
+                evidence: super::from_json("evidence", row.evidence)?,
+            })
+        })
+        .collect()
+}
+
+/// The entities of a batch that most documents speak of: name, class, documents, mentions.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn busiest(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    batch: BatchId,
+    most: i64,
+) -> Result<Vec<(String, String, u64, u64)>, StoreError> {
+    let rows = query!(
+        r#"select c.name, c.type as class, count(distinct n.workflow_execution_id) as "documents!",
+                  coalesce(sum(m.mentions), 0)::bigint as "mentions!"
+           from batch b
+           join cluster c on c.organization_id = b.organization_id and c.batch_id = b.id
+                         and c.resolution_id = b.resolution_id
+           join cluster_member k on k.organization_id = c.organization_id and k.cluster_id = c.id
+           join entity n on n.organization_id = k.organization_id and n.id = k.entity_id
+           cross join lateral (
+               select count(*) as mentions from mention m
+               where m.organization_id = n.organization_id
+                 and m.workflow_execution_id = n.workflow_execution_id and m.entity_id = n.id
+           ) m
+           where b.organization_id = $1 and b.id = $2
+           group by c.id, c.name, c.type
+           order by 3 desc, 4 desc, c.name limit $3"#,
+        organization.uuid(),
+        batch.uuid(),
+        most,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.name, row.class, row.documents.unsigned_abs(), row.mentions.unsigned_abs()))
+        .collect())
+}
+
+/// A database integer; documents are limited to far less than 2³¹ characters.
+fn signed(offset: u32) -> i32 {
+    i32::try_from(offset).unwrap_or(i32::MAX)
+}
+
+impl NameLabel {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Per => "PER",
+            Self::Org => "ORG",
+            Self::Loc => "LOC",
+            Self::Misc => "MISC",
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The schema's version, and applying it.
+
+use sqlx::{Connection, PgConnection, migrate::Migrator, query_scalar};
+
+use super::StoreError;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// How the database's schema relates to this binary's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Schema {
+    /// It is the one that this binary knows.
+    Current,
+    /// Migrations are missing: `graphmill migrate` applies them.
+    Behind {
+        /// The last one that was applied; 0 for none.
+        applied: i64,
+        /// The last one that this binary knows.
+        known: i64,
+    },
+    /// A newer binary has migrated it. Work goes on if the newer schema allows it; this binary does not migrate.
+    Ahead {
+        /// The last one that was applied.
+        applied: i64,
+        /// The last one that this binary knows.
+        known: i64,
+    },
+}
+
+/// Applies the migrations that are missing, as the login's own role. Safe to run from several places at once.
+///
+/// # Errors
+/// [`StoreError::Connect`] (trying again may help) or [`StoreError::Migrate`], which names the migration.
+pub async fn migrate(url: &str) -> Result<(), StoreError> {
+    let mut connection = PgConnection::connect(url).await.map_err(StoreError::Connect)?;
+    MIGRATIONS.run(&mut connection).await.map_err(StoreError::Migrate)?;
+    connection.close().await?;
+    Ok(())
+}
+
+/// Compares the database's schema with this binary's.
+///
+/// # Errors
+/// [`StoreError::Connect`]; trying again may help.
+pub async fn check_schema(url: &str) -> Result<Schema, StoreError> {
+    let mut connection = PgConnection::connect(url).await.map_err(StoreError::Connect)?;
+    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let exists = query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#)
+        .fetch_one(&mut connection)
+        .await?;
+    let applied = if exists {
+        query_scalar!(
+            r#"select coalesce(max(version), 0) as "version!" from _sqlx_migrations where success"#
+        )
+        .fetch_one(&mut connection)
+        .await?
+    } else {
+        0
+    };
+    connection.close().await?;
+    Ok(match applied.cmp(&known) {
+        std::cmp::Ordering::Less => Schema::Behind { applied, known },
+        std::cmp::Ordering::Equal => Schema::Current,
+        std::cmp::Ordering::Greater => Schema::Ahead { applied, known },
+    })
+}
