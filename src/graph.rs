@@ -8,6 +8,7 @@ mod document;
 mod merge;
 mod ontology;
 mod resolve;
+mod sentence;
 mod span;
 
 pub use document::{
@@ -16,4 +17,5 @@ pub use document::{
 pub use merge::{FoundRelation, assemble, name_key};
 pub use ontology::{Class, ClassId, Ontology, OntologyError, RelationType, RelationTypeId};
 pub use resolve::{Cluster, ResolvableEntity, resolve};
+pub use sentence::{sentence_ranges, sentences};
 pub use span::{Span, Text};

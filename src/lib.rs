@@ -3,3 +3,4 @@
 pub mod extractors;
 pub mod flow;
 pub mod graph;
+pub mod pipeline;
