@@ -11,6 +11,7 @@ mod line;
 mod merge;
 mod ontology;
 mod resolve;
+mod sentence;
 mod span;
 
 pub use document::{
@@ -24,4 +25,5 @@ pub use line::{ExtractedLine, extracted_line};
 pub use merge::{FoundRelation, assemble, name_key};
 pub use ontology::{Class, ClassId, Ontology, OntologyError, RelationType, RelationTypeId};
 pub use resolve::{Cluster, ResolvableEntity, resolve};
+pub use sentence::{sentence_ranges, sentences};
 pub use span::{Span, Text};

@@ -159,6 +159,29 @@ impl Text {
     pub fn span(&self, bytes: Range<usize>) -> Span {
         Span::new(self.char_of(bytes.start), self.char_of(bytes.end))
     }
+
+    /// The spans of ranges of bytes that are ascending and lie on character boundaries, in one pass over the text.
+    pub fn spans(
+        &self,
+        ranges: impl IntoIterator<Item = Range<usize>>,
+    ) -> impl Iterator<Item = Span> {
+        let (mut byte, mut chars) = (0, 0);
+        let mut char_at = move |to: usize| {
+            if self.marks.is_empty() {
+                return self.char_of(to);
+            }
+            let passed = self
+                .text
+                .get(byte..to)
+                .map_or(0, |passed| passed.chars().count());
+            chars += u32::try_from(passed).unwrap_or(u32::MAX);
+            byte = byte.max(to);
+            chars
+        };
+        ranges
+            .into_iter()
+            .map(move |range| Span::new(char_at(range.start), char_at(range.end)))
+    }
 }
 
 #[cfg(test)]
