@@ -5,3 +5,5 @@ pub mod extractors;
 pub mod flow;
 pub mod graph;
 pub mod pipeline;
+
+pub mod store;

@@ -3,7 +3,28 @@
 //! Chunks begin and end with a sentence; neighbours share sentences, so that what is said across a border is seen
 //! whole once. Invariant: the starts are strictly ascending and every character that is not blank is in a chunk.
 
-use crate::graph::{Span, Text, sentences};
+use super::{
+    stage::{Job, Unit, UnitResult, Work},
+    units::UnitOutput,
+};
+use crate::{
+    extractors::ExtractError,
+    graph::{Span, Text, sentences},
+};
+
+/// One unit: the document.
+pub(super) fn plan() -> Vec<Unit> {
+    vec![Unit { number: 0, input: Vec::new(), job: Job::Chunk }]
+}
+
+pub(super) async fn work(work: &Work) -> UnitResult {
+    let (text, settings) = (work.document.text.clone(), work.settings.chunks);
+    // Ten megabytes take a moment: not on a thread that others wait for.
+    tokio::task::spawn_blocking(move || chunk(&text, &settings))
+        .await
+        .map(UnitOutput::Chunks)
+        .map_err(|_| ExtractError::Transient("the document could not be cut".to_owned()))
+}
 
 /// How large chunks are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
