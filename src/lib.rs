@@ -5,5 +5,8 @@ pub mod extractors;
 pub mod flow;
 pub mod graph;
 pub mod pipeline;
+pub mod queue;
 
 pub mod store;
+pub mod worker;
+pub mod workflow;

@@ -44,7 +44,7 @@ pub use document::{
 pub use event::{append_event, outbox_page, publish_events, sequencer_lock, LoggedEvent, events_after};
 pub use execution::{
     Admitted, Execution, Fence, Lease, LeaseRequest, Ringable, Settled, admit, admit_lock,
-    cancel_stopped, execution_by_id, executions, lease, lost_leases, mark_unrung, release,
+    cancel_stopped, execution_by_id, executions, lease, mark_unrung, release,
     renew_leases, revive_failed, settle, start_resolution, stopped_leases, to_ring, status_counts,
 };
 pub use findings::{

@@ -285,10 +285,8 @@ pub struct BatchCounts {
 pub enum ResolutionEnd {
     /// Its clusters are published.
     Completed,
-    /// It was given up.
+    /// It was given up or stopped.
     Abandoned,
-    /// It was stopped.
-    Cancelled,
 }
 
 /// Why a batch is being stopped.
@@ -414,13 +412,13 @@ impl BatchCounts {
         if state == BatchStateName::Resolving {
             return match (self.resolution, stopping) {
                 (Some(ResolutionEnd::Completed), _) => NextStep::Move(BatchEvent::Complete(*self)),
-                (Some(ResolutionEnd::Abandoned), _) => NextStep::Move(BatchEvent::Fail(
+                (Some(ResolutionEnd::Abandoned), None) => NextStep::Move(BatchEvent::Fail(
                     Failure::transient(FailureCode::BatchFailed, "the resolution was given up"),
                 )),
-                (Some(ResolutionEnd::Cancelled), _) | (None, Some(_)) => {
+                (Some(ResolutionEnd::Abandoned), Some(_)) => {
                     NextStep::Move(BatchEvent::Cancel(*self))
                 }
-                (None, None) => NextStep::Wait,
+                (None, _) => NextStep::Wait,
             };
         }
         if stopping.is_none() && self.abandoned > 0 && policy.aborts_batch() {

@@ -96,7 +96,7 @@ pub enum EventKind {
         /// How many there are.
         clusters: u64,
     },
-    /// The resolution was given up.
+    /// The resolution was given up or stopped.
     ResolutionAbandoned {
         /// Why.
         failure: Failure,

@@ -90,6 +90,12 @@ impl Failure {
         }
     }
 
+    /// Stopped by a signal, or with its batch.
+    #[must_use]
+    pub fn cancelled() -> Self {
+        Self::terminal(FailureCode::Cancelled, "stopped by a signal, or with its batch")
+    }
+
     /// A failure that trying again can't cure.
     #[must_use]
     pub fn terminal(code: FailureCode, message: impl Into<String>) -> Self {

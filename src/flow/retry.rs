@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use serde::{Deserialize, Serialize};
 
 /// Tries of a unit: exponential waits with jitter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RetryPolicy {
     /// Retries after the first try. **Source:** the original design (3).
     pub retries: u32,

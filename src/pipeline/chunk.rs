@@ -3,6 +3,8 @@
 //! Chunks begin and end with a sentence; neighbours share sentences, so that what is said across a border is seen
 //! whole once. Invariant: the starts are strictly ascending and every character that is not blank is in a chunk.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     stage::{Job, Unit, UnitResult, Work},
     units::UnitOutput,
@@ -27,7 +29,8 @@ pub(super) async fn work(work: &Work) -> UnitResult {
 }
 
 /// How large chunks are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ChunkSettings {
     /// The most characters of a chunk; only the last may have more, by less than `min_chars`.
     ///

@@ -128,7 +128,8 @@ pub trait Checkpoints: Send {
 }
 
 /// Limits of a unit.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default)]
 pub struct UnitSettings {
     /// Tries and the waits between them.
     pub retry: RetryPolicy,

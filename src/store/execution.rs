@@ -349,7 +349,7 @@ pub async fn renew_leases(
     Ok(held.into_iter().map(Into::into).collect())
 }
 
-/// Which of these are asked to stop: a signal waits for them, their batch stops or is paused.
+/// Which of these are asked to stop: a signal waits for them, or their batch stops.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
@@ -364,8 +364,7 @@ pub async fn stopped_leases(
          from unnest($1::uuid[], $2::uuid[]) as held (organization_id, id)
          join workflow_execution e on e.organization_id = held.organization_id and e.id = held.id
          join batch b on b.organization_id = e.organization_id and b.id = e.batch_id
-         where e.stop_requested_at is not null or e.paused_at is not null
-            or b.stopping is not null or b.paused_at is not null",
+         where e.stop_requested_at is not null or b.stopping is not null",
         &organizations,
         &executions,
     )
@@ -498,20 +497,6 @@ pub async fn settle(
     Ok(moved == 1)
 }
 
-/// Leases of this owner that are not in `held`: taken by a process that has died under the same id, or left behind
-/// by a settle whose outcome is unknown.
-///
-/// # Errors
-/// [`StoreError::Query`]; trying again may help.
-pub async fn lost_leases(connection: &mut PgConnection) -> Result<i64, StoreError> {
-    Ok(query_scalar!(
-        r#"select count(*) as "count!" from workflow_execution
-           where status = 'processing' and lease_until < now()"#,
-    )
-    .fetch_one(connection)
-    .await?)
-}
-
 /// Cancels what a stopping batch has not begun or has not in work, at most `most` at a time; returns how many.
 /// What is in work stops at its next unit boundary.
 ///
@@ -549,11 +534,15 @@ pub async fn cancel_stopped(
                select organization_id, $2, id, 'DocumentCancelled',
                       jsonb_build_object('type', 'DocumentCancelled', 'wasFailed', before = 'failed')
                from cancelled where workflow_type = 'extraction'
+               union all
+               select organization_id, $2, id, 'ResolutionAbandoned', $4
+               from cancelled where workflow_type = 'resolution'
            )
            select count(*) as "count!" from cancelled"#,
         organization.uuid(),
         batch.uuid(),
         most,
+        to_json("an event", &EventKind::ResolutionAbandoned { failure: Failure::cancelled() })?,
     )
     .fetch_one(connection)
     .await?;

@@ -1,0 +1,185 @@
+//! The drivers: what makes executions move. The executor answers rings; the stager admits; the sweeper rings again
+//! for what went silent; the sequencer gives events their order and moves batches; the keeper renews leases.
+//!
+//! Postgres is the truth and Redis a doorbell: every driver may die at any instant, on any replica, and what it left
+//! half done is found again from the rows. Must not know how a stage works (`pipeline`), how SQL is spelled (`store`)
+//! or what a queue is made of (`queue`).
+
+mod batches;
+mod doorbell;
+mod executor;
+mod keeper;
+mod resolution;
+mod sequencer;
+mod settle;
+mod sink;
+mod stager;
+mod sweeper;
+
+use std::{sync::Arc, time::Duration};
+
+use graphmill_jobs::{BatchId, OrganizationId, WorkerId};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    extractors::Extractors,
+    queue::{Queue, QueueError, Slots, Workers, WorkersConfig},
+    store::{self, Store, StoreError},
+};
+
+/// How a process works.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkerSettings {
+    /// Jobs of each stage at once.
+    pub slots: usize,
+    /// How long a lease lasts without being renewed. **Source:** DESIGN: 15 s.
+    pub lease: Duration,
+    /// How often leases are renewed. **Source:** a third of a lease.
+    pub renew: Duration,
+    /// How often the stager looks for due work without being woken.
+    pub stager: Duration,
+    /// How often the sweeper looks for silent work without being woken.
+    pub sweeper: Duration,
+    /// How often the sequencer looks for events while there are some.
+    pub sequencer: Duration,
+    /// How long a ring may stay unanswered before it is repeated.
+    pub patience: Duration,
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self {
+            slots: 32,
+            lease: Duration::from_secs(15),
+            renew: Duration::from_secs(5),
+            stager: Duration::from_millis(250),
+            sweeper: Duration::from_secs(1),
+            sequencer: Duration::from_millis(20),
+            patience: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why a worker could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// Redis did not answer. Trying again may help.
+    #[error("Redis did not answer")]
+    Queue(#[from] QueueError),
+    /// Postgres did not answer. Trying again may help.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What the drivers of a process share.
+struct Engine {
+    id: WorkerId,
+    store: Store,
+    extractors: Extractors,
+    settings: WorkerSettings,
+    doorbell: doorbell::Doorbell,
+    held: keeper::Held,
+    batches: batches::Batches,
+    stager: stager::Bell,
+    sequencer: sequencer::Bell,
+    /// Rises whenever this process' sequencer moved something.
+    moved: watch::Sender<u64>,
+    stop: CancellationToken,
+}
+
+/// The stages of a process at work, until drained.
+pub struct Worker {
+    engine: Arc<Engine>,
+    workers: Workers,
+    drivers: JoinSet<()>,
+    keeper: JoinHandle<()>,
+    keep: CancellationToken,
+}
+
+impl Worker {
+    /// Starts every driver and one queue worker a stage.
+    ///
+    /// # Errors
+    /// [`WorkerError`] when Redis or Postgres does not answer; trying again may help.
+    pub async fn start(
+        store: Store,
+        queue: Queue,
+        extractors: Extractors,
+        settings: WorkerSettings,
+    ) -> Result<Self, WorkerError> {
+        let id = WorkerId::generate();
+        let doorbell = doorbell::Doorbell::new(queue.clone()).await?;
+        let engine = Arc::new(Engine {
+            id,
+            store,
+            extractors,
+            settings,
+            doorbell,
+            held: keeper::Held::default(),
+            batches: batches::Batches::default(),
+            stager: stager::Bell::default(),
+            sequencer: sequencer::Bell::default(),
+            moved: watch::Sender::new(0),
+            stop: CancellationToken::new(),
+        });
+        keeper::say_alive(&engine).await?;
+        let config = WorkersConfig::new(id, Slots::each(settings.slots));
+        let handler = executor::Executor(Arc::clone(&engine));
+        let workers = Workers::start(&queue, config, Arc::new(handler));
+        let mut drivers = JoinSet::new();
+        drivers.spawn(stager::run(Arc::clone(&engine)));
+        drivers.spawn(sweeper::run(Arc::clone(&engine)));
+        drivers.spawn(sequencer::run(Arc::clone(&engine)));
+        drivers.spawn(doorbell::watch(Arc::clone(&engine)));
+        let keep = CancellationToken::new();
+        let keeper = tokio::spawn(keeper::run(Arc::clone(&engine), keep.clone()));
+        info!(worker.id = %id, slots = settings.slots, "working");
+        Ok(Self { engine, workers, drivers, keeper, keep })
+    }
+
+    /// Says that a batch of this process has work: it is looked at now, not at the next period.
+    pub fn wake(&self, organization: OrganizationId, batch: BatchId) {
+        self.engine.stager.ring(organization, batch);
+        self.engine.sequencer.ring();
+    }
+
+    /// Changes whenever this process' sequencer has moved something.
+    #[must_use]
+    pub fn moved(&self) -> watch::Receiver<u64> {
+        self.engine.moved.subscribe()
+    }
+
+    /// Stops taking work, lets what is in work go on until the deadline, then hands its leases back, so that others
+    /// go on with it at once.
+    pub async fn drain(mut self, deadline: Duration) {
+        self.engine.stop.cancel();
+        let held = self.engine.held.clone();
+        let hand_back = tokio::spawn(async move {
+            tokio::time::sleep(deadline).await;
+            held.cancel_all(keeper::Why::Drain);
+        });
+        let drained = self.workers.drain(deadline + Duration::from_secs(5)).await;
+        hand_back.abort();
+        while self.drivers.join_next().await.is_some() {}
+        self.keep.cancel();
+        if self.keeper.await.is_err() {
+            warn!("the keeper of leases ended early");
+        }
+        match self.engine.store.engine().await {
+            Ok(mut connection) => {
+                if let Err(error) =
+                    store::forget_workers(&mut connection, Some(self.engine.id)).await
+                {
+                    warn!(error = &error as &dyn std::error::Error, "could not sign off");
+                }
+            }
+            Err(error) => warn!(error = &error as &dyn std::error::Error, "could not sign off"),
+        }
+        info!(worker.id = %self.engine.id, drained = ?drained, "stopped");
+    }
+}

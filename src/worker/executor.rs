@@ -1,0 +1,392 @@
+//! The executor: answers a ring in named steps: lease, load, work, settle, ring for the successor.
+//!
+//! Whatever happens, the ring counts as answered: retries come from `due_at`, and what a crash leaves behind is found
+//! by its expired lease.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use backon::{ExponentialBuilder, Retryable};
+use graphmill_jobs::Ring;
+use tracing::{Instrument, Span, debug, error, field, info, info_span, warn};
+
+use super::{
+    Engine,
+    batches::BatchContext,
+    doorbell,
+    keeper::Why,
+    resolution,
+    settle::{self, Decision, End},
+    sink::Sink,
+};
+use crate::{
+    flow::{ExecutionStatus, Failure, FailureCode, IllegalMove, Stage},
+    graph::{DocumentGraph, Span as TextSpan, Text},
+    pipeline::{
+        self, CheckpointError, Document, Findings, Outcome, UnitOutcome, UnitOutput, UnitRecord,
+        Work,
+    },
+    queue::Handler,
+    store::{self, CheckpointRow, Lease, LeaseRequest, Ringable, Settled, StoreError, UnitEnd},
+};
+
+/// How long an execution waits for a worker that has its extractor.
+const NO_EXTRACTOR_WAIT: Duration = Duration::from_secs(10);
+
+/// Answers the rings of every stage.
+pub(super) struct Executor(pub(super) Arc<Engine>);
+
+/// Why a ring's work came to nothing. The lease runs out, and somebody takes it up again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExecuteError {
+    /// Postgres did not do its part.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A checkpoint could not be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A bug: the machines and the executor disagree.
+    #[error(transparent)]
+    Illegal(#[from] IllegalMove),
+    /// The batch or the document is gone.
+    #[error("its batch or its document is gone")]
+    Gone,
+}
+
+/// What a stage's work gave, to be written with its settle.
+pub(super) struct Worked {
+    pub(super) end: End,
+    checkpoints: Vec<CheckpointRow>,
+    output: Output,
+}
+
+enum Output {
+    None,
+    Chunks(Vec<TextSpan>),
+    Graph(Text, DocumentGraph),
+    Resolution(uuid::Uuid),
+}
+
+#[async_trait]
+impl Handler for Executor {
+    async fn handle(&self, stage: Stage, ring: Ring) {
+        let span = info_span!(
+            "activity",
+            execution.id = %ring.execution,
+            stage = %stage,
+            attempt = field::Empty,
+        );
+        async {
+            match self.answer(stage, &ring).await {
+                Ok(()) => {}
+                Err(ExecuteError::Checkpoint(CheckpointError::LeaseLost)) => {
+                    debug!("the lease is lost: the work is dropped");
+                }
+                Err(error) => error!(
+                    error = &error as &dyn std::error::Error,
+                    "a stage could not be settled; it will be taken up again"
+                ),
+            }
+        }
+        .instrument(span)
+        .await;
+    }
+}
+
+impl Executor {
+    async fn answer(&self, stage: Stage, ring: &Ring) -> Result<(), ExecuteError> {
+        let engine = &*self.0;
+        let Some(lease) = self.lease(stage, ring).await? else { return Ok(()) };
+        Span::current().record("attempt", lease.attempt);
+        let mut hold = engine.held.hold(lease.fence);
+        let worked = tokio::select! {
+            biased;
+            why = hold.ended() => match why {
+                Why::Lost => return Ok(()),
+                Why::Drain => return self.hand_back(&lease).await,
+                Why::Stop => Worked { end: End::Stopped, checkpoints: Vec::new(), output: Output::None },
+            },
+            worked = self.work(stage, &lease) => worked?,
+        };
+        let successor = self.settle(stage, &lease, ring.version, worked).await?;
+        drop(hold);
+        engine.sequencer.ring();
+        match successor {
+            Some(next) => doorbell::ring(engine, vec![next], false).await,
+            // A slot of the batch is free again.
+            None => engine.stager.ring(ring.organization, lease.batch),
+        }
+        Ok(())
+    }
+
+    async fn lease(&self, stage: Stage, ring: &Ring) -> Result<Option<Lease>, ExecuteError> {
+        let engine = &*self.0;
+        let request = LeaseRequest {
+            fence: store::Fence {
+                organization: ring.organization,
+                execution: ring.execution,
+                epoch: ring.epoch,
+            },
+            stage,
+            owner: engine.id,
+            lasts: engine.settings.lease,
+        };
+        let mut connection = engine.store.engine().await?;
+        Ok(store::lease(&mut connection, &request).await?)
+    }
+
+    async fn work(&self, stage: Stage, lease: &Lease) -> Result<Worked, ExecuteError> {
+        let engine = &*self.0;
+        let Some(document) = lease.document else {
+            let (resolution, clusters) = resolution::work(engine, lease).await?;
+            return Ok(Worked {
+                end: End::Resolution { clusters },
+                checkpoints: Vec::new(),
+                output: Output::Resolution(resolution),
+            });
+        };
+        let organization = lease.fence.organization;
+        let context = engine
+            .batches
+            .get(engine, organization, lease.batch)
+            .await?
+            .ok_or(ExecuteError::Gone)?;
+        let Some(work) = self.load(stage, lease, document, &context).await? else {
+            let failure = Failure::transient(
+                FailureCode::Extractor,
+                format!("no worker has the extractor `{}` at the moment", context.extractor_name),
+            );
+            let end = End::Retry { failure, wait: NO_EXTRACTOR_WAIT };
+            return Ok(Worked { end, checkpoints: Vec::new(), output: Output::None });
+        };
+        let (work, mut records) = work;
+        let paid = work.extractor.is_paid() && stage != Stage::Chunk;
+        let mut sink = Sink::new(engine, lease.fence, paid);
+        let outcome = pipeline::run(stage, &work, &mut records, &mut sink).await?;
+        Ok(Worked::new(stage, outcome, &records, &work, sink.rest()))
+    }
+
+    /// The document with its checkpoints; `None` if this process lacks the batch's extractor.
+    async fn load(
+        &self,
+        stage: Stage,
+        lease: &Lease,
+        document: graphmill_jobs::DocumentId,
+        context: &BatchContext,
+    ) -> Result<Option<(Work, Vec<UnitRecord>)>, ExecuteError> {
+        let Some(extractor) = context.extractor.clone() else { return Ok(None) };
+        let organization = lease.fence.organization;
+        let mut transaction = self.0.store.app(organization).await?;
+        let (name, text) = store::document_text(&mut transaction, organization, document)
+            .await?
+            .ok_or(ExecuteError::Gone)?;
+        let rows =
+            store::checkpoints_of(&mut transaction, organization, lease.fence.execution, stage)
+                .await?;
+        transaction.rollback().await.map_err(StoreError::from)?;
+        let records = rows.into_iter().map(to_record).collect::<Result<Vec<_>, _>>()?;
+        let work = Work {
+            document: Document { name: name.into(), text: Text::new(text) },
+            extractor,
+            ontology: Arc::clone(&context.ontology),
+            settings: context.settings,
+            round: lease.round,
+        };
+        Ok(Some((work, records)))
+    }
+
+    /// Writes everything that the stage gave in one transaction; returns for whom to ring.
+    async fn settle(
+        &self,
+        stage: Stage,
+        lease: &Lease,
+        version: i32,
+        worked: Worked,
+    ) -> Result<Option<Ringable>, ExecuteError> {
+        let stopped = matches!(worked.end, End::Stopped);
+        let decision = settle::decide(stage, lease, worked.end)?;
+        let (checkpoints, output) = (&worked.checkpoints, &worked.output);
+        let written = patiently(async || {
+            self.write(stage, lease, &decision, checkpoints, output, stopped).await
+        })
+        .await?;
+        if !written {
+            return Err(CheckpointError::LeaseLost.into());
+        }
+        self.tell(&decision);
+        let next = decision.status == ExecutionStatus::Processing;
+        Ok(next.then_some(Ringable {
+            organization: lease.fence.organization,
+            execution: lease.fence.execution,
+            epoch: lease.fence.epoch,
+            stage: decision.stage,
+            version,
+        }))
+    }
+
+    async fn write(
+        &self,
+        stage: Stage,
+        lease: &Lease,
+        decision: &Decision,
+        checkpoints: &[CheckpointRow],
+        output: &Output,
+        stopped: bool,
+    ) -> Result<bool, StoreError> {
+        let fence = lease.fence;
+        let mut transaction = self.0.store.app(fence.organization).await?;
+        if !checkpoints.is_empty()
+            && !store::record_units(&mut transaction, fence, checkpoints).await?
+        {
+            return Ok(false);
+        }
+        match output {
+            Output::None => {}
+            Output::Chunks(chunks) => store::add_chunks(&mut transaction, fence, chunks).await?,
+            Output::Graph(text, graph) => {
+                store::add_graph(&mut transaction, fence, text, graph).await?;
+            }
+            Output::Resolution(resolution) => {
+                store::publish_resolution(
+                    &mut transaction,
+                    fence.organization,
+                    lease.batch,
+                    *resolution,
+                )
+                .await?;
+            }
+        }
+        let settled = Settled {
+            status: decision.status,
+            stage: decision.stage,
+            worked: stage,
+            activity: decision.activity,
+            partial: decision.partial,
+            wait: decision.wait,
+            error: decision.error.as_ref(),
+            output: decision.output.clone(),
+            checkpoint: decision.checkpoint.clone(),
+            incarnation: self.0.doorbell.incarnation(),
+            events: &decision.events,
+        };
+        if !store::settle(&mut transaction, fence, lease.batch, &settled).await? {
+            return Ok(false);
+        }
+        if decision.status.is_final() {
+            store::deliver_signals(
+                &mut transaction,
+                fence.organization,
+                fence.execution,
+                !stopped,
+            )
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    async fn hand_back(&self, lease: &Lease) -> Result<(), ExecuteError> {
+        let mut connection = self.0.store.engine().await?;
+        let reason =
+            Failure::transient(FailureCode::LeaseLost, "the worker shut down and handed it back");
+        store::release(&mut connection, lease.fence, &reason).await?;
+        info!("handed back");
+        Ok(())
+    }
+
+    /// Logs a failure once, where it is settled.
+    fn tell(&self, decision: &Decision) {
+        let Some(failure) = &decision.error else { return };
+        let (status, code, cause) = (decision.status, failure.code.as_str(), &failure.message);
+        match decision.status {
+            ExecutionStatus::Retry => {
+                let wait = decision.wait.as_millis();
+                info!(%status, code, cause, wait_ms = wait, "a stage will be tried again");
+            }
+            ExecutionStatus::Queued
+            | ExecutionStatus::Processing
+            | ExecutionStatus::Failed
+            | ExecutionStatus::Completed
+            | ExecutionStatus::Abandoned
+            | ExecutionStatus::Cancelled => {
+                warn!(%status, code, cause, "a document failed");
+            }
+        }
+    }
+}
+
+impl Worked {
+    fn new(
+        stage: Stage,
+        outcome: Outcome,
+        records: &[UnitRecord],
+        work: &Work,
+        checkpoints: Vec<CheckpointRow>,
+    ) -> Self {
+        let (end, output) = match outcome {
+            Outcome::Settled { graph: Some(graph), .. } => {
+                let end = End::Document {
+                    mentions: graph.mentions.len(),
+                    entities: graph.entities.len(),
+                    relations: graph.relations.len(),
+                };
+                (end, Output::Graph(work.document.text.clone(), graph))
+            }
+            Outcome::Settled { units, failed_units, graph: None } => {
+                let output = match stage {
+                    Stage::Chunk => Output::Chunks(Findings::of(records).chunks),
+                    Stage::Mentions
+                    | Stage::Entities
+                    | Stage::Relations
+                    | Stage::Assemble
+                    | Stage::Resolve => Output::None,
+                };
+                (End::Stage { units, failed_units }, output)
+            }
+            Outcome::Retry { failure, wait } => (End::Retry { failure, wait }, Output::None),
+            Outcome::Failed { failure } => (End::Failed { failure }, Output::None),
+        };
+        Self { end, checkpoints, output }
+    }
+}
+
+fn to_record(row: CheckpointRow) -> Result<UnitRecord, StoreError> {
+    let outcome = match row.end {
+        UnitEnd::Done(json) => {
+            let output = UnitOutput::from_json(row.stage, json).map_err(|error| {
+                StoreError::Decode { what: "a checkpoint", source: error.into() }
+            })?;
+            UnitOutcome::Done(output.ok_or_else(|| StoreError::Decode {
+                what: "a checkpoint",
+                source: "its stage keeps none".into(),
+            })?)
+        }
+        UnitEnd::Retry(failure) => UnitOutcome::Retry(failure),
+        UnitEnd::Failed(failure) => UnitOutcome::Failed(failure),
+    };
+    Ok(UnitRecord {
+        stage: row.stage,
+        unit: row.unit,
+        round: row.round,
+        tries: u32::try_from(row.tries).unwrap_or(0),
+        input_hash: row.input_hash,
+        outcome,
+    })
+}
+
+/// Repeats a transaction while its error is transient, for some ten seconds. A transaction whose commit has an
+/// unknown outcome is repeated too: if it was committed, its fence no longer holds, and the repeat finds that out.
+pub(super) async fn patiently<T>(
+    attempt: impl AsyncFn() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    (|| attempt())
+        .retry(
+            ExponentialBuilder::default()
+                .with_min_delay(Duration::from_millis(50))
+                .with_max_delay(Duration::from_secs(2))
+                .with_max_times(9)
+                .with_jitter(),
+        )
+        .when(StoreError::is_transient)
+        .await
+}

@@ -1,0 +1,163 @@
+//! The keeper: renews the leases that this process holds, and tells their holders when they are lost or asked to
+//! stop.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use graphmill_jobs::WorkflowExecutionId;
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::Engine;
+use crate::store::{self, Fence, StoreError};
+
+/// How often stop requests are looked for. **Source:** a cancel is to be felt within a second.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// Why a holder must let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Somebody else holds the lease now: drop everything quietly.
+    Lost,
+    /// A signal or the batch's policy stops it.
+    Stop,
+    /// The process shuts down: hand the lease back.
+    Drain,
+}
+
+/// The leases that this process holds.
+#[derive(Clone, Default)]
+pub(super) struct Held(Arc<Mutex<HashMap<WorkflowExecutionId, (Fence, watch::Sender<Option<Why>>)>>>);
+
+/// One of them, for as long as it is in scope.
+pub(super) struct Hold {
+    held: Held,
+    fence: Fence,
+    why: watch::Receiver<Option<Why>>,
+}
+
+impl Held {
+    pub(super) fn hold(&self, fence: Fence) -> Hold {
+        let (sender, why) = watch::channel(None);
+        self.lock().insert(fence.execution, (fence, sender));
+        Hold { held: self.clone(), fence, why }
+    }
+
+    pub(super) fn cancel_all(&self, why: Why) {
+        for (_, sender) in self.lock().values() {
+            sender.send_replace(Some(why));
+        }
+    }
+
+    fn cancel(&self, execution: WorkflowExecutionId, why: Why) {
+        if let Some((_, sender)) = self.lock().get(&execution) {
+            sender.send_replace(Some(why));
+        }
+    }
+
+    fn fences(&self) -> Vec<Fence> {
+        self.lock().values().map(|(fence, _)| *fence).collect()
+    }
+
+    fn lock(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<WorkflowExecutionId, (Fence, watch::Sender<Option<Why>>)>>
+    {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hold {
+    /// Waits until the holder must let go.
+    pub(super) async fn ended(&mut self) -> Why {
+        match self.why.wait_for(Option::is_some).await {
+            Ok(why) => why.unwrap_or(Why::Lost),
+            Err(_) => Why::Lost,
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut held = self.held.lock();
+        // A later lease of the same execution, in this process, is not ours to remove.
+        if held.get(&self.fence.execution).is_some_and(|(fence, _)| *fence == self.fence) {
+            held.remove(&self.fence.execution);
+        }
+    }
+}
+
+/// Renews and looks until `keep` is cancelled, which comes after the drain: leases are kept to the last.
+pub(super) async fn run(engine: Arc<Engine>, keep: CancellationToken) {
+    let mut looks = time::interval(LOOK);
+    looks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let mut renewed = Instant::now();
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = keep.cancelled() => return,
+            _ = looks.tick() => {}
+        }
+        let due = renewed.elapsed() >= engine.settings.renew;
+        let result = match due {
+            true => renew(&engine).await,
+            false => look_for_stops(&engine).await,
+        };
+        match result {
+            Ok(()) => {
+                failing = false;
+                if due {
+                    renewed = Instant::now();
+                }
+            }
+            Err(error) if !failing => {
+                failing = true;
+                warn!(error = &error as &dyn std::error::Error, "leases could not be renewed");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+async fn renew(engine: &Engine) -> Result<(), StoreError> {
+    say_alive(engine).await?;
+    let fences = engine.held.fences();
+    if fences.is_empty() {
+        return Ok(());
+    }
+    let mut connection = engine.store.engine().await?;
+    let kept =
+        store::renew_leases(&mut connection, engine.id, &fences, engine.settings.lease).await?;
+    for fence in fences {
+        if !kept.contains(&fence.execution) {
+            engine.held.cancel(fence.execution, Why::Lost);
+        }
+    }
+    Ok(())
+}
+
+async fn look_for_stops(engine: &Engine) -> Result<(), StoreError> {
+    let fences = engine.held.fences();
+    if fences.is_empty() {
+        return Ok(());
+    }
+    let mut connection = engine.store.engine().await?;
+    for execution in store::stopped_leases(&mut connection, &fences).await? {
+        engine.held.cancel(execution, Why::Stop);
+    }
+    Ok(())
+}
+
+/// Says in Postgres that this process lives.
+pub(super) async fn say_alive(engine: &Engine) -> Result<(), StoreError> {
+    let mut connection = engine.store.engine().await?;
+    let slots = engine.settings.slots * crate::flow::Stage::ALL.len();
+    store::see_worker(&mut connection, engine.id, env!("CARGO_PKG_VERSION"), slots).await
+}

@@ -1,0 +1,51 @@
+//! The stage `resolve`: the same thing across a batch's documents. It writes under an id of its own in bounded
+//! steps, invisible until the settle publishes that id.
+
+use graphmill_jobs::EntityId;
+use uuid::Uuid;
+
+use super::{Engine, executor::ExecuteError};
+use crate::{
+    graph,
+    store::{self, Lease, StoreError},
+};
+
+/// Rows of a step. **Source:** no transaction may last five seconds; this many take some tens of milliseconds.
+const STEP: i64 = 2000;
+
+/// Resolves the batch of `lease`; returns the resolution's id and how many clusters it has.
+pub(super) async fn work(engine: &Engine, lease: &Lease) -> Result<(Uuid, usize), ExecuteError> {
+    let (organization, batch) = (lease.fence.organization, lease.batch);
+    let mut entities = Vec::new();
+    let mut after: Option<EntityId> = None;
+    loop {
+        let mut transaction = engine.store.app(organization).await?;
+        let page =
+            store::resolvable_page(&mut transaction, organization, batch, after, STEP).await?;
+        transaction.rollback().await.map_err(StoreError::from)?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        entities.extend(page);
+    }
+    let clusters = tokio::task::spawn_blocking(move || graph::resolve(entities))
+        .await
+        .map_err(|_| ExecuteError::Gone)?;
+    loop {
+        let mut transaction = engine.store.app(organization).await?;
+        let dropped =
+            store::drop_unpublished_clusters(&mut transaction, organization, batch, STEP).await?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        if dropped == 0 {
+            break;
+        }
+    }
+    let resolution = Uuid::now_v7();
+    let mut first = 0;
+    for step in clusters.chunks(usize::try_from(STEP).unwrap_or(1)) {
+        let mut transaction = engine.store.app(organization).await?;
+        store::add_clusters(&mut transaction, organization, batch, resolution, first, step).await?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        first += step.len();
+    }
+    Ok((resolution, clusters.len()))
+}

@@ -1,0 +1,87 @@
+//! Checkpoints of the durable path. Those of paid units are written at once; those of unpaid units may share a write
+//! for up to 50 ms, and the last of them goes with the stage's settle.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::Engine;
+use crate::{
+    pipeline::{CheckpointError, Checkpoints, UnitOutcome, UnitRecord},
+    store::{self, CheckpointRow, Fence, StoreError, UnitEnd},
+};
+
+/// How long the checkpoint of an unpaid unit may wait. **Source:** DESIGN §2.6.
+const WAIT: Duration = Duration::from_millis(50);
+
+pub(super) struct Sink<'a> {
+    engine: &'a Engine,
+    fence: Fence,
+    paid: bool,
+    waiting: Vec<CheckpointRow>,
+    since: Option<Instant>,
+}
+
+impl<'a> Sink<'a> {
+    pub(super) const fn new(engine: &'a Engine, fence: Fence, paid: bool) -> Self {
+        Self { engine, fence, paid, waiting: Vec::new(), since: None }
+    }
+
+    /// The checkpoints that are to go with the settle.
+    pub(super) fn rest(self) -> Vec<CheckpointRow> {
+        self.waiting
+    }
+
+    async fn flush(&mut self) -> Result<(), CheckpointError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let (engine, fence, rows) = (self.engine, self.fence, &self.waiting);
+        let held = super::executor::patiently(async || {
+            let mut transaction = engine.store.app(fence.organization).await?;
+            let held = store::record_units(&mut transaction, fence, rows).await?;
+            transaction.commit().await?;
+            Ok::<_, StoreError>(held)
+        })
+        .await
+        .map_err(|error| CheckpointError::Write(error.into()))?;
+        self.waiting.clear();
+        self.since = None;
+        if held { Ok(()) } else { Err(CheckpointError::LeaseLost) }
+    }
+}
+
+#[async_trait]
+impl Checkpoints for Sink<'_> {
+    async fn record(&mut self, record: UnitRecord) -> Result<(), CheckpointError> {
+        self.waiting.push(to_row(record)?);
+        self.since.get_or_insert_with(Instant::now);
+        if self.paid { self.flush().await } else { self.tick().await }
+    }
+
+    async fn tick(&mut self) -> Result<(), CheckpointError> {
+        match self.since {
+            Some(since) if since.elapsed() >= WAIT => self.flush().await,
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+fn to_row(record: UnitRecord) -> Result<CheckpointRow, CheckpointError> {
+    let end = match record.outcome {
+        UnitOutcome::Done(output) => UnitEnd::Done(
+            output.to_json().map_err(|error| CheckpointError::Write(error.into()))?,
+        ),
+        UnitOutcome::Retry(failure) => UnitEnd::Retry(failure),
+        UnitOutcome::Failed(failure) => UnitEnd::Failed(failure),
+    };
+    Ok(CheckpointRow {
+        stage: record.stage,
+        unit: record.unit,
+        round: record.round,
+        tries: i32::try_from(record.tries).unwrap_or(i32::MAX),
+        input_hash: record.input_hash,
+        end,
+    })
+}

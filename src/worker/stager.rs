@@ -1,0 +1,143 @@
+//! The stager: admits executions of open batches into their slots, and rings for them.
+//!
+//! The count against a batch's concurrency is taken under the batch's lock, on whichever replica; the status
+//! `processing` is the slot, so a crash loses none.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use graphmill_jobs::{BatchId, OrganizationId};
+use tokio::sync::Notify;
+use tracing::{debug, warn};
+
+use super::{Engine, doorbell};
+use crate::{
+    flow::Stage,
+    store::{self, BatchToAdmit, StoreError},
+};
+
+/// Executions cancelled in one step. **Source:** DESIGN §6.7.
+const CANCEL_STEP: i64 = 1000;
+
+/// Tells the stager which batches to look at now.
+#[derive(Default)]
+pub(super) struct Bell {
+    batches: Mutex<HashSet<(OrganizationId, BatchId)>>,
+    notify: Notify,
+}
+
+impl Bell {
+    pub(super) fn ring(&self, organization: OrganizationId, batch: BatchId) {
+        self.lock().insert((organization, batch));
+        self.notify.notify_one();
+    }
+
+    fn take(&self) -> Vec<BatchToAdmit> {
+        self.lock()
+            .drain()
+            .map(|(organization, id)| BatchToAdmit { organization, id, stopping: false })
+            .collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<(OrganizationId, BatchId)>> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks at the batches that it is told of, and at all open ones every period.
+pub(super) async fn run(engine: Arc<Engine>) {
+    let mut turn = 0_usize;
+    let mut failing = false;
+    let mut periods = tokio::time::interval(engine.settings.stager);
+    periods.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let told = tokio::select! {
+            () = engine.stop.cancelled() => return,
+            () = engine.stager.notify.notified() => true,
+            _ = periods.tick() => false,
+        };
+        // While Redis is away nothing is admitted: it would only wait there.
+        if engine.doorbell.is_away() {
+            continue;
+        }
+        let result = if told {
+            look(&engine, engine.stager.take()).await
+        } else {
+            turn = turn.wrapping_add(1);
+            look_at_all(&engine, turn).await
+        };
+        match result {
+            Ok(()) => failing = false,
+            Err(error) if !failing => {
+                failing = true;
+                warn!(error = &error as &dyn std::error::Error, "work could not be admitted");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+async fn look_at_all(engine: &Engine, turn: usize) -> Result<(), StoreError> {
+    let mut connection = engine.store.engine().await?;
+    let mut batches = store::open_batches(&mut connection).await?;
+    drop(connection);
+    // Each period begins with another batch, so that none is always served last.
+    if !batches.is_empty() {
+        let first = turn % batches.len();
+        batches.rotate_left(first);
+    }
+    look(engine, batches).await
+}
+
+async fn look(engine: &Engine, batches: Vec<BatchToAdmit>) -> Result<(), StoreError> {
+    for batch in batches {
+        if batch.stopping {
+            cancel(engine, batch).await?;
+        } else {
+            admit(engine, batch).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn admit(engine: &Engine, batch: BatchToAdmit) -> Result<(), StoreError> {
+    let Ok(room) = engine.doorbell.room(Stage::Chunk).await else { return Ok(()) };
+    if room == 0 {
+        return Ok(());
+    }
+    let mut transaction = engine.store.engine_transaction().await?;
+    if !store::admit_lock(&mut transaction, batch.id).await? {
+        // Another replica admits for it at this moment.
+        return Ok(());
+    }
+    let incarnation = engine.doorbell.incarnation();
+    let admitted =
+        store::admit(&mut transaction, batch.organization, batch.id, room, incarnation).await?;
+    transaction.commit().await?;
+    if !admitted.rings.is_empty() {
+        debug!(batch.id = %batch.id, admitted = admitted.rings.len(), "admitted");
+        engine.sequencer.ring();
+        doorbell::ring(engine, admitted.rings, false).await;
+    }
+    Ok(())
+}
+
+async fn cancel(engine: &Engine, batch: BatchToAdmit) -> Result<(), StoreError> {
+    loop {
+        let mut transaction = engine.store.engine_transaction().await?;
+        let cancelled = store::cancel_stopped(
+            &mut transaction,
+            batch.organization,
+            batch.id,
+            CANCEL_STEP,
+        )
+        .await?;
+        transaction.commit().await?;
+        engine.sequencer.ring();
+        if cancelled < CANCEL_STEP.unsigned_abs() {
+            return Ok(());
+        }
+    }
+}

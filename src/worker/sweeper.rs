@@ -1,0 +1,65 @@
+//! The sweeper: finds what went silent (expired leases, rings that nobody answered, rings to a Redis that has lost
+//! them) and rings for it again; and applies stops whose holder is gone.
+
+use std::{sync::Arc, time::Duration};
+
+use tracing::{debug, warn};
+
+use super::{Engine, doorbell};
+use crate::store::{self, StoreError};
+
+/// Executions rung for in one step.
+const STEP: usize = 1000;
+/// How soon rings are repeated that did not fit their queue's window.
+const REFILL: Duration = Duration::from_millis(50);
+
+/// Sweeps every period, and when the doorbell asks for it.
+pub(super) async fn run(engine: Arc<Engine>) {
+    let mut failing = false;
+    loop {
+        let full = engine.doorbell.take_full() && !engine.doorbell.is_away();
+        let wait = if full { REFILL } else { engine.settings.sweeper };
+        tokio::select! {
+            () = engine.stop.cancelled() => return,
+            () = engine.doorbell.again.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+        match sweep(&engine).await {
+            Ok(()) => failing = false,
+            Err(error) if !failing => {
+                failing = true;
+                warn!(error = &error as &dyn std::error::Error, "silent work could not be found");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+async fn sweep(engine: &Engine) -> Result<(), StoreError> {
+    let mut connection = engine.store.engine().await?;
+    let stops = store::orphaned_stops(&mut connection).await?;
+    drop(connection);
+    for (organization, execution) in stops {
+        let mut transaction = engine.store.app(organization).await?;
+        store::apply_orphaned_stop(&mut transaction, organization, execution).await?;
+        transaction.commit().await?;
+        engine.sequencer.ring();
+    }
+    if engine.doorbell.is_away() {
+        return Ok(());
+    }
+    let mut connection = engine.store.engine().await?;
+    let silent = store::to_ring(
+        &mut connection,
+        engine.doorbell.incarnation(),
+        engine.settings.patience,
+        STEP,
+    )
+    .await?;
+    drop(connection);
+    if !silent.is_empty() {
+        debug!(executions = silent.len(), "ringing again");
+        doorbell::ring(engine, silent, true).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! The report of a batch: what became of every document, in the shape that `--json` and the HTTP API print.
+
+use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
+use serde::Serialize;
+
+use crate::{
+    flow::{ExecutionStatus, Stage},
+    store::{self, Batch, Store, StoreError},
+};
+
+/// Failures that a report lists at most; the counts are always whole.
+const FAILURES: i64 = 1000;
+/// Executions that [`details`] lists at most.
+const EXECUTIONS: i64 = 10_000;
+
+/// A batch, in one object.
+#[derive(Debug, Clone, Serialize)]
+pub struct BatchReport {
+    /// Its id.
+    pub batch_id: BatchId,
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub state: &'static str,
+    /// What became of its documents.
+    pub documents: DocumentCounts,
+    /// Entities found.
+    pub entities: u64,
+    /// Relations found.
+    pub relations: u64,
+    /// Clusters published.
+    pub clusters: u64,
+    /// Milliseconds from its opening to its end, or until now.
+    pub duration_ms: u64,
+    /// Calls of the extractor.
+    pub calls: CallCounts,
+    /// Documents that failed or were refused, and why; a thousand at most.
+    pub failures: Vec<FailureReport>,
+}
+
+/// Documents of a batch. Once it has ended,
+/// total = completed + failed + abandoned + cancelled + refused + duplicate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct DocumentCounts {
+    /// Submitted, whatever became of them.
+    pub total: u64,
+    /// Completed, partial ones among them.
+    pub completed: u64,
+    /// Completed with failed units.
+    pub partial: u64,
+    /// Waiting for another round; 0 once the batch has ended.
+    pub failed: u64,
+    /// Given up.
+    pub abandoned: u64,
+    /// Stopped.
+    pub cancelled: u64,
+    /// Refused at the door, duplicates aside.
+    pub refused: u64,
+    /// Refused because the batch already had their text.
+    pub duplicate: u64,
+}
+
+/// Calls of the extractor: tries of units.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct CallCounts {
+    /// Made while the command ran (for a stored batch: in all).
+    pub made: u64,
+    /// Made before, and not made again.
+    pub reused: u64,
+}
+
+/// A document that failed or was refused.
+#[derive(Debug, Clone, Serialize)]
+pub struct FailureReport {
+    /// The caller's id.
+    pub document: String,
+    /// The kind of failure.
+    pub code: &'static str,
+    /// What failed, and the remedy where there is one.
+    pub message: String,
+}
+
+/// A batch with its executions.
+#[derive(Debug, Clone, Serialize)]
+pub struct BatchDetails {
+    /// The report.
+    #[serde(flatten)]
+    pub report: BatchReport,
+    /// How many documents are where.
+    pub stage: Vec<StageReport>,
+    /// Its executions; ten thousand at most.
+    pub executions: Vec<ExecutionReport>,
+}
+
+/// How many executions are at a stage, by status.
+#[derive(Debug, Clone, Serialize)]
+pub struct StageReport {
+    /// The stage.
+    pub stage: Stage,
+    /// The status.
+    pub status: &'static str,
+    /// How many.
+    pub count: u64,
+}
+
+/// An execution.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExecutionReport {
+    /// Its id.
+    pub id: WorkflowExecutionId,
+    /// The caller's id of its document; none for the resolution.
+    pub document: Option<String>,
+    /// Where it stands.
+    pub status: &'static str,
+    /// The activity that it is at or ended in.
+    pub current_activity: &'static str,
+    /// Completed with failed units.
+    pub partial: bool,
+    /// Why it failed last.
+    pub error: Option<FailureReport>,
+}
+
+/// Finds a batch by its id or its name.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn find_batch(
+    store: &Store,
+    organization: OrganizationId,
+    wanted: &str,
+) -> Result<Option<BatchId>, StoreError> {
+    let mut transaction = store.app(organization).await?;
+    if let Ok(id) = wanted.parse::<BatchId>()
+        && let Some(batch) = store::batch_by_id(&mut transaction, organization, id).await?
+    {
+        return Ok(Some(batch.id));
+    }
+    store::batch_by_name(&mut transaction, organization, wanted).await
+}
+
+/// The report of a batch; `calls_before` are those that count as reused. `None`: there is no such batch.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn report(
+    store: &Store,
+    organization: OrganizationId,
+    id: BatchId,
+    calls_before: u64,
+) -> Result<Option<BatchReport>, StoreError> {
+    let mut transaction = store.app(organization).await?;
+    let Some(batch) = store::batch_by_id(&mut transaction, organization, id).await? else {
+        return Ok(None);
+    };
+    let calls = store::calls(&mut transaction, organization, id).await?;
+    let failures = store::failures(&mut transaction, organization, id, FAILURES).await?;
+    Ok(Some(of(&batch, calls, calls_before, failures)))
+}
+
+/// The report of a batch with its executions. `None`: there is no such batch.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn details(
+    store: &Store,
+    organization: OrganizationId,
+    id: BatchId,
+) -> Result<Option<BatchDetails>, StoreError> {
+    let Some(report) = report(store, organization, id, 0).await? else { return Ok(None) };
+    let mut transaction = store.app(organization).await?;
+    let counts = store::status_counts(&mut transaction, organization, id).await?;
+    let executions =
+        store::executions(&mut transaction, organization, id, None, EXECUTIONS).await?;
+    let mut stage: Vec<StageReport> = counts
+        .into_iter()
+        .map(|(stage, status, count)| StageReport { stage, status: status.as_str(), count })
+        .collect();
+    stage.sort_by_key(|row| (row.stage, row.status));
+    let executions = executions
+        .into_iter()
+        .map(|execution| ExecutionReport {
+            id: execution.id,
+            status: execution.status.as_str(),
+            current_activity: execution.stage.activity_name(),
+            partial: execution.partial && execution.status == ExecutionStatus::Completed,
+            error: execution.error.map(|failure| FailureReport {
+                document: execution.document.clone().unwrap_or_default(),
+                code: failure.code.as_str(),
+                message: failure.message,
+            }),
+            document: execution.document,
+        })
+        .collect();
+    Ok(Some(BatchDetails { report, stage, executions }))
+}
+
+/// Reports of batches, newest first, without their failures and calls, which only a single report counts.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn list(
+    store: &Store,
+    organization: OrganizationId,
+    most: i64,
+) -> Result<Vec<BatchReport>, StoreError> {
+    let mut transaction = store.app(organization).await?;
+    let batches = store::batches(&mut transaction, organization, None, most).await?;
+    let mut reports = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let calls = store::calls(&mut transaction, organization, batch.id).await?;
+        let failures = store::failures(&mut transaction, organization, batch.id, FAILURES).await?;
+        reports.push(of(&batch, calls, 0, failures));
+    }
+    Ok(reports)
+}
+
+fn of(batch: &Batch, calls: u64, before: u64, failures: Vec<store::Refused>) -> BatchReport {
+    let counts = &batch.counts;
+    BatchReport {
+        batch_id: batch.id,
+        name: batch.name.clone(),
+        state: batch.state.name().as_str(),
+        documents: DocumentCounts {
+            total: counts.submitted(),
+            completed: counts.completed,
+            partial: counts.partial,
+            failed: counts.failed,
+            abandoned: counts.abandoned,
+            cancelled: counts.cancelled,
+            refused: counts.refused,
+            duplicate: counts.duplicate,
+        },
+        entities: counts.entities,
+        relations: counts.relations,
+        clusters: counts.clusters,
+        duration_ms: batch.duration_ms.unsigned_abs(),
+        calls: CallCounts { made: calls.saturating_sub(before), reused: before.min(calls) },
+        failures: failures
+            .into_iter()
+            .map(|refused| FailureReport {
+                document: refused.external_id,
+                code: refused.failure.code.as_str(),
+                message: refused.failure.message,
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,223 @@
+//! Submitting: the batch first, then its documents in bounded steps, then the seal. Every step is durable when it
+//! returns, and repeating a submission that was cut off adds nothing twice.
+
+use std::sync::Arc;
+
+use graphmill_jobs::{BatchId, OrganizationId};
+use uuid::Uuid;
+
+use crate::{
+    flow::{Event, EventKind, Failure, FailurePolicy, Stopping},
+    graph::Ontology,
+    pipeline::{NewDocument, Settings, content_hash},
+    store::{self, BatchSpec, DocumentRow, Refused, Store, StoreError},
+};
+
+/// Documents of a step.
+const STEP_DOCUMENTS: usize = 500;
+/// Bytes of text of a step. **Source:** no transaction may last five seconds.
+const STEP_BYTES: usize = 8 << 20;
+
+/// What a batch is opened with.
+#[derive(Debug, Clone)]
+pub struct NewBatch {
+    /// Unique in the organization.
+    pub name: String,
+    /// The extractor's name; every worker that is to work the batch must have it.
+    pub extractor: String,
+    /// What may be found.
+    pub ontology: Arc<Ontology>,
+    /// How its documents are worked.
+    pub settings: Settings,
+    /// Documents in processing at once, over all replicas; 1 to 10,000.
+    pub concurrency: u32,
+    /// What to do about a document that fails.
+    pub policy: FailurePolicy,
+    /// Extra rounds that `retry-failed` gives.
+    pub max_retries: u32,
+}
+
+/// Why a submission failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The store did not do its part; it says whether trying again can help.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The settings have no JSON form; a bug.
+    #[error("the batch's settings can't be written down")]
+    Settings(#[source] serde_json::Error),
+    /// The batch takes no more documents.
+    #[error("the batch is sealed: it takes no more documents")]
+    Sealed,
+}
+
+/// A submission in progress: documents that wait to be written in one step.
+pub struct Submission {
+    store: Store,
+    organization: OrganizationId,
+    batch: BatchId,
+    documents: Vec<NewDocument>,
+    refused: Vec<Refused>,
+    bytes: usize,
+}
+
+impl Submission {
+    /// Opens a batch.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`] within [`SubmitError::Store`], or what the store says.
+    pub async fn open(
+        store: &Store,
+        organization: OrganizationId,
+        batch: &NewBatch,
+    ) -> Result<Self, SubmitError> {
+        let config = serde_json::to_value(batch.settings).map_err(SubmitError::Settings)?;
+        let mut transaction = store.app(organization).await?;
+        let ontology =
+            store::ensure_ontology(&mut transaction, organization, &batch.ontology).await?;
+        let spec = BatchSpec {
+            name: batch.name.clone(),
+            ontology,
+            extractor: batch.extractor.clone(),
+            config,
+            concurrency: batch.concurrency,
+            policy: batch.policy,
+            max_retries: batch.max_retries,
+        };
+        let id = store::add_batch(&mut transaction, organization, &spec).await?;
+        let kind = EventKind::BatchCreated { name: spec.name };
+        let event = Event { organization, batch: id, execution: None, kind };
+        store::append_event(&mut transaction, &event).await?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        Ok(Self::of(store, organization, id))
+    }
+
+    /// Goes on with a submission that was cut off before the seal.
+    ///
+    /// # Errors
+    /// [`SubmitError::Sealed`], or what the store says.
+    pub async fn reopen(
+        store: &Store,
+        organization: OrganizationId,
+        batch: BatchId,
+    ) -> Result<Self, SubmitError> {
+        let mut transaction = store.app(organization).await?;
+        let found = store::batch_by_id(&mut transaction, organization, batch).await?;
+        match found {
+            Some(found) if !found.sealed => Ok(Self::of(store, organization, batch)),
+            Some(_) | None => Err(SubmitError::Sealed),
+        }
+    }
+
+    fn of(store: &Store, organization: OrganizationId, batch: BatchId) -> Self {
+        Self {
+            store: store.clone(),
+            organization,
+            batch,
+            documents: Vec::new(),
+            refused: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// The batch's id.
+    #[must_use]
+    pub const fn batch(&self) -> BatchId {
+        self.batch
+    }
+
+    /// Adds a document, which has passed the intake.
+    ///
+    /// # Errors
+    /// [`SubmitError::Store`], when this fills a step.
+    pub async fn add(&mut self, document: NewDocument) -> Result<(), SubmitError> {
+        self.bytes += document.text.len();
+        self.documents.push(document);
+        if self.documents.len() >= STEP_DOCUMENTS || self.bytes >= STEP_BYTES {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down that a document was refused.
+    ///
+    /// # Errors
+    /// [`SubmitError::Store`], when this fills a step.
+    pub async fn refuse(&mut self, id: String, failure: Failure) -> Result<(), SubmitError> {
+        self.refused.push(Refused { external_id: id, failure });
+        if self.refused.len() >= STEP_DOCUMENTS {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the last step and seals the batch.
+    ///
+    /// # Errors
+    /// [`SubmitError::Store`]; the batch stays open.
+    pub async fn seal(mut self) -> Result<BatchId, SubmitError> {
+        self.flush().await?;
+        let (organization, batch) = (self.organization, self.batch);
+        let mut transaction = self.store.app(organization).await?;
+        if store::seal_batch(&mut transaction, organization, batch).await? {
+            let event =
+                Event { organization, batch, execution: None, kind: EventKind::BatchSealed };
+            store::append_event(&mut transaction, &event).await?;
+        }
+        transaction.commit().await.map_err(StoreError::from)?;
+        Ok(batch)
+    }
+
+    async fn flush(&mut self) -> Result<(), SubmitError> {
+        let mut transaction = self.store.app(self.organization).await?;
+        if !self.documents.is_empty() {
+            let rows: Vec<DocumentRow<'_>> = self
+                .documents
+                .iter()
+                .map(|document| DocumentRow {
+                    external_id: &document.id,
+                    title: document.title.as_deref(),
+                    source_uri: document.source_uri.as_deref(),
+                    text: &document.text,
+                    content_hash: content_hash(&document.text),
+                    metadata: &document.metadata,
+                })
+                .collect();
+            store::add_documents(&mut transaction, self.organization, self.batch, &rows).await?;
+        }
+        if !self.refused.is_empty() {
+            store::add_refusals(&mut transaction, self.organization, self.batch, &self.refused)
+                .await?;
+        }
+        transaction.commit().await.map_err(StoreError::from)?;
+        self.documents.clear();
+        self.refused.clear();
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
+/// Flags a batch to stop: nothing more of it is admitted, and what is in work stops at its next unit boundary.
+/// `false` if it had ended or was stopping already.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn cancel_batch(
+    store: &Store,
+    organization: OrganizationId,
+    batch: BatchId,
+) -> Result<bool, StoreError> {
+    let mut transaction = store.app(organization).await?;
+    let stopped =
+        store::stop_batch(&mut transaction, organization, batch, Stopping::Cancel).await?;
+    transaction.commit().await?;
+    Ok(stopped)
+}
+
+/// A name for a batch that was given none: `hint` and eight hex digits.
+#[must_use]
+pub fn fresh_name(hint: &str) -> String {
+    let hint: String = hint.chars().filter(|c| !c.is_control()).take(100).collect();
+    let random = Uuid::new_v4().simple().to_string();
+    format!("{hint}-{}", &random[..8])
+}
