@@ -14,9 +14,17 @@
 //! strategies are not used: the schedule through which it pushes breaks at some 8,000 due jobs, one unreadable
 //! job stops its worker, its interval may leave no waker, and it keeps every job for ever.
 
+mod backend;
+mod bell;
 mod connection;
+mod feeder;
 mod keys;
 mod ring;
+mod set_aside;
+mod ticket;
+mod workers;
 
 pub use connection::{Health, Queue, QueueError};
 pub use ring::Rung;
+pub use set_aside::SetAside;
+pub use workers::{Drained, Handler, Slots, Tally, Workers, WorkersConfig};
