@@ -6,7 +6,6 @@ pub mod flow;
 pub mod graph;
 pub mod pipeline;
 pub mod queue;
-
 pub mod store;
 pub mod worker;
 pub mod workflow;

@@ -138,6 +138,9 @@ pub struct Store {
     engine: PgPool,
 }
 
+/// A connection, in or out of a transaction.
+pub type Connection = sqlx::PgConnection;
+
 /// A transaction for one organization.
 pub type AppTransaction = Transaction<'static, Postgres>;
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use graphmill_jobs::{BatchId, OrganizationId};
-use sqlx::PgConnection;
+
 use tokio::{
     sync::Notify,
     time::{Instant, sleep},
@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 use super::Engine;
 use crate::{
     flow::{BatchEvent, BatchState, Event, EventKind, IllegalMove, NextStep, Stage, Stopping},
-    store::{self, BatchMove, BatchToMove, StoreError},
+    store::{self, BatchMove, BatchToMove, Connection, StoreError},
 };
 
 /// Events moved in one step.
@@ -48,8 +48,6 @@ impl Bell {
 enum SequenceError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error(transparent)]
-    Query(#[from] sqlx::Error),
     #[error(transparent)]
     Illegal(#[from] IllegalMove),
 }
@@ -87,7 +85,7 @@ pub(super) async fn run(engine: Arc<Engine>) {
                 busy = false;
                 match problem {
                     SequenceError::Illegal(illegal) => error!(%illegal, "a batch can't be moved"),
-                    SequenceError::Store(_) | SequenceError::Query(_) => warn!(
+                    SequenceError::Store(_) => warn!(
                         error = &problem as &dyn std::error::Error,
                         "events could not be moved"
                     ),
@@ -143,7 +141,7 @@ async fn step(engine: &Engine, level: bool) -> Result<bool, SequenceError> {
         }
     }
     store::publish_events(&mut transaction, &log).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(StoreError::from)?;
     for (organization, batch) in wake {
         engine.stager.ring(organization, batch);
     }
@@ -155,7 +153,7 @@ async fn step(engine: &Engine, level: bool) -> Result<bool, SequenceError> {
 
 /// Moves a batch as far as its counts call for; returns what there is to tell.
 async fn advance(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     batch: &mut BatchToMove,
     wake: &mut Vec<(OrganizationId, BatchId)>,
 ) -> Result<Vec<EventKind>, SequenceError> {

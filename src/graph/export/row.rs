@@ -16,7 +16,7 @@ pub struct ExportedDocument {
     /// Whether some of its units failed, so that its graph has holes.
     pub partial: bool,
     /// SHA-256 of its text in hexadecimal, which the spans hold for.
-    pub text_sha256: String,
+    pub text_sha256: Option<String>,
 }
 
 /// Where an entity is named. Offsets count Unicode scalar values of the document.

@@ -48,7 +48,7 @@ fn document() -> ExportedDocument {
         document_id: "doc_1".to_owned(),
         state: "completed".to_owned(),
         partial: false,
-        text_sha256: "00".repeat(32),
+        text_sha256: Some("00".repeat(32)),
     }
 }
 

@@ -1,0 +1,338 @@
+//! The feeder: the one who speaks with Redis for a stage's worker. It takes as many jobs as there are free slots,
+//! reports those that ended, and keeps the heartbeat, in a task of its own, so that no handler can hold it up.
+//!
+//! Knows the scripts, slots and slips. Must not know apalis or what a handler does. Invariants: it holds a slot for
+//! every job that it has taken; a slip is kept until Redis has taken it; an error of Redis ends nothing but the
+//! call, after which it tries again, at most a second later, for ever.
+//!
+//! Orphans are dropped, not queued again: a worker that was silent for three heartbeats may have taken the lease
+//! or not, only Postgres knows, and whoever sweeps there rings again within seconds. To queue them here as well
+//! would deliver twice what Postgres delivers anyway.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use graphmill_jobs::StageJob;
+use redis::{RedisError, Script, aio::ConnectionManager};
+use tokio::{
+    sync::{
+        OwnedSemaphorePermit,
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    },
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use super::{
+    keys::{QUEUES, SET_ASIDE, SET_ASIDE_KEPT},
+    ticket::{Delivery, JobId, Slip, Ticket},
+    workers::Seat,
+};
+
+/// The most jobs taken, and the most slips given back, in one turn: no call holds up the server.
+const MOST_A_TURN: usize = 128;
+
+/// A ring has some 200 bytes; whatever is larger than this is none.
+const LARGEST_PAYLOAD: usize = 64 * 1024;
+
+/// The first and the longest pause after a call that failed.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// How long a feeder may go on reporting after the handlers were aborted.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+static TURN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("turn.lua")));
+static TEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("tend.lua")));
+static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("leave.lua")));
+
+/// What a turn brings: how many ids were popped, the jobs, and what was set aside with the reason.
+type Taken = (usize, Vec<(Vec<u8>, Vec<u8>)>, Vec<(Vec<u8>, String)>);
+
+/// Feeds the worker `name` at `seat` until its stop, or until the worker drops the other end of `jobs`; then it
+/// waits for what is in flight, reports it and takes the name off the list. Starts after `delay`.
+pub(super) async fn feed<J: StageJob>(
+    seat: Arc<Seat>,
+    name: String,
+    delay: Duration,
+    jobs: UnboundedSender<Delivery<J>>,
+) {
+    let (stop, hard) = (seat.stop.clone(), seat.hard.clone());
+    let run = async {
+        tokio::select! {
+            () = sleep(delay) => {}
+            () = stop.cancelled() => {}
+        }
+        Feeder::new(seat, name, jobs).run().await;
+    };
+    tokio::select! {
+        () = run => {}
+        () = async { hard.cancelled().await; sleep(LAST_WORDS).await } => {}
+    }
+}
+
+struct Feeder<J> {
+    seat: Arc<Seat>,
+    name: String,
+    inflight: String,
+    redis: ConnectionManager,
+    jobs: UnboundedSender<Delivery<J>>,
+    reports: UnboundedSender<Slip>,
+    reported: UnboundedReceiver<Slip>,
+    /// Slips that Redis has not taken yet.
+    slips: Vec<Slip>,
+    /// Ids that are out or whose slip is not taken, with the number of their deliveries.
+    held: HashMap<JobId, usize>,
+    /// There may be more in the queue.
+    hungry: bool,
+    /// A call failed since the last heartbeat: jobs may have been taken without our knowledge.
+    unsure: bool,
+    pause: Option<Duration>,
+}
+
+impl<J: StageJob> Feeder<J> {
+    fn new(seat: Arc<Seat>, name: String, jobs: UnboundedSender<Delivery<J>>) -> Self {
+        let (reports, reported) = unbounded_channel();
+        Self {
+            inflight: seat.keys.inflight_of(&name),
+            redis: seat.redis.clone(),
+            seat,
+            name,
+            jobs,
+            reports,
+            reported,
+            slips: Vec::new(),
+            held: HashMap::new(),
+            hungry: true,
+            unsure: false,
+            pause: None,
+        }
+    }
+
+    async fn run(mut self) {
+        let seat = Arc::clone(&self.seat);
+        // always a timer with a waker: neither a lost wake-up nor an empty queue can leave this loop asleep
+        let mut look = interval(seat.poll);
+        let mut heartbeat = interval(seat.heartbeat);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            while self.slips.len() < MOST_A_TURN
+                && let Ok(slip) = self.reported.try_recv()
+            {
+                self.slips.push(slip);
+            }
+            let closing = seat.stop.is_cancelled() || self.jobs.is_closed();
+            if closing && self.held.is_empty() && self.slips.is_empty() {
+                break;
+            }
+            let slots = if self.hungry && !closing {
+                self.free_slots()
+            } else {
+                Vec::new()
+            };
+            if !self.slips.is_empty() || !slots.is_empty() {
+                self.turn(slots).await;
+                if heartbeat_due(&mut heartbeat) || std::mem::take(&mut self.unsure) {
+                    self.tend().await;
+                }
+                continue;
+            }
+            tokio::select! {
+                Some(slip) = self.reported.recv() => self.slips.push(slip),
+                () = seat.bell.notified(), if !closing => self.hungry = true,
+                // a slot that another feeder of this stage gave back, or the last job of this one
+                Ok(slot) = seat.slots.acquire(), if self.hungry && !closing => drop(slot),
+                _ = look.tick() => self.hungry = true,
+                _ = heartbeat.tick() => self.tend().await,
+                () = seat.stop.cancelled(), if !closing => {}
+                () = self.jobs.closed(), if !closing => {}
+            }
+        }
+        self.leave().await;
+    }
+
+    /// All slots that are free now, at most those of one turn.
+    fn free_slots(&self) -> Vec<OwnedSemaphorePermit> {
+        let mut slots = Vec::new();
+        while slots.len() < MOST_A_TURN
+            && let Ok(slot) = Arc::clone(&self.seat.slots).try_acquire_owned()
+        {
+            slots.push(slot);
+        }
+        slots
+    }
+
+    /// Settles the slips and takes a job for each of `slots`.
+    async fn turn(&mut self, slots: Vec<OwnedSemaphorePermit>) {
+        match self.call_turn(slots.len()).await {
+            Ok((popped, jobs, refused)) => {
+                self.recovered();
+                self.hungry = popped > 0 && popped == slots.len();
+                for slip in std::mem::take(&mut self.slips) {
+                    self.let_go(slip.id());
+                }
+                for (id, reason) in refused {
+                    self.note_set_aside(&id, &reason);
+                }
+                for ((id, payload), slot) in jobs.into_iter().zip(slots) {
+                    self.deliver(id.into(), &payload, slot);
+                }
+            }
+            Err(error) => {
+                drop(slots);
+                self.hungry = true;
+                self.trouble(&error, "taking jobs from the queue failed; trying on")
+                    .await;
+            }
+        }
+    }
+
+    async fn call_turn(&mut self, n: usize) -> Result<Taken, RedisError> {
+        let keys = &self.seat.keys;
+        let mut call = TURN.prepare_invoke();
+        call.key(&keys.active)
+            .key(&keys.data)
+            .key(&self.inflight)
+            .key(&keys.workers)
+            .key(&keys.scheduled)
+            .key(SET_ASIDE);
+        call.arg(n)
+            .arg(&self.name)
+            .arg(&keys.meta)
+            .arg(keys.queue)
+            .arg(&keys.channel)
+            .arg(SET_ASIDE_KEPT)
+            .arg(LARGEST_PAYLOAD);
+        for slip in &self.slips {
+            call.arg(slip.kind())
+                .arg(slip.id().as_ref())
+                .arg(slip.reason());
+        }
+        call.invoke_async(&mut self.redis).await
+    }
+
+    /// Hands a job to the worker, or reports it as unreadable.
+    fn deliver(&mut self, id: JobId, payload: &[u8], slot: OwnedSemaphorePermit) {
+        *self.held.entry(id.clone()).or_default() += 1;
+        match serde_json::from_slice::<J>(payload) {
+            Ok(job) => {
+                let ticket = Ticket::new(id, slot, self.reports.clone());
+                // if the worker is gone, the ticket comes back inside the error and reports itself
+                let _ = self.jobs.send(Delivery { job, ticket });
+            }
+            Err(error) => {
+                // the whole reason is kept with the job; the log gets no part of the payload
+                let place = format!(
+                    "its payload is not a job of this stage (line {}, column {})",
+                    error.line(),
+                    error.column()
+                );
+                self.note_set_aside(&id, &place);
+                let reason: String = error.to_string().chars().take(200).collect();
+                self.slips
+                    .push(Slip::Bad(id, format!("its payload is not a job: {reason}")));
+            }
+        }
+    }
+
+    fn let_go(&mut self, id: &JobId) {
+        if let Some(count) = self.held.get_mut(id) {
+            *count -= 1;
+            if *count == 0 {
+                self.held.remove(id);
+            }
+        }
+    }
+
+    /// The heartbeat. What Redis says we hold and we know nothing of came with an answer that never arrived: it
+    /// goes back.
+    async fn tend(&mut self) {
+        let keys = &self.seat.keys;
+        let mut call = TEND.prepare_invoke();
+        call.key(&keys.workers)
+            .key(&keys.active)
+            .key(&keys.data)
+            .key(&self.inflight)
+            .key(QUEUES);
+        call.arg(&self.name)
+            .arg(&keys.meta)
+            .arg(&keys.inflight)
+            .arg(&keys.metadata)
+            .arg(self.seat.silence().as_secs())
+            .arg(self.seat.size)
+            .arg(std::any::type_name::<J>());
+        match call
+            .invoke_async::<(Vec<Vec<u8>>, usize)>(&mut self.redis)
+            .await
+        {
+            Ok((ids, dropped)) => {
+                self.recovered();
+                if dropped > 0 {
+                    tracing::info!(
+                        stage = %self.seat.stage,
+                        dropped,
+                        "dropped the rings of workers that died; they are rung again from Postgres"
+                    );
+                }
+                for id in ids {
+                    let id = JobId::from(id);
+                    if !self.held.contains_key(&id) {
+                        self.held.insert(id.clone(), 1);
+                        self.slips.push(Slip::Back(id));
+                    }
+                }
+            }
+            Err(error) => {
+                self.trouble(&error, "the worker's heartbeat failed; trying on")
+                    .await;
+            }
+        }
+    }
+
+    /// Takes the worker off the list. If that fails, the others do it when it was silent long enough.
+    async fn leave(mut self) {
+        let keys = &self.seat.keys;
+        let mut call = LEAVE.prepare_invoke();
+        call.key(&keys.workers)
+            .key(&keys.active)
+            .key(&keys.data)
+            .key(&self.inflight)
+            .key(keys.metadata_of(&self.name));
+        call.arg(&self.name).arg(&keys.channel);
+        if let Err(error) = call.invoke_async::<usize>(&mut self.redis).await {
+            tracing::debug!(%error, worker = self.name, "a worker could not take its leave of Redis");
+        }
+    }
+
+    fn note_set_aside(&self, id: &[u8], reason: &str) {
+        self.seat.tally.set_aside.fetch_add(1, Ordering::Relaxed);
+        let job: String = String::from_utf8_lossy(id).chars().take(100).collect();
+        tracing::warn!(stage = %self.seat.stage, job, reason, "set a job aside that nobody can run");
+    }
+
+    /// Says once that Redis is in trouble, and waits a little longer each time.
+    async fn trouble(&mut self, error: &RedisError, what: &'static str) {
+        self.seat.tally.failed_calls.fetch_add(1, Ordering::Relaxed);
+        if self.pause.is_none() {
+            tracing::warn!(stage = %self.seat.stage, %error, "{what}");
+        }
+        let pause = self.pause.map_or(PAUSE.0, |pause| (pause * 2).min(PAUSE.1));
+        self.pause = Some(pause);
+        sleep(pause).await;
+    }
+
+    fn recovered(&mut self) {
+        if self.pause.take().is_some() {
+            self.unsure = true;
+            tracing::info!(stage = %self.seat.stage, "the queue answers again");
+        }
+    }
+}
+
+/// Whether the heartbeat is due, without waiting for it: under load the loop never gets to its timers.
+fn heartbeat_due(heartbeat: &mut tokio::time::Interval) -> bool {
+    heartbeat.tick().now_or_never().is_some()
+}

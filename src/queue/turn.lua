@@ -1,0 +1,90 @@
+-- One turn of a worker: settle what ended, then take up to n jobs. One round trip for both.
+-- KEYS: 1 active, 2 data, 3 this worker's in-flight set, 4 workers, 5 schedule, 6 the set-aside list
+-- ARGV: 1 n, 2 worker, 3 meta prefix, 4 queue, 5 wake-up channel, 6 most kept aside, 7 largest payload in bytes,
+--       then (kind, id, reason)* with kind one of done, back, bad
+-- Returns: how many were popped, {id, payload, ...}, {id of one set aside, reason, ...}
+local active, data, inflight, workers, scheduled, aside = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local n, worker, meta, queue = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
+local keep, largest = tonumber(ARGV[6]), tonumber(ARGV[7])
+local now = tonumber(redis.call('TIME')[1])
+
+-- a key of a wrong type must fail here, before anything is popped
+redis.call('SCARD', inflight)
+redis.call('HLEN', data)
+local waiting = redis.call('LLEN', active)
+
+local function forget(id)
+  redis.call('HDEL', data, id)
+  redis.call('DEL', meta .. ':' .. id)
+end
+
+-- pcall: a broken list must not stop the queue
+local function set_aside(id, reason, payload)
+  redis.pcall('LPUSH', aside, cjson.encode({
+    queue = queue, id = id, reason = reason, at = now,
+    payload = string.sub(payload or '', 1, 4096),
+  }))
+  redis.pcall('LTRIM', aside, 0, keep - 1)
+end
+
+local returned = nil
+for i = 8, #ARGV, 3 do
+  local kind, id = ARGV[i], ARGV[i + 1]
+  -- not ours any more (swept, or Redis was flushed and the id rung anew): then it isn't ours to delete either
+  if redis.call('SREM', inflight, id) == 1 then
+    if kind == 'back' then
+      if redis.call('HEXISTS', data, id) == 1 then
+        redis.call('LPUSH', active, id)
+        returned = id
+      end
+    else
+      if kind == 'bad' then
+        set_aside(id, ARGV[i + 2], redis.call('HGET', data, id))
+      end
+      forget(id)
+    end
+  end
+end
+if returned then
+  redis.call('PUBLISH', ARGV[5], returned)
+end
+
+local jobs, refused, popped = {}, {}, 0
+if n > 0 then
+  -- a stock producer schedules everything it pushes; bounded, so that no number of due ids can break the script
+  local due = redis.call('ZRANGEBYSCORE', scheduled, 0, now, 'LIMIT', 0, 100)
+  for _, id in ipairs(due) do
+    redis.call('ZREM', scheduled, id)
+    redis.call('RPUSH', active, id)
+  end
+  if waiting + #due > 0 or returned then
+    -- whoever holds something is registered, also right after a flush: else nobody would find its orphans
+    redis.call('ZADD', workers, now, worker)
+    local ids = redis.call('LPOP', active, n) or {}
+    popped = #ids
+    for _, id in ipairs(ids) do
+      local size = redis.call('HSTRLEN', data, id)
+      local payload = size > 0 and size <= largest and redis.call('HGET', data, id) or nil
+      local fields = redis.pcall('HMGET', meta .. ':' .. id, 'attempts', 'max_attempts', 'status')
+      local whole = not fields.err and fields[1] and fields[2] and fields[3]
+      if payload and whole then
+        redis.call('SADD', inflight, id)
+        jobs[#jobs + 1] = id
+        jobs[#jobs + 1] = payload
+      elseif not (size == 0 and not fields.err and not fields[1] and string.match(id, '^%l+:%x+:%-?%d+$')) then
+        local reason = 'its meta lacks attempts, max_attempts or status'
+        if size == 0 then
+          reason = 'it has no data'
+        elseif size > largest then
+          reason = 'its payload is larger than ' .. largest .. ' bytes'
+        end
+        set_aside(id, reason, size > 0 and redis.call('HGET', data, id) or nil)
+        forget(id)
+        refused[#refused + 1] = id
+        refused[#refused + 1] = reason
+      end
+      -- else: our own id without anything is the second copy of a job that was rung again and has ended since
+    end
+  end
+end
+return {popped, jobs, refused}

@@ -1,0 +1,140 @@
+//! Exporting a batch's graph: pages by key, each in a transaction of its own, written as they come, so that memory
+//! stays flat and no snapshot is held.
+
+use std::io::Write;
+
+use graphmill_jobs::{BatchId, ClusterId, DocumentId, EntityId, OrganizationId, RelationId};
+
+use crate::{
+    graph::{
+        ExportError, ExportFormat, ExportWriter, ExportedCluster, ExportedDocument, ExportedEntity,
+        ExportedEvidence, ExportedMention, ExportedRelation,
+    },
+    store::{self, Store, StoreError},
+};
+
+/// Rows of a page.
+const PAGE: i64 = 1000;
+
+/// Why an export broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportFailure {
+    /// The rows could not be read; trying again may help.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The output could not be written.
+    #[error(transparent)]
+    Write(#[from] ExportError),
+}
+
+/// Writes the graph of a batch to `out`, which should be buffered: documents, entities, relations, clusters.
+///
+/// # Errors
+/// [`ExportFailure`]; what was written until then is incomplete.
+pub async fn export<W: Write>(
+    store: &Store,
+    organization: OrganizationId,
+    batch: BatchId,
+    format: ExportFormat,
+    out: W,
+) -> Result<W, ExportFailure> {
+    let mut writer = ExportWriter::new(format, out, &batch.to_string())?;
+    let mut after: Option<DocumentId> = None;
+    loop {
+        let mut read = store.app(organization).await?;
+        let page = store::document_page(&mut read, organization, batch, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        for row in page {
+            writer.document(&ExportedDocument {
+                id: row.external_id,
+                document_id: row.id.to_string(),
+                state: row.state,
+                partial: row.partial,
+                text_sha256: row.content_hash.map(|hash| hex(&hash)),
+            })?;
+        }
+    }
+    let mut after: Option<EntityId> = None;
+    loop {
+        let mut read = store.app(organization).await?;
+        let page = store::entity_page(&mut read, organization, batch, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        for row in page {
+            writer.entity(&exported_entity(row))?;
+        }
+    }
+    let mut after: Option<RelationId> = None;
+    loop {
+        let mut read = store.app(organization).await?;
+        let page = store::relation_page(&mut read, organization, batch, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        for row in page {
+            writer.relation(&exported_relation(row))?;
+        }
+    }
+    let mut after: Option<ClusterId> = None;
+    loop {
+        let mut read = store.app(organization).await?;
+        let page = store::cluster_page(&mut read, organization, batch, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        for row in page {
+            writer.cluster(&ExportedCluster {
+                id: row.id.to_string(),
+                name: row.name,
+                class: row.class,
+                members: row.members.iter().map(ToString::to_string).collect(),
+            })?;
+        }
+    }
+    Ok(writer.finish()?)
+}
+
+fn exported_entity(row: store::EntityRow) -> ExportedEntity {
+    ExportedEntity {
+        id: row.id.to_string(),
+        document: row.document,
+        name: row.name,
+        class: row.class,
+        mentions: row
+            .mentions
+            .into_iter()
+            .map(|mention| ExportedMention {
+                start: mention.span.start,
+                end: mention.span.end,
+                text: mention.text,
+                class: mention.class,
+                confidence: mention.confidence,
+            })
+            .collect(),
+    }
+}
+
+fn exported_relation(row: store::RelationRow) -> ExportedRelation {
+    ExportedRelation {
+        id: row.id.to_string(),
+        document: row.document,
+        subject: row.subject.to_string(),
+        subject_name: row.subject_name,
+        predicate: row.predicate,
+        object: row.object.to_string(),
+        object_name: row.object_name,
+        confidence: row.confidence,
+        evidence: row
+            .evidence
+            .into_iter()
+            .map(|evidence| ExportedEvidence {
+                start: evidence.span.start,
+                end: evidence.span.end,
+                text: evidence.text,
+            })
+            .collect(),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
