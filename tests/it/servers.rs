@@ -1,7 +1,7 @@
 //! The private servers, with real processes: boot, crash, attach, hand-over, and what they say when they can't.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -292,6 +292,57 @@ fn half_a_cluster_is_made_anew() {
     fs::write(settings.dir.join("pg.new/PG_VERSION"), "15\n").unwrap();
     let servers = Servers::start(settings).unwrap();
     assert!(servers.dir().join("pg/global").is_dir() && !servers.dir().join("pg.new").exists());
+}
+
+/// Killed while it makes the cluster, while it makes the database, and as soon as both are there.
+#[tokio::test]
+async fn a_kill_in_the_first_boot_is_made_good_by_the_next() {
+    for moment in [
+        "pg.new/PG_VERSION",
+        "pg.new/base/5",
+        "pg.new/base/16384",
+        "pg",
+    ] {
+        let settings = settings(&moment.replace('/', "-"));
+        let keeper = Keeper::begin(&settings.dir);
+        let (there, whole) = (settings.dir.join(moment), settings.dir.join("pg"));
+        wait_for("the moment", || {
+            (there.exists() || whole.exists()).then_some(())
+        });
+        keeper.kill();
+        let servers = Servers::start(settings).unwrap();
+        let mut connection = PgConnection::connect(servers.database_url().unwrap())
+            .await
+            .unwrap();
+        connection
+            .execute("create table note (line text)")
+            .await
+            .unwrap();
+    }
+}
+
+/// Nobody but the owner of the folder above may enter it, as with a home folder: root's Postgres still has to.
+#[tokio::test]
+async fn a_folder_in_a_private_home_works() {
+    let home = support::folder("home");
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).unwrap();
+    let asked = home.join("data");
+    let settings = Settings {
+        dir: asked.clone(),
+        ..settings("unused")
+    };
+    let servers = Servers::start(settings.clone()).unwrap();
+    write(&servers).await;
+    let postgres = servers.pid(Server::Postgres).unwrap();
+    kill(postgres);
+    assert_kept(&servers).await;
+    let dir = servers.dir().to_owned();
+    servers.stop();
+    assert_kept(&Servers::start(settings).unwrap()).await;
+    if dir != asked {
+        assert!(dir.starts_with("/var/lib/graphmill"), "{}", dir.display());
+        fs::remove_dir_all(dir).unwrap();
+    }
 }
 
 #[test]

@@ -22,6 +22,13 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Starts it and waits until its servers are ready.
     pub(crate) fn start(dir: &Path) -> Self {
+        let mut keeper = Self::begin(dir);
+        keeper.read();
+        keeper
+    }
+
+    /// Starts it and waits for nothing.
+    pub(crate) fn begin(dir: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([TEST, "--exact", "--ignored", "--nocapture"])
             .stdin(Stdio::piped())
@@ -31,15 +38,13 @@ impl Keeper {
         let mut stdin = child.stdin.take().unwrap();
         writeln!(stdin, "{}", dir.display()).unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut keeper = Self {
+        Self {
             child,
             stdin: Some(stdin),
             lines,
             owner: false,
             servers: Vec::new(),
-        };
-        keeper.read();
-        keeper
+        }
     }
 
     /// Asks it again for its part and its servers.
