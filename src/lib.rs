@@ -6,6 +6,7 @@ pub mod flow;
 pub mod graph;
 pub mod pipeline;
 pub mod queue;
+pub mod servers;
 pub mod store;
 pub mod worker;
 pub mod workflow;

@@ -9,6 +9,7 @@ mod batches;
 mod doorbell;
 mod executor;
 mod keeper;
+mod patience;
 mod resolution;
 mod sequencer;
 mod settle;

@@ -6,7 +6,6 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use backon::{ExponentialBuilder, Retryable};
 use graphmill_jobs::Ring;
 use tracing::{Instrument, Span, debug, error, field, info, info_span, warn};
 
@@ -15,6 +14,7 @@ use super::{
     batches::BatchContext,
     doorbell,
     keeper::Why,
+    patience::Patience,
     resolution,
     settle::{self, Decision, End},
     sink::Sink,
@@ -206,10 +206,13 @@ impl Executor {
         let stopped = matches!(worked.end, End::Stopped);
         let decision = settle::decide(stage, lease, worked.end)?;
         let (checkpoints, output) = (&worked.checkpoints, &worked.output);
-        let written = patiently(async || {
-            self.write(stage, lease, &decision, checkpoints, output, stopped).await
-        })
-        .await?;
+        let mut patience = Patience::new();
+        let written = loop {
+            match self.write(stage, lease, &decision, checkpoints, output, stopped).await {
+                Err(error) if patience.again(&error).await => {}
+                result => break result?,
+            }
+        };
         if !written {
             return Err(CheckpointError::LeaseLost.into());
         }
@@ -372,21 +375,4 @@ fn to_record(row: CheckpointRow) -> Result<UnitRecord, StoreError> {
         input_hash: row.input_hash,
         outcome,
     })
-}
-
-/// Repeats a transaction while its error is transient, for some ten seconds. A transaction whose commit has an
-/// unknown outcome is repeated too: if it was committed, its fence no longer holds, and the repeat finds that out.
-pub(super) async fn patiently<T>(
-    attempt: impl AsyncFn() -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    (|| attempt())
-        .retry(
-            ExponentialBuilder::default()
-                .with_min_delay(Duration::from_millis(50))
-                .with_max_delay(Duration::from_secs(2))
-                .with_max_times(9)
-                .with_jitter(),
-        )
-        .when(StoreError::is_transient)
-        .await
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::Engine;
+use super::{Engine, patience::Patience};
 use crate::{
     pipeline::{CheckpointError, Checkpoints, UnitOutcome, UnitRecord},
     store::{self, CheckpointRow, Fence, StoreError, UnitEnd},
@@ -33,19 +33,24 @@ impl<'a> Sink<'a> {
         self.waiting
     }
 
+    async fn write(&self) -> Result<bool, StoreError> {
+        let mut transaction = self.engine.store.app(self.fence.organization).await?;
+        let held = store::record_units(&mut transaction, self.fence, &self.waiting).await?;
+        transaction.commit().await?;
+        Ok(held)
+    }
+
     async fn flush(&mut self) -> Result<(), CheckpointError> {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        let (engine, fence, rows) = (self.engine, self.fence, &self.waiting);
-        let held = super::executor::patiently(async || {
-            let mut transaction = engine.store.app(fence.organization).await?;
-            let held = store::record_units(&mut transaction, fence, rows).await?;
-            transaction.commit().await?;
-            Ok::<_, StoreError>(held)
-        })
-        .await
-        .map_err(|error| CheckpointError::Write(error.into()))?;
+        let mut patience = Patience::new();
+        let held = loop {
+            match self.write().await {
+                Err(error) if patience.again(&error).await => {}
+                result => break result.map_err(|error| CheckpointError::Write(error.into()))?,
+            }
+        };
         self.waiting.clear();
         self.since = None;
         if held { Ok(()) } else { Err(CheckpointError::LeaseLost) }

@@ -1,7 +1,12 @@
-//! The integration tests: one binary, real servers.
+//! Every integration test, in one binary: it links once, and its tests share one private Postgres.
+
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
     reason = "a test that can't go on should stop where it is"
 )]
 
 mod queue;
+mod servers;
+mod support;
