@@ -1,7 +1,125 @@
-//! The commands.
+//! The commands: one file a command, one arm in [`Command`]; the exhaustive match is the registry.
+//!
+//! Logs go to stderr, results to stdout. Must not run a stage itself: it works through `worker`, or through
+//! `pipeline`'s direct path.
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the `run` command will read from here")
-)]
+mod batch;
+mod doctor;
+mod error;
+mod export;
+mod extract;
 mod input;
+mod migrate;
+mod output;
+mod progress;
+mod run;
+mod serve;
+mod session;
+mod summary;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    config::{LogArgs, ServerArgs},
+    extractors::Extractors,
+    telemetry,
+};
+use error::CliError;
+
+const EXIT_CODES: &str = "Exit codes:
+  0    every submitted document completed, and none was refused (duplicates alone are fine)
+  1    some did not
+  2    wrong usage, or nothing usable
+  3    a server is missing or failed
+  130  interrupted";
+
+/// Turns a pile of documents into a knowledge graph, and does not lose its place.
+#[derive(Debug, Parser)]
+#[command(name = "graphmill", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    servers: ServerArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Extract a graph from documents, durably: the main job.
+    #[command(after_help = EXIT_CODES)]
+    Run(run::RunArgs),
+    /// Extract in memory, with neither Postgres nor Redis: one JSON line a document.
+    Extract(extract::ExtractArgs),
+    /// Work the stages of all batches until stopped: a replica.
+    Worker(worker::WorkerCommandArgs),
+    /// Serve the HTTP API.
+    Serve(serve::ServeArgs),
+    /// Apply the schema to the database.
+    Migrate,
+    /// Look at binaries, servers, versions and settings, and say what to do.
+    Doctor(doctor::DoctorArgs),
+    /// List and show batches.
+    Batch(batch::BatchArgs),
+    /// Write a batch's graph to stdout or a file.
+    Export(export::ExportArgs),
+}
+
+/// Runs the command line of this process with these extractors; a program with an extractor of its own calls it too.
+#[must_use]
+pub fn main(extractors: Extractors) -> ExitCode {
+    let cli = Cli::parse();
+    let level = match &cli.command {
+        Command::Worker(_) | Command::Serve(_) => "info",
+        Command::Run(_)
+        | Command::Extract(_)
+        | Command::Migrate
+        | Command::Doctor(_)
+        | Command::Batch(_)
+        | Command::Export(_) => "warn",
+    };
+    let done = telemetry::init(&cli.log, level)
+        .map_err(CliError::from)
+        .and_then(|()| runtime()?.block_on(dispatch(cli, extractors)));
+    done.unwrap_or_else(|error| {
+        output::complain(&error);
+        error.exit_code()
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(CliError::Runtime)
+}
+
+async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError> {
+    let servers = &cli.servers;
+    match cli.command {
+        Command::Run(args) => run::run(servers, args, extractors).await,
+        Command::Extract(args) => extract::extract(args, extractors).await,
+        Command::Worker(args) => worker::worker(servers, &args, extractors).await,
+        Command::Serve(args) => serve::serve(servers, &args, extractors).await,
+        Command::Migrate => migrate::migrate(servers).await,
+        Command::Doctor(args) => doctor::doctor(servers, args).await,
+        Command::Batch(args) => batch::batch(servers, args).await,
+        Command::Export(args) => export::export(servers, args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+}

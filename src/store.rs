@@ -13,6 +13,7 @@ mod document;
 mod event;
 mod execution;
 mod findings;
+mod health;
 mod ontology;
 mod schema;
 mod signal;
@@ -51,6 +52,7 @@ pub use findings::{
     EntityRow, EvidenceRow, MentionRow, RelationRow, add_chunks, add_graph, busiest, entity_page,
     relation_page,
 };
+pub use health::{Health, health};
 pub use ontology::{ensure_ontology, ontology_by_id};
 pub use schema::{Schema, check_schema, migrate};
 pub use signal::{

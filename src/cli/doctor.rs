@@ -1,0 +1,208 @@
+//! `graphmill doctor`: what is there, what is wrong, and what to do.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{
+    error::{CliError, SERVER},
+    output,
+    session::{Addresses, addresses},
+};
+use crate::{
+    config::ServerArgs,
+    queue::Queue,
+    store::{self, Schema, Store},
+};
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    check: &'static str,
+    ok: bool,
+    found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Findings {
+    ok: bool,
+    version: &'static str,
+    findings: Vec<Finding>,
+}
+
+impl Findings {
+    fn add(&mut self, check: &'static str, ok: bool, found: impl Into<String>, remedy: &str) {
+        self.ok &= ok;
+        let remedy = (!ok).then(|| remedy.to_owned());
+        self.findings.push(Finding { check, ok, found: found.into(), remedy });
+    }
+}
+
+pub(super) async fn doctor(args: &ServerArgs, doctor: DoctorArgs) -> Result<ExitCode, CliError> {
+    let mut all = Findings { ok: true, version: env!("CARGO_PKG_VERSION"), findings: Vec::new() };
+    match addresses(args, true).await {
+        Ok(addresses) => {
+            let private = addresses.servers.as_ref().map(|servers| servers.dir().display().to_string());
+            let found = private.map_or("your own (DATABASE_URL, REDIS_URL)".to_owned(), |dir| {
+                format!("private, in {dir}, for what has no address")
+            });
+            all.add("servers", true, found, "");
+            postgres(&mut all, args, &addresses).await;
+            redis(&mut all, &addresses).await;
+            if let Some(servers) = addresses.servers {
+                let _ = tokio::task::spawn_blocking(move || servers.stop()).await;
+            }
+        }
+        Err(error) => all.add(
+            "servers",
+            false,
+            error.to_string(),
+            "set DATABASE_URL and REDIS_URL, or run ./do setup",
+        ),
+    }
+    // A closed pipe is the reader's choice.
+    let _ = if doctor.json { output::json(&all) } else { output::line(&text(&all)) };
+    Ok(if all.ok { ExitCode::SUCCESS } else { ExitCode::from(SERVER) })
+}
+
+async fn postgres(all: &mut Findings, args: &ServerArgs, addresses: &Addresses) {
+    let url = &addresses.database_url;
+    let schema = match store::check_schema(url).await {
+        Ok(schema) => schema,
+        Err(error) => {
+            let remedy = "start the server, or correct DATABASE_URL";
+            return all.add("Postgres", false, causes(&error), remedy);
+        }
+    };
+    let private = args.database_url().is_none();
+    if private && let Err(error) = store::migrate(url).await {
+        return all.add("schema", false, causes(&error), "look at the server's log");
+    }
+    match (schema, private) {
+        (Schema::Behind { applied, known }, false) => {
+            let found = format!("version {applied}, this graphmill needs {known}");
+            return all.add("schema", false, found, "graphmill migrate");
+        }
+        (Schema::Ahead { applied, known }, _) => {
+            let found = format!("version {applied}, newer than this graphmill's {known}");
+            all.add("schema", true, found, "");
+        }
+        (Schema::Current, _) | (Schema::Behind { .. }, true) => {
+            all.add("schema", true, "up to date", "");
+        }
+    }
+    let health = match Store::connect(url, &args.pools()).await {
+        Ok(store) => store::health(&store).await,
+        Err(error) => Err(error),
+    };
+    let health = match health {
+        Ok(health) => health,
+        Err(error) => {
+            let remedy = "grant graphmill_app and graphmill_engine to the login of DATABASE_URL";
+            return all.add("Postgres", false, causes(&error), remedy);
+        }
+    };
+    all.add(
+        "Postgres",
+        health.version >= 150_000,
+        format!("version {}.{}", health.version / 10_000, health.version % 10_000),
+        "install Postgres 15 or later",
+    );
+    all.add(
+        "connections",
+        health.free_connections >= i64::from(args.connections),
+        format!(
+            "{} of {} free, this process may open {}",
+            health.free_connections, health.max_connections, args.connections
+        ),
+        "raise max_connections of Postgres, or lower --connections of the replicas",
+    );
+    all.add(
+        "durability",
+        health.fsync && health.synchronous_commit,
+        format!(
+            "fsync {}, synchronous_commit {}",
+            on(health.fsync),
+            on(health.synchronous_commit)
+        ),
+        "switch both on: without them a crash of the machine loses paid work",
+    );
+    all.add(
+        "roles",
+        health.roles_are_safe,
+        if health.roles_are_safe { "can't bypass row security" } else { "may bypass row security" },
+        "alter role graphmill_app nosuperuser nobypassrls; the same for graphmill_engine",
+    );
+    all.add("workers", true, format!("{} seen in the last minute", health.workers), "");
+}
+
+async fn redis(all: &mut Findings, addresses: &Addresses) {
+    let health = match Queue::connect(&addresses.redis_url).await {
+        Ok(queue) => queue.check().await,
+        Err(error) => Err(error),
+    };
+    let health = match health {
+        Ok(health) => health,
+        Err(error) => {
+            let remedy = "start the server, or correct REDIS_URL";
+            return all.add("Redis", false, causes(&error), remedy);
+        }
+    };
+    all.add(
+        "Redis",
+        health.recent_enough,
+        format!("version {}", health.version),
+        "install Redis 6.2 or later, or Valkey",
+    );
+    all.add(
+        "eviction",
+        health.noeviction,
+        format!("maxmemory-policy {}", health.maxmemory_policy),
+        "set maxmemory-policy noeviction: an evicted job waits until it is rung for again",
+    );
+    // Redis is a doorbell: without a log it only costs a second round of ringing after a restart.
+    all.add(
+        "append-only file",
+        true,
+        format!("{} (advised, not needed)", on(health.append_only)),
+        "",
+    );
+}
+
+fn text(all: &Findings) -> String {
+    let mut lines = vec![format!("graphmill {}", all.version)];
+    for finding in &all.findings {
+        let mark = if finding.ok { "ok  " } else { "FAIL" };
+        lines.push(format!("{mark} {:<17} {}", finding.check, finding.found));
+        if let Some(remedy) = &finding.remedy {
+            lines.push(format!("     {:<17} → {remedy}", ""));
+        }
+    }
+    lines.join("\n")
+}
+
+const fn on(value: bool) -> &'static str {
+    if value { "on" } else { "off" }
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
+}

@@ -1,0 +1,92 @@
+//! Why a command failed, and the exit code that says so.
+
+use std::process::ExitCode;
+
+use super::input::InputError;
+use crate::{
+    queue::QueueError,
+    servers::ServersError,
+    store::StoreError,
+    telemetry::LogFilterError,
+    worker::WorkerError,
+    workflow::{ExportFailure, SubmitError},
+};
+
+/// Some document did not complete, or was refused.
+pub(super) const SOME_FAILED: u8 = 1;
+/// Wrong usage, or nothing usable.
+pub(super) const USAGE: u8 = 2;
+/// A server is missing or failed.
+pub(super) const SERVER: u8 = 3;
+/// Interrupted.
+pub(super) const INTERRUPTED: u8 = 130;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    #[error(transparent)]
+    Input(#[from] InputError),
+    #[error(transparent)]
+    LogFilter(#[from] LogFilterError),
+    /// The command was called in a way that can't be meant; the message has the remedy.
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Servers(#[from] ServersError),
+    #[error("{variable} is not set, and private servers are switched off: set it, or leave out --no-embedded")]
+    NoEmbedded { variable: &'static str },
+    #[error("the database's schema is at version {applied}, this graphmill needs {known}: run `graphmill migrate`")]
+    SchemaBehind { applied: i64, known: i64 },
+    #[error("the built-in ontology is broken")]
+    Ontology(#[source] crate::graph::OntologyError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    #[error(transparent)]
+    Submit(SubmitError),
+    #[error(transparent)]
+    Export(#[from] ExportFailure),
+    #[error("`{path}` can't be written")]
+    Write { path: String, source: std::io::Error },
+    #[error("can't listen on {address}")]
+    Listen { address: String, source: std::io::Error },
+    #[error("no threads can be started")]
+    Runtime(#[source] std::io::Error),
+    #[error("{0}")]
+    Unhealthy(String),
+}
+
+impl From<SubmitError> for CliError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Store(StoreError::NameTaken(name)) => Self::Usage(format!(
+                "the name `{name}` is taken by another batch: give another --name, or go on with that batch: \
+                 --resume {name}"
+            )),
+            error => Self::Submit(error),
+        }
+    }
+}
+
+impl CliError {
+    pub(super) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Input(_) | Self::LogFilter(_) | Self::Usage(_) | Self::Write { .. } => USAGE,
+            Self::Servers(_)
+            | Self::NoEmbedded { .. }
+            | Self::SchemaBehind { .. }
+            | Self::Ontology(_)
+            | Self::Store(_)
+            | Self::Queue(_)
+            | Self::Worker(_)
+            | Self::Submit(_)
+            | Self::Export(_)
+            | Self::Listen { .. }
+            | Self::Runtime(_)
+            | Self::Unhealthy(_) => SERVER,
+        })
+    }
+}

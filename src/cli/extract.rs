@@ -1,0 +1,122 @@
+//! `graphmill extract`: the direct path. The same stages as the durable path, in memory.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use clap::Args;
+use futures_util::{StreamExt, stream};
+use serde::Serialize;
+
+use super::{
+    error::{CliError, SOME_FAILED},
+    input::{self, Input},
+    output, summary,
+};
+use crate::{
+    config::PipelineArgs,
+    extractors::Extractors,
+    flow::Failure,
+    graph::{DocumentGraph, Ontology, Text, extracted_line},
+    pipeline::{self, Document, Work},
+};
+
+/// Arguments of `extract`.
+#[derive(Debug, Args)]
+pub(super) struct ExtractArgs {
+    /// A folder (its .txt and .md files), a file, or a .jsonl file with one {"id","text"} a line.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// Print one JSON object a document, in input order; without it, a short summary each.
+    #[arg(long)]
+    json: bool,
+    /// Documents extracted at once; as many as there are cores without it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Who extracts.
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    extractor: String,
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+}
+
+/// A document that was refused or failed.
+#[derive(Serialize)]
+struct RefusedLine<'a> {
+    id: &'a str,
+    error: ErrorLine<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorLine<'a> {
+    code: &'static str,
+    message: &'a str,
+}
+
+enum Extracted {
+    Graph { id: String, text: Text, graph: DocumentGraph },
+    Refused { id: String, failure: Failure },
+}
+
+pub(super) async fn extract(
+    args: ExtractArgs,
+    extractors: Extractors,
+) -> Result<ExitCode, CliError> {
+    let extractor = super::run::extractor(&extractors, &args.extractor)?;
+    let inputs = input::read(&args.paths, args.pipeline.limits())?;
+    let ontology = Arc::new(Ontology::builtin().map_err(CliError::Ontology)?);
+    let settings = args.pipeline.settings();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = args.threads.map_or(cores, usize::from);
+    let mut results = stream::iter(inputs)
+        .map(|input| {
+            let (extractor, ontology) = (Arc::clone(&extractor), Arc::clone(&ontology));
+            // A task of its own, so that documents are worked on all cores.
+            let task = tokio::spawn(async move {
+                let document = match input {
+                    Input::Document(document) => document,
+                    Input::Refused { id, failure } => return Extracted::Refused { id, failure },
+                };
+                let (id, text) = (document.id, Text::new(document.text));
+                let work = Work {
+                    document: Document { name: id.as_str().into(), text: text.clone() },
+                    extractor,
+                    ontology,
+                    settings,
+                    round: 0,
+                };
+                match pipeline::extract(&work).await {
+                    Ok(graph) => Extracted::Graph { id, text, graph },
+                    Err(error) => Extracted::Refused { id, failure: error.0 },
+                }
+            });
+            async move { task.await.map_err(|error| CliError::Runtime(std::io::Error::other(error))) }
+        })
+        .buffered(threads);
+    let mut refused = 0_u64;
+    while let Some(result) = results.next().await {
+        let written = match result? {
+            Extracted::Graph { id, text, graph } => {
+                if args.json {
+                    output::json(&extracted_line(&id, &text, &graph))
+                } else {
+                    output::line(&summary::extracted(&id, &graph))
+                }
+            }
+            Extracted::Refused { id, failure } => {
+                refused += 1;
+                if args.json {
+                    let error =
+                        ErrorLine { code: failure.code.as_str(), message: &failure.message };
+                    output::json(&RefusedLine { id: &id, error })
+                } else {
+                    output::note(&format!("{id}: {failure}"));
+                    Ok(())
+                }
+            }
+        };
+        if written.is_err() {
+            // Nobody reads any more.
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(SOME_FAILED) })
+}

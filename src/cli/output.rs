@@ -1,0 +1,49 @@
+//! Writing: results to stdout, everything else to stderr. A closed pipe is not an error worth a word.
+
+use std::{
+    error::Error,
+    io::{self, Write},
+};
+
+use serde::Serialize;
+
+/// Writes a line to stdout.
+pub(super) fn line(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+/// Writes one JSON value and a line break to stdout.
+pub(super) fn json(value: &impl Serialize) -> io::Result<()> {
+    let text = serde_json::to_string(value).map_err(io::Error::other)?;
+    line(&text)
+}
+
+/// Writes a line to stderr.
+pub(super) fn note(text: &str) {
+    // Nobody is left to be told that stderr is closed.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Writes an error with its causes to stderr, in one line.
+pub(super) fn complain(error: &dyn Error) {
+    let mut text = format!("graphmill: {error}");
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let said = next.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = next.source();
+    }
+    note(&text.replace('\n', "; "));
+}
+
+/// Whether somebody looks at stderr.
+pub(super) fn is_watched() -> bool {
+    use std::io::IsTerminal;
+    io::stderr().is_terminal()
+}

@@ -1,0 +1,217 @@
+//! How far a batch is: bars on a terminal, plain lines elsewhere. What they show is read from the rows.
+
+use std::time::{Duration, Instant};
+
+use graphmill_jobs::{BatchId, OrganizationId};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::{error::CliError, output};
+use crate::{
+    flow::{BatchCounts, BatchStateName, ExecutionStatus, Stage},
+    store::{self, Store},
+    worker::Worker,
+};
+
+/// How a wait for a batch ended.
+pub(super) enum Watched {
+    /// The batch has ended.
+    Ended,
+    /// Somebody stopped it.
+    Interrupted,
+}
+
+/// How often bars are drawn.
+const DRAW: Duration = Duration::from_millis(200);
+/// How often plain lines are written.
+const WRITE: Duration = Duration::from_secs(5);
+/// The stages that have a bar.
+const STAGES: [(Stage, &str); 5] = [
+    (Stage::Chunk, "chunk"),
+    (Stage::Mentions, "mentions"),
+    (Stage::Entities, "entities"),
+    (Stage::Relations, "relations"),
+    (Stage::Assemble, "assemble"),
+];
+
+/// Shows the batch's progress until it has ended.
+pub(super) async fn follow(
+    store: &Store,
+    organization: OrganizationId,
+    batch: BatchId,
+    worker: &Worker,
+) -> Result<Watched, CliError> {
+    let mut view: Box<dyn View + Send> =
+        if output::is_watched() { Box::new(Bars::new()) } else { Box::new(Lines::new()) };
+    let mut moved = worker.moved();
+    loop {
+        let mut transaction = store.app(organization).await?;
+        let Some(now) = store::batch_by_id(&mut transaction, organization, batch).await? else {
+            return Err(CliError::Usage(format!("there is no batch `{batch}`")));
+        };
+        let state = now.state.name();
+        // Bars count the rows; the larger the batch, the dearer the count and the less often it changes a bar.
+        let at_stage = if view.wants_stages() {
+            store::status_counts(&mut transaction, organization, batch).await?
+        } else {
+            Vec::new()
+        };
+        drop(transaction);
+        view.show(state, &now.counts, &at_stage);
+        if state.has_ended() {
+            view.end();
+            return Ok(Watched::Ended);
+        }
+        let pause = DRAW * u32::try_from(1 + now.counts.accepted / 20_000).unwrap_or(u32::MAX);
+        let begun = Instant::now();
+        loop {
+            let left = pause.saturating_sub(begun.elapsed());
+            match tokio::time::timeout(left, moved.changed()).await {
+                // Only the end is worth an early look.
+                Ok(Ok(())) => {
+                    let mut transaction = store.app(organization).await?;
+                    let now = store::batch_by_id(&mut transaction, organization, batch).await?;
+                    if now.is_none_or(|now| now.state.name().has_ended()) {
+                        break;
+                    }
+                }
+                Ok(Err(_)) => tokio::time::sleep(left).await,
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+type AtStage = [(Stage, ExecutionStatus, u64)];
+
+trait View {
+    fn wants_stages(&self) -> bool;
+    fn show(&mut self, state: BatchStateName, counts: &BatchCounts, at_stage: &AtStage);
+    fn end(&mut self);
+}
+
+/// A bar for the batch and one for each stage.
+struct Bars {
+    all: MultiProgress,
+    batch: ProgressBar,
+    stages: Vec<(Stage, ProgressBar)>,
+}
+
+impl Bars {
+    fn new() -> Self {
+        let all = MultiProgress::new();
+        let style = |template: &str| {
+            ProgressStyle::with_template(template)
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .progress_chars("━╸ ")
+        };
+        let batch = all.add(ProgressBar::new(0));
+        batch.set_style(style(
+            "{prefix:>10} {wide_bar:.green} {pos}/{len} documents  {per_sec}  {eta} left  {msg}",
+        ));
+        batch.set_prefix("batch");
+        let stages = STAGES
+            .into_iter()
+            .map(|(stage, name)| {
+                let bar = all.add(ProgressBar::new(0));
+                bar.set_style(style("{prefix:>10} {wide_bar:.blue} {pos}/{len}"));
+                bar.set_prefix(name);
+                (stage, bar)
+            })
+            .collect();
+        Self { all, batch, stages }
+    }
+}
+
+impl View for Bars {
+    fn wants_stages(&self) -> bool {
+        true
+    }
+
+    fn show(&mut self, state: BatchStateName, counts: &BatchCounts, at_stage: &AtStage) {
+        self.batch.set_length(counts.accepted);
+        self.batch.set_position(counts.ended());
+        self.batch.set_message(said(state));
+        for (stage, bar) in &self.stages {
+            // A document has passed a stage when it is at a later one, or completed.
+            let passed: u64 = at_stage
+                .iter()
+                .filter(|(at, status, _)| {
+                    *at != Stage::Resolve && (at > stage || *status == ExecutionStatus::Completed)
+                })
+                .map(|(_, _, count)| count)
+                .sum();
+            bar.set_length(counts.accepted);
+            bar.set_position(passed);
+        }
+    }
+
+    fn end(&mut self) {
+        // The summary that follows says it all.
+        let _ = self.all.clear();
+    }
+}
+
+/// A line now and then.
+struct Lines {
+    begun: Instant,
+    written: Option<(Instant, BatchStateName)>,
+}
+
+impl Lines {
+    fn new() -> Self {
+        Self { begun: Instant::now(), written: None }
+    }
+}
+
+impl View for Lines {
+    fn wants_stages(&self) -> bool {
+        false
+    }
+
+    fn show(&mut self, state: BatchStateName, counts: &BatchCounts, _at_stage: &AtStage) {
+        let due = self
+            .written
+            .is_none_or(|(at, before)| at.elapsed() >= WRITE || (before != state && state.has_ended()));
+        if !due {
+            return;
+        }
+        let seconds = self.begun.elapsed().as_secs_f64();
+        self.written = Some((Instant::now(), state));
+        let (done, all) = (counts.ended(), counts.accepted);
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let rate = if seconds > 0.5 { done as f64 / seconds } else { 0.0 };
+        let mut line = format!("{done}/{all} documents, {}", said(state));
+        if rate > 0.0 {
+            line.push_str(&format!(", {rate:.1}/s"));
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a time for people"
+            )]
+            let left = ((all - done.min(all)) as f64 / rate) as u64;
+            if left > 0 {
+                line.push_str(&format!(", {} left", humantime::format_duration(Duration::from_secs(left))));
+            }
+        }
+        output::note(&line);
+    }
+
+    fn end(&mut self) {}
+}
+
+/// A state, in words.
+fn said(state: BatchStateName) -> &'static str {
+    match state {
+        BatchStateName::Pending => "pending",
+        BatchStateName::Chunking => "chunking",
+        BatchStateName::ExtractingMentions => "extracting mentions",
+        BatchStateName::ExtractingEntities => "extracting entities",
+        BatchStateName::ExtractingRelations => "extracting relations",
+        BatchStateName::Assembling => "assembling",
+        BatchStateName::Resolving => "resolving",
+        BatchStateName::Completed => "completed",
+        BatchStateName::Failed => "failed",
+        BatchStateName::Cancelled => "cancelled",
+    }
+}

@@ -1,0 +1,358 @@
+//! `graphmill run`: the main job. It submits a batch, works it in this process, shows how far it is, and says what
+//! came of it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::Args;
+use graphmill_jobs::{BatchId, OrganizationId};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    error::{CliError, INTERRUPTED, SOME_FAILED, USAGE},
+    export,
+    input::{self, Input},
+    output,
+    progress::{self, Watched},
+    session::Session,
+    summary,
+};
+use crate::{
+    config::{PipelineArgs, ServerArgs, WorkerArgs},
+    extractors::{Extractor, Extractors},
+    flow::FailurePolicy,
+    graph::{ExportFormat, Ontology},
+    store,
+    worker::Worker,
+    workflow::{self, BatchReport, NewBatch, Submission, SubmitError},
+};
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// A folder (its .txt and .md files), a file, or a .jsonl file with one {"id","text"} a line.
+    paths: Vec<PathBuf>,
+    /// The batch's name, unique; one is made up without it.
+    #[arg(long, value_parser = batch_name)]
+    name: Option<String>,
+    /// Documents in work at once, over all replicas (1 to 10,000).
+    #[arg(
+        long,
+        value_name = "M",
+        default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
+    concurrency: u32,
+    /// What to do about a document that fails.
+    #[arg(long, value_name = "POLICY", default_value_t = FailurePolicy::ContinueOnFailure, value_parser = policy())]
+    failure_policy: FailurePolicy,
+    /// Extra rounds that `retry-failed` gives to failed documents (0 to 100).
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 2,
+        value_parser = clap::value_parser!(u32).range(0..=100)
+    )]
+    max_retries: u32,
+    /// Who extracts.
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    extractor: String,
+    /// Write the graph to a file when it is done: json:FILE or csv:FILE.
+    #[arg(long, value_name = "FORMAT:FILE", value_parser = destination)]
+    export: Option<Destination>,
+    /// Go on with a batch (id or name); the last unfinished one without a value.
+    #[arg(long, value_name = "BATCH", num_args = 0..=1, default_missing_value = "")]
+    resume: Option<String>,
+    /// Print exactly one JSON object.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    worker: WorkerArgs,
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+}
+
+/// Where to export to.
+#[derive(Debug, Clone)]
+struct Destination {
+    format: ExportFormat,
+    path: PathBuf,
+}
+
+fn destination(text: &str) -> Result<Destination, String> {
+    let (format, path) = text
+        .split_once(':')
+        .filter(|(_, path)| !path.is_empty())
+        .ok_or("expected FORMAT:FILE, for example json:graph.json")?;
+    let format = format.parse().map_err(|error| format!("{error}"))?;
+    Ok(Destination { format, path: path.into() })
+}
+
+fn batch_name(text: &str) -> Result<String, String> {
+    match text.chars().count() {
+        1..=200 if !text.chars().any(char::is_control) => Ok(text.to_owned()),
+        _ => Err("a name has 1 to 200 characters, none of them a control character".to_owned()),
+    }
+}
+
+/// The policies, so that a wrong one is answered with the right ones.
+fn policy() -> impl clap::builder::TypedValueParser<Value = FailurePolicy> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser};
+    PossibleValuesParser::new(FailurePolicy::ALL.map(FailurePolicy::as_str))
+        .try_map(|name| name.parse::<FailurePolicy>())
+}
+
+/// The extractor of that name.
+pub(super) fn extractor(
+    extractors: &Extractors,
+    name: &str,
+) -> Result<Arc<dyn Extractor>, CliError> {
+    extractors.get(name).ok_or_else(|| {
+        let names: Vec<&str> = extractors.names().collect();
+        CliError::Usage(format!("there is no extractor `{name}`: there are {}", names.join(", ")))
+    })
+}
+
+/// The batch to work, and what is still to be submitted to it.
+struct Target {
+    batch: BatchId,
+    name: String,
+    submission: Option<Submission>,
+}
+
+pub(super) async fn run(
+    servers: &ServerArgs,
+    mut args: RunArgs,
+    extractors: Extractors,
+) -> Result<ExitCode, CliError> {
+    extractor(&extractors, &args.extractor)?;
+    // `--resume PATH` is taken for what it must mean.
+    if let Some(wanted) = args.resume.as_mut()
+        && !wanted.is_empty()
+        && wanted.parse::<BatchId>().is_err()
+        && Path::new(wanted.as_str()).exists()
+    {
+        args.paths.insert(0, PathBuf::from(std::mem::take(wanted)));
+    }
+    let inputs = if args.resume.is_some() && args.paths.is_empty() {
+        None
+    } else {
+        Some(input::read(&args.paths, args.pipeline.limits())?)
+    };
+    if let Some(destination) = &args.export {
+        check_destination(&destination.path)?;
+    }
+    let session = Session::open(servers, args.json).await?;
+    let done = work(&session, &args, inputs, extractors).await;
+    session.close().await;
+    done
+}
+
+async fn work(
+    session: &Session,
+    args: &RunArgs,
+    inputs: Option<impl Iterator<Item = Input> + Send>,
+    extractors: Extractors,
+) -> Result<ExitCode, CliError> {
+    let organization = OrganizationId::DEFAULT;
+    let target = match &args.resume {
+        Some(wanted) => resumed(session, wanted).await?,
+        None => opened(session, args).await?,
+    };
+    let (batch, name) = (target.batch, target.name);
+    let mut transaction = session.store.app(organization).await?;
+    let calls_before = store::calls(&mut transaction, organization, batch).await?;
+    let ended = store::batch_by_id(&mut transaction, organization, batch)
+        .await?
+        .is_some_and(|batch| batch.state.name().has_ended());
+    drop(transaction);
+    if ended {
+        output::note(&format!("batch {batch} ({name}) has ended already"));
+        return finish(session, args, batch, calls_before).await;
+    }
+    output::note(&format!("batch {batch} ({name})"));
+    if target.submission.is_some() && inputs.is_none() {
+        return Err(CliError::Usage(format!(
+            "batch {batch} was interrupted while its documents were being submitted: give PATH again, \
+             with --resume {batch}"
+        )));
+    }
+    let slots = (args.concurrency as usize).clamp(8, 256);
+    let settings = args.worker.settings(slots);
+    let queue = session.queue().await?;
+    let worker = Worker::start(session.store.clone(), queue, extractors, settings).await?;
+    let working = async {
+        if let (Some(submission), Some(inputs)) = (target.submission, inputs) {
+            submit(submission, inputs, &worker).await?;
+        }
+        worker.wake(organization, batch);
+        progress::follow(&session.store, organization, batch, &worker).await
+    };
+    let watched = tokio::select! {
+        watched = working => watched,
+        () = interrupted() => Ok(Watched::Interrupted),
+    };
+    if !matches!(watched, Ok(Watched::Ended)) {
+        tokio::spawn(async {
+            interrupted().await;
+            output::note("stopped hard");
+            std::process::exit(i32::from(INTERRUPTED));
+        });
+    }
+    if matches!(watched, Ok(Watched::Interrupted)) {
+        output::note("draining what is in work (Ctrl-C again stops hard)");
+    }
+    worker.drain(args.worker.drain).await;
+    match watched? {
+        Watched::Ended => finish(session, args, batch, calls_before).await,
+        Watched::Interrupted => {
+            output::note(&format!("interrupted; go on with: graphmill run --resume {batch}"));
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+    }
+}
+
+/// Opens a new batch.
+async fn opened(session: &Session, args: &RunArgs) -> Result<Target, CliError> {
+    let name = args.name.clone().unwrap_or_else(|| workflow::fresh_name(&hint(&args.paths)));
+    let batch = NewBatch {
+        name: name.clone(),
+        extractor: args.extractor.clone(),
+        ontology: Arc::new(Ontology::builtin().map_err(CliError::Ontology)?),
+        settings: args.pipeline.settings(),
+        concurrency: args.concurrency,
+        policy: args.failure_policy,
+        max_retries: args.max_retries,
+    };
+    let submission = Submission::open(&session.store, OrganizationId::DEFAULT, &batch).await?;
+    Ok(Target { batch: submission.batch(), name, submission: Some(submission) })
+}
+
+/// Finds the batch to go on with; the newest one at all, if none is unfinished.
+async fn resumed(session: &Session, wanted: &str) -> Result<Target, CliError> {
+    let organization = OrganizationId::DEFAULT;
+    let store = &session.store;
+    let batch = if wanted.is_empty() {
+        let mut transaction = store.app(organization).await?;
+        match store::last_unfinished_batch(&mut transaction, organization).await? {
+            Some(batch) => batch,
+            None => store::batches(&mut transaction, organization, None, 1)
+                .await?
+                .first()
+                .map(|batch| batch.id)
+                .ok_or_else(|| CliError::Usage("there is no batch to go on with".to_owned()))?,
+        }
+    } else {
+        super::batch::find(session, wanted).await?
+    };
+    let mut transaction = store.app(organization).await?;
+    let name = store::batch_by_id(&mut transaction, organization, batch)
+        .await?
+        .map(|batch| batch.name)
+        .unwrap_or_default();
+    drop(transaction);
+    let submission = match Submission::reopen(store, organization, batch).await {
+        Ok(submission) => Some(submission),
+        Err(SubmitError::Sealed) => None,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Target { batch, name, submission })
+}
+
+async fn submit(
+    mut submission: Submission,
+    inputs: impl Iterator<Item = Input> + Send,
+    worker: &Worker,
+) -> Result<(), CliError> {
+    let batch = submission.batch();
+    for input in inputs {
+        match input {
+            Input::Document(document) => submission.add(document).await?,
+            Input::Refused { id, failure } => submission.refuse(id, failure).await?,
+        }
+        worker.wake(OrganizationId::DEFAULT, batch);
+    }
+    submission.seal().await?;
+    Ok(())
+}
+
+/// Exports, reports, and says with the exit code how it went.
+async fn finish(
+    session: &Session,
+    args: &RunArgs,
+    batch: BatchId,
+    calls_before: u64,
+) -> Result<ExitCode, CliError> {
+    let organization = OrganizationId::DEFAULT;
+    if let Some(Destination { format, path }) = &args.export {
+        export::to_file(&session.store, batch, *format, path).await?;
+    }
+    let report = workflow::report(&session.store, organization, batch, calls_before)
+        .await?
+        .ok_or_else(|| CliError::Usage(format!("there is no batch `{batch}`")))?;
+    // A closed pipe is the reader's choice.
+    let _ = if args.json {
+        output::json(&report)
+    } else {
+        let mut transaction = session.store.app(organization).await?;
+        let busiest = store::busiest(&mut transaction, organization, batch, 10).await?;
+        drop(transaction);
+        let exported = args.export.as_ref().map(|destination| destination.path.as_path());
+        output::line(&summary::report(&report, &busiest, exported))
+    };
+    Ok(exit_code(&report))
+}
+
+fn exit_code(report: &BatchReport) -> ExitCode {
+    let documents = &report.documents;
+    let usable = documents.total - documents.refused - documents.duplicate;
+    if usable == 0 {
+        ExitCode::from(USAGE)
+    } else if documents.completed == usable && documents.refused == 0 && report.state == "Completed" {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(SOME_FAILED)
+    }
+}
+
+/// What a batch without a name is called after.
+fn hint(paths: &[PathBuf]) -> String {
+    paths
+        .first()
+        .and_then(|path| path.file_stem())
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .filter(|stem| !stem.is_empty())
+        .unwrap_or_else(|| "batch".to_owned())
+}
+
+/// A file that can't be written is better said before an hour's work than after it.
+fn check_destination(path: &Path) -> Result<(), CliError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if folder.is_some_and(|folder| !folder.is_dir()) || path.is_dir() {
+        return Err(CliError::Write {
+            path: path.display().to_string(),
+            source: std::io::ErrorKind::NotFound.into(),
+        });
+    }
+    Ok(())
+}
+
+/// Waits for Ctrl-C or SIGTERM; for ever, where neither can be listened for.
+pub(super) async fn interrupted() {
+    let listen = |kind| signal(kind).ok();
+    let (mut int, mut term) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
+    let heard = async |signal: &mut Option<tokio::signal::unix::Signal>| match signal {
+        Some(signal) => signal.recv().await,
+        None => std::future::pending().await,
+    };
+    tokio::select! {
+        _ = heard(&mut int) => {}
+        _ = heard(&mut term) => {}
+    }
+    // Whoever waits for a second signal must not get the first one.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}

@@ -1,0 +1,53 @@
+//! `graphmill serve`: the HTTP API.
+
+use std::{net::SocketAddr, process::ExitCode};
+
+use clap::Args;
+use tokio::net::TcpListener;
+
+use super::{error::CliError, run::interrupted, session::Session};
+use crate::{
+    api,
+    config::{PipelineArgs, ServerArgs},
+    extractors::Extractors,
+};
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// Where to listen; only a loopback address for now, since there are no keys yet.
+    #[arg(long, env = "GRAPHMILL_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+}
+
+pub(super) async fn serve(
+    servers: &ServerArgs,
+    args: &ServeArgs,
+    extractors: Extractors,
+) -> Result<ExitCode, CliError> {
+    if !args.listen.ip().is_loopback() {
+        return Err(CliError::Usage(format!(
+            "--listen {}: anybody could submit there, and there are no keys yet; listen on 127.0.0.1 and put a \
+             proxy that checks who it is in front",
+            args.listen
+        )));
+    }
+    let listen = |source| CliError::Listen { address: args.listen.to_string(), source };
+    let listener = TcpListener::bind(args.listen).await.map_err(listen)?;
+    let session = Session::open(servers, false).await?;
+    let address = listener.local_addr().map_err(listen)?;
+    tracing::info!(%address, "listening");
+    let names = extractors.names().map(str::to_owned).collect();
+    let state = api::State::new(
+        session.store.clone(),
+        session.queue().await?,
+        names,
+        args.pipeline.limits(),
+        args.pipeline.settings(),
+    );
+    let served = api::serve(listener, state, interrupted()).await.map_err(listen);
+    session.close().await;
+    served.map(|()| ExitCode::SUCCESS)
+}

@@ -1,0 +1,97 @@
+//! The servers of a command: one's own where addresses are given, private ones where not.
+
+use crate::{
+    config::ServerArgs,
+    queue::Queue,
+    servers::Servers,
+    store::{self, Schema, Store},
+};
+
+use super::{error::CliError, output};
+
+/// Connections to both servers. Private ones stop when it is closed.
+pub(super) struct Session {
+    pub(super) store: Store,
+    servers: Option<Servers>,
+    redis_url: String,
+}
+
+/// The addresses of both servers; private ones run for as long as this lives.
+pub(super) struct Addresses {
+    pub(super) database_url: String,
+    pub(super) redis_url: String,
+    pub(super) servers: Option<Servers>,
+}
+
+/// Finds the servers, and starts private ones where no address is given. `quiet` leaves out the line that says so.
+pub(super) async fn addresses(args: &ServerArgs, quiet: bool) -> Result<Addresses, CliError> {
+    let private = args.private();
+    if args.no_embedded
+        && let Some(private) = &private
+    {
+        let variable = if private.postgres { "DATABASE_URL" } else { "REDIS_URL" };
+        return Err(CliError::NoEmbedded { variable });
+    }
+    let servers = match private {
+        None => None,
+        Some(settings) => {
+            let started = tokio::task::spawn_blocking(|| Servers::start(settings)).await;
+            Some(started.map_err(|error| CliError::Runtime(std::io::Error::other(error)))??)
+        }
+    };
+    if let Some(servers) = servers.as_ref().filter(|_| !quiet) {
+        output::note(&private_line(servers));
+    }
+    let address = |given: Option<&str>, private: Option<&str>| {
+        given.or(private).unwrap_or_default().to_owned()
+    };
+    Ok(Addresses {
+        database_url: address(
+            args.database_url(),
+            servers.as_ref().and_then(Servers::database_url),
+        ),
+        redis_url: address(args.redis_url(), servers.as_ref().and_then(Servers::redis_url)),
+        servers,
+    })
+}
+
+fn private_line(servers: &Servers) -> String {
+    let versions = servers.versions();
+    let names: Vec<String> = [("Postgres", &versions.postgres), ("Redis", &versions.redis)]
+        .into_iter()
+        .filter_map(|(name, version)| version.as_ref().map(|version| format!("{name} {version}")))
+        .collect();
+    format!(
+        "using private {} in {} (set DATABASE_URL / REDIS_URL to use your own)",
+        names.join(" and "),
+        servers.dir().display()
+    )
+}
+
+impl Session {
+    /// Connects to both servers. A private database is migrated by itself; one's own must be up to date.
+    pub(super) async fn open(args: &ServerArgs, quiet: bool) -> Result<Self, CliError> {
+        let Addresses { database_url, redis_url, servers } = addresses(args, quiet).await?;
+        if args.database_url().is_none() {
+            store::migrate(&database_url).await?;
+        } else if let Schema::Behind { applied, known } = store::check_schema(&database_url).await? {
+            return Err(CliError::SchemaBehind { applied, known });
+        }
+        let store = Store::connect(&database_url, &args.pools()).await?;
+        Ok(Self { store, servers, redis_url })
+    }
+
+    /// Connects to Redis, which not every command needs.
+    pub(super) async fn queue(&self) -> Result<Queue, CliError> {
+        Ok(Queue::connect(&self.redis_url).await?)
+    }
+
+    /// Closes the connections and stops private servers.
+    pub(super) async fn close(self) {
+        self.store.close().await;
+        if let Some(servers) = self.servers {
+            // It waits for processes to end; the result says nothing that could still be acted upon.
+            let _ = tokio::task::spawn_blocking(move || servers.stop()).await;
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What people read at the end.
+
+use std::{fmt::Write, path::Path, time::Duration};
+
+use crate::{
+    graph::DocumentGraph,
+    workflow::{BatchDetails, BatchReport},
+};
+
+/// Failures that a summary spells out.
+const FAILURES: usize = 10;
+
+/// The summary of a run: what was found, who is busiest, what failed and why, where to look next.
+pub(super) fn report(
+    report: &BatchReport,
+    busiest: &[(String, String, u64, u64)],
+    exported: Option<&Path>,
+) -> String {
+    let documents = &report.documents;
+    let took = humantime::format_duration(Duration::from_millis(report.duration_ms));
+    let mut text = format!("{}: {} in {took}\n", report.name, report.state.to_lowercase());
+    let mut parts = vec![format!("{} completed", documents.completed)];
+    for (count, what) in [
+        (documents.partial, "partial"),
+        (documents.failed, "failed"),
+        (documents.abandoned, "abandoned"),
+        (documents.cancelled, "cancelled"),
+        (documents.refused, "refused"),
+        (documents.duplicate, "duplicate"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
+    }
+    line(&mut text, format!("  documents  {} ({})", documents.total, parts.join(", ")));
+    line(
+        &mut text,
+        format!(
+            "  found      {} entities, {} relations; {} things across documents",
+            report.entities, report.relations, report.clusters
+        ),
+    );
+    line(
+        &mut text,
+        format!("  calls      {} made, {} reused", report.calls.made, report.calls.reused),
+    );
+    if !busiest.is_empty() {
+        text.push_str("  busiest\n");
+        let width = busiest.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0);
+        for (name, class, in_documents, mentions) in busiest {
+            line(
+                &mut text,
+                format!(
+                    "    {name:<width$}  {class:<12}  {mentions} mentions in {in_documents} {}",
+                    if *in_documents == 1 { "document" } else { "documents" }
+                ),
+            );
+        }
+    }
+    if !report.failures.is_empty() {
+        text.push_str("  not completed\n");
+        for failure in report.failures.iter().take(FAILURES) {
+            line(
+                &mut text,
+                format!("    {}  {}: {}", failure.document, failure.code, failure.message),
+            );
+        }
+        if report.failures.len() > FAILURES {
+            line(&mut text, format!("    … and {} more", report.failures.len() - FAILURES));
+        }
+    }
+    match exported {
+        Some(path) => line(&mut text, format!("  graph      {}", path.display())),
+        None => line(
+            &mut text,
+            format!("  graph      graphmill export {} --output graph.json", report.batch_id),
+        ),
+    }
+    line(&mut text, format!("  more       graphmill batch show {}", report.batch_id));
+    text.pop();
+    text
+}
+
+/// A table of batches.
+pub(super) fn table(reports: &[BatchReport]) -> String {
+    if reports.is_empty() {
+        return "no batches yet: graphmill run PATH".to_owned();
+    }
+    let width = reports.iter().map(|report| report.name.chars().count()).max().unwrap_or(0).max(4);
+    let mut text = format!(
+        "{:<38}  {:<width$}  {:<20}  {:>13}  {:>8}  {:>9}\n",
+        "ID", "NAME", "STATE", "DOCUMENTS", "ENTITIES", "RELATIONS"
+    );
+    for report in reports {
+        let documents = format!("{}/{}", report.documents.completed, report.documents.total);
+        line(
+            &mut text,
+            format!(
+                "{:<38}  {:<width$}  {:<20}  {documents:>13}  {:>8}  {:>9}",
+                report.batch_id.to_string(),
+                report.name,
+                report.state,
+                report.entities,
+                report.relations
+            ),
+        );
+    }
+    text.pop();
+    text
+}
+
+/// A batch with its executions.
+pub(super) fn details(details: &BatchDetails) -> String {
+    let mut text = report(&details.report, &[], None);
+    text.push('\n');
+    if !details.stage.is_empty() {
+        text.push_str("  stages\n");
+        for row in &details.stage {
+            line(
+                &mut text,
+                format!("    {:<10} {:<10} {}", row.stage.to_string(), row.status, row.count),
+            );
+        }
+    }
+    let unfinished: Vec<_> = details
+        .executions
+        .iter()
+        .filter(|execution| execution.status != "completed" || execution.partial)
+        .collect();
+    if !unfinished.is_empty() {
+        text.push_str("  executions that are not completed\n");
+        for execution in unfinished.iter().take(50) {
+            line(
+                &mut text,
+                format!(
+                    "    {}  {:<10}  {:<18}  {}",
+                    execution.id,
+                    execution.status,
+                    execution.current_activity,
+                    execution.document.as_deref().unwrap_or("(resolution)")
+                ),
+            );
+        }
+        if unfinished.len() > 50 {
+            line(&mut text, format!("    … and {} more (--json lists them)", unfinished.len() - 50));
+        }
+    }
+    text.pop();
+    text
+}
+
+/// One document of `extract`.
+pub(super) fn extracted(id: &str, graph: &DocumentGraph) -> String {
+    let names: Vec<&str> =
+        graph.entities.iter().take(6).map(|entity| entity.name.as_str()).collect();
+    let more = if graph.entities.len() > names.len() { ", …" } else { "" };
+    format!(
+        "{id}: {} entities, {} relations ({}{more})",
+        graph.entities.len(),
+        graph.relations.len(),
+        names.join(", ")
+    )
+}
+
+fn line(text: &mut String, line: String) {
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "{line}");
+}

@@ -1,0 +1,32 @@
+//! Logs: to stderr, for people or as JSON. No document text, prompt, answer or key is ever logged.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogArgs, LogFormat};
+
+/// The filter can't be read. Trying again does not help.
+#[derive(Debug, thiserror::Error)]
+#[error("`{filter}` is not a log filter: give a level (error, warn, info, debug, trace) or target=level,…")]
+pub struct LogFilterError {
+    filter: String,
+    #[source]
+    source: tracing_subscriber::filter::ParseError,
+}
+
+/// Sets logging up for the process, with `level` where no filter was asked for.
+///
+/// # Errors
+/// [`LogFilterError`] names the filter.
+pub fn init(args: &LogArgs, level: &str) -> Result<(), LogFilterError> {
+    let wanted = args.log.clone().filter(|filter| !filter.is_empty());
+    let filter = wanted.unwrap_or_else(|| format!("warn,graphmill={level}"));
+    let parsed = EnvFilter::try_new(&filter)
+        .map_err(|source| LogFilterError { filter: filter.clone(), source })?;
+    let logs = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr);
+    // A second call in one process changes nothing, which is what an embedding program wants.
+    let _ = match args.log_format {
+        LogFormat::Text => logs.with_target(false).try_init(),
+        LogFormat::Json => logs.json().try_init(),
+    };
+    Ok(())
+}
