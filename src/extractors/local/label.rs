@@ -182,8 +182,7 @@ fn by_head(words: &[Token<'_>]) -> Option<Guess> {
         {
             None
         }
-        Kind::Organization | Kind::Event => Some((kind, 0.85)),
-        Kind::Place => Some((kind, 0.85)),
+        Kind::Organization | Kind::Event | Kind::Place => Some((kind, 0.85)),
         Kind::Work | Kind::Nationality | Kind::Other => Some((kind, 0.75)),
     }
 }

@@ -1,9 +1,15 @@
 //! Where names begin and end: runs of capitals, with the small words that belong inside and without the titles,
 //! articles and endings that do not.
 
-use std::{collections::HashSet, ops::Range};
+use std::{
+    collections::HashSet,
+    ops::{Range, RangeInclusive},
+};
 
-use super::{lexicon::Hints, token::Token};
+use super::{
+    lexicon::{self, Hints},
+    token::Token,
+};
 
 /// A name in a sentence.
 #[derive(Debug, Clone)]
@@ -199,31 +205,7 @@ fn joined(sentence: &[Token<'_>], run: &[Token<'_>], at: usize) -> usize {
                 .take_while(|&at| capital(at))
                 .last()
                 .unwrap_or(at + 1);
-            let tail = &sentence[behind];
-            let cue = tail.is_one_of(&[
-                "company", "co", "co.", "sons", "brothers", "partners", "ltd", "ltd.", "inc",
-                "inc.",
-            ]);
-            let office = run.len() > 2
-                && first.is_one_of(&[
-                    "department",
-                    "ministry",
-                    "institute",
-                    "faculty",
-                    "school",
-                    "bureau",
-                    "office",
-                    "academy",
-                ]);
-            let written: Vec<&str> = run
-                .iter()
-                .chain(&sentence[at..=behind])
-                .map(|token| token.text)
-                .collect();
-            let listed = super::lexicon::name(&written.join(" ")) != Hints::default();
-            let single =
-                behind == at + 1 || tail.hints.any(Hints::SUFFIX) || tail.is_one_of(&["company"]);
-            if listed || office || cue && single && !last.named.any(Hints::LISTED_PLACE) {
+            if is_one_name(sentence, run, at..=behind) {
                 2
             } else {
                 0
@@ -273,6 +255,37 @@ fn joined(sentence: &[Token<'_>], run: &[Token<'_>], at: usize) -> usize {
         }
         _ => 0,
     }
+}
+
+/// Whether "and" stands within one name: in a listed name, in an office's name, or before "Sons" or "Company".
+fn is_one_name(sentence: &[Token<'_>], run: &[Token<'_>], rest: RangeInclusive<usize>) -> bool {
+    let (Some(first), Some(last)) = (run.first(), run.last()) else {
+        return false;
+    };
+    let tail = &sentence[*rest.end()];
+    let cue = tail.is_one_of(&[
+        "company", "co", "co.", "sons", "brothers", "partners", "ltd", "ltd.", "inc", "inc.",
+    ]);
+    let office = run.len() > 2
+        && first.is_one_of(&[
+            "department",
+            "ministry",
+            "institute",
+            "faculty",
+            "school",
+            "bureau",
+            "office",
+            "academy",
+        ]);
+    let single =
+        rest.end() - rest.start() == 1 || tail.hints.any(Hints::SUFFIX) || tail.is("company");
+    let written: Vec<&str> = run
+        .iter()
+        .chain(&sentence[rest])
+        .map(|token| token.text)
+        .collect();
+    let listed = lexicon::name(&written.join(" ")) != Hints::default();
+    listed || office || cue && single && !last.named.any(Hints::LISTED_PLACE)
 }
 
 /// The names in a run: without titles, cut behind a nationality and before an office.
