@@ -231,9 +231,9 @@ fn joined(sentence: &[Token<'_>], run: &[Token<'_>], at: usize) -> usize {
                 0
             }
         }
-        "," if sentence
-            .get(at + 1)
-            .is_some_and(|token| token.capital && token.hints.any(Hints::SUFFIX)) =>
+        "," if sentence.get(at + 1).is_some_and(|token| {
+            token.capital && token.hints.any(Hints::SUFFIX) || token.text == "D.C."
+        }) =>
         {
             2
         }
