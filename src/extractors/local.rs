@@ -1,9 +1,29 @@
-//! The local extractor: names by their capitals, relations by typed patterns. No model, no network.
+//! The local extractor: names by their capitals, kinds by cues, relations by typed patterns. No model, no network.
+//!
+//! It reads English. It knows a chunk at a time and keeps nothing between calls; the same input gives the same
+//! output. Every span is found by its own tokens, so that none needs to be trusted. The time is linear in the chunk.
+
+mod classes;
+mod label;
+mod lexicon;
+mod names;
+mod patterns;
+mod relations;
+mod token;
+
+use std::ops::Range;
 
 use async_trait::async_trait;
 
+use self::{
+    label::{Guess, Labelled},
+    names::{Name, Seen},
+    token::Token,
+};
 use super::{ChunkText, ExtractError, Extractor, UnitName};
-use crate::graph::{FoundRelation, Mention, MentionType, Ontology, Text, TypedMention};
+use crate::graph::{
+    FoundRelation, Mention, MentionType, Ontology, Text, TypedMention, sentence_ranges,
+};
 
 /// The extractor named `local`.
 #[derive(Debug, Default)]
@@ -30,29 +50,290 @@ impl Extractor for Local {
     async fn mentions(
         &self,
         _unit: &UnitName,
-        _chunk: ChunkText<'_>,
+        chunk: ChunkText<'_>,
         _ontology: &Ontology,
     ) -> Result<Vec<Mention>, ExtractError> {
-        Ok(Vec::new())
+        let text = chunk.text;
+        let found = read(text.as_str(), text.bytes(chunk.span));
+        Ok(found
+            .into_iter()
+            .map(|(bytes, (kind, confidence))| Mention {
+                span: text.span(bytes),
+                label: Some(kind.label()),
+                confidence,
+            })
+            .collect())
     }
 
     async fn classify(
         &self,
         _unit: &UnitName,
-        _text: &Text,
-        _group: &[Mention],
-        _ontology: &Ontology,
+        text: &Text,
+        group: &[Mention],
+        ontology: &Ontology,
     ) -> Result<Vec<MentionType>, ExtractError> {
-        Ok(Vec::new())
+        Ok(classes::classify(text, group, ontology))
     }
 
     async fn relations(
         &self,
         _unit: &UnitName,
-        _chunk: ChunkText<'_>,
-        _mentions: &[TypedMention],
-        _ontology: &Ontology,
+        chunk: ChunkText<'_>,
+        mentions: &[TypedMention],
+        ontology: &Ontology,
     ) -> Result<Vec<FoundRelation>, ExtractError> {
-        Ok(Vec::new())
+        Ok(relations::relations(chunk, mentions, ontology))
+    }
+}
+
+/// The sentences of a stretch of `text`, as tokens whose bytes are the text's.
+fn sentences(text: &str, bytes: Range<usize>) -> Vec<Vec<Token<'_>>> {
+    sentence_ranges(&text[bytes.clone()])
+        .into_iter()
+        .map(|sentence| {
+            token::tokens(
+                text,
+                bytes.start + sentence.start..bytes.start + sentence.end,
+            )
+        })
+        .collect()
+}
+
+/// The names in a stretch of `text`, ascending, each with its kind.
+fn read(text: &str, bytes: Range<usize>) -> Vec<(Range<usize>, Guess)> {
+    let sentences = sentences(text, bytes);
+    let mut seen = Seen::default();
+    for sentence in &sentences {
+        seen.read(sentence);
+    }
+    let mut spans = Vec::new();
+    let mut labelled = Vec::new();
+    for sentence in &sentences {
+        for name in names::names(sentence, &seen) {
+            let words = &sentence[name.tokens.clone()];
+            let (Some(first), Some(last)) = (words.first(), words.last()) else {
+                continue;
+            };
+            spans.push(first.at.start..last.at.end);
+            labelled.push(named(sentence, &name));
+        }
+    }
+    label::agree(&mut labelled);
+    spans
+        .into_iter()
+        .zip(labelled)
+        .map(|(span, name)| (span, name.guess))
+        .collect()
+}
+
+fn named(sentence: &[Token<'_>], name: &Name) -> Labelled {
+    let words = &sentence[name.tokens.clone()];
+    Labelled {
+        key: words
+            .iter()
+            .map(|word| word.lower.as_str())
+            .collect::<Vec<_>>()
+            .join(" "),
+        guess: label::guess(sentence, name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        pin::pin,
+        sync::Arc,
+        task::{Context, Poll, Waker},
+    };
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::graph::{Span, assemble};
+
+    /// The extractor never waits, so one poll is enough.
+    fn now<T>(future: impl Future<Output = T>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => value,
+            Poll::Pending => panic!("the local extractor waits for nothing"),
+        }
+    }
+
+    fn extract(text: &Text) -> (Vec<TypedMention>, Vec<FoundRelation>) {
+        let ontology = Ontology::builtin().unwrap();
+        let unit = UnitName {
+            document: Arc::from("test"),
+            stage: "test",
+            unit: 0,
+        };
+        let chunk = ChunkText {
+            text,
+            span: Span::new(0, text.chars()),
+        };
+        let mentions = now(Local.mentions(&unit, chunk, &ontology)).unwrap();
+        let classes = now(Local.classify(&unit, text, &mentions, &ontology)).unwrap();
+        let typed: Vec<TypedMention> = mentions
+            .iter()
+            .zip(classes)
+            .map(|(mention, class)| TypedMention {
+                span: mention.span,
+                label: mention.label,
+                class: class.class,
+                confidence: class.confidence,
+            })
+            .collect();
+        let relations = now(Local.relations(&unit, chunk, &typed, &ontology)).unwrap();
+        (typed, relations)
+    }
+
+    /// The names and classes of a text, and what it states.
+    fn found(text: &str) -> (Vec<String>, Vec<String>) {
+        let text = Text::new(text);
+        let (mentions, relations) = extract(&text);
+        let graph = assemble(&text, mentions, &relations);
+        let name = |index: usize| graph.entities[index].name.as_str();
+        (
+            graph
+                .entities
+                .iter()
+                .map(|e| format!("{}: {}", e.name, e.class.as_str()))
+                .collect(),
+            graph
+                .relations
+                .iter()
+                .map(|r| {
+                    format!(
+                        "{} {} {}",
+                        name(r.subject),
+                        r.predicate.as_str(),
+                        name(r.object)
+                    )
+                })
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn names_are_whole_and_have_their_class() {
+        let (entities, _) = found(
+            "In March 1950 President John F. Kennedy's brother met Ludwig van Beethoven and Dr. Smith at the \
+             University of Cambridge. The German company Marks & Co, Ltd. was bought by IBM during World War II.",
+        );
+        assert_eq!(
+            entities,
+            [
+                "John F. Kennedy: person",
+                "Ludwig van Beethoven: person",
+                "Smith: person",
+                "University of Cambridge: organization",
+                "German: thing",
+                "Marks & Co, Ltd.: organization",
+                "IBM: organization",
+                "World War II: event",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_sentences_state_is_found_with_its_pronouns() {
+        let (_, relations) = found(
+            "Ada Brown (born 3 May 1950 in Paris, France) is an engineer. She studied at Yale University and married \
+             Tom Gray. Acme Corporation, based in Boston, was founded by Brown. She never worked for Intel.",
+        );
+        assert_eq!(
+            relations,
+            [
+                "Ada Brown born_in Paris",
+                "Ada Brown educated_at Yale University",
+                "Ada Brown founded Acme Corporation",
+                "Ada Brown married_to Tom Gray",
+                "Paris located_in France",
+                "Acme Corporation based_in Boston",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_pronoun_that_does_not_fit_stands_for_nobody() {
+        let (_, relations) = found("Ada Brown was a poet. She left Paris. He died in Rome.");
+        assert!(relations.is_empty(), "{relations:?}");
+    }
+
+    #[test]
+    fn a_class_that_the_ontology_lacks_is_left_out() {
+        let ontology = Ontology::from_toml(
+            "name = \"x\"\nversion = 1\nrelation = []\n[[class]]\nid = \"person\"\ndescription = \"people\"\n",
+        )
+        .unwrap();
+        let text = Text::new("Ada Brown lives in Paris.");
+        let unit = UnitName {
+            document: Arc::from("test"),
+            stage: "test",
+            unit: 0,
+        };
+        let chunk = ChunkText {
+            text: &text,
+            span: Span::new(0, text.chars()),
+        };
+        let mentions = now(Local.mentions(&unit, chunk, &ontology)).unwrap();
+        let classes = now(Local.classify(&unit, &text, &mentions, &ontology)).unwrap();
+        assert_eq!((mentions.len(), classes.len()), (2, 1));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_exactly(
+            text in "([A-Za-eé漢😀שİǅ\u{301}\u{200f}.,;:!?()\"“”'’&0-9 \n-]|[A-Z][a-z]{1,5} |of |was born in |founded |, |the |John |Paris|She |He ){0,80}"
+        ) {
+            let text = Text::new(text);
+            let (mentions, relations) = extract(&text);
+            prop_assert_eq!(&(mentions.clone(), relations.clone()), &extract(&text));
+            let mut end = 0;
+            for mention in &mentions {
+                prop_assert!(mention.span.start >= end && !mention.span.is_empty());
+                end = mention.span.end;
+                prop_assert!(end <= text.chars());
+                let name = text.slice(mention.span);
+                prop_assert_eq!(name.trim(), name);
+                prop_assert!((0.0..=1.0).contains(&mention.confidence));
+            }
+            for relation in &relations {
+                prop_assert!(relation.evidence.contains(relation.object));
+                prop_assert!(relation.evidence.end <= text.chars());
+                prop_assert!(mentions.iter().any(|mention| mention.span == relation.subject));
+                prop_assert!(mentions.iter().any(|mention| mention.span == relation.object));
+            }
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in any::<String>()) {
+            let _ = extract(&Text::new(text));
+        }
+    }
+
+    #[test]
+    fn the_time_is_linear() {
+        for unit in [
+            "A",
+            "Ab ",
+            "“A ",
+            "(",
+            "He was born in (",
+            "John founded Acme and ",
+            "A, ",
+            "a-",
+            "A.",
+            "é",
+        ] {
+            let text = Text::new(unit.repeat(100_000 / unit.len()));
+            let begun = std::time::Instant::now();
+            let _ = extract(&text);
+            assert!(
+                begun.elapsed().as_secs() < 20,
+                "{unit:?} took {:?}",
+                begun.elapsed()
+            );
+        }
     }
 }
