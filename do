@@ -4,6 +4,7 @@
 #   ./do setup   have what building and running takes: gcc, Postgres and Redis, from apt and nothing else
 #   ./do demo    build graphmill and turn the example documents into a graph
 #   ./do test    what CI runs: format, lints and all tests, on private servers
+#   ./do sqlx    after a change of a query or the schema: describe the queries anew, in .sqlx
 #
 # Root installs system packages, and no service is started. Anybody else gets the servers unpacked below
 # .graphmill/servers. What can't be had is one line with the remedy, and exit 3.
@@ -120,7 +121,20 @@ demo() {
     exec ./target/release/graphmill run examples/documents --export json:.graphmill/demo.json
 }
 
-check_sqlx() { :; }
+write_sqlx() { # describes every query against a migrated private Postgres, into the folder $1
+    cargo build --locked
+    rm -rf "$1" && mkdir -p "$1"
+    touch src/lib.rs
+    GRAPHMILL_DATA_DIR=target/sqlx-servers SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$1 \
+        ./target/debug/graphmill servers -- cargo check --workspace --all-targets --locked
+    rm -rf target/sqlx-servers
+    touch src/lib.rs
+}
+
+check_sqlx() { # a changed schema passes an offline build silently: compare the descriptions
+    write_sqlx "$PWD/target/sqlx"
+    diff -r .sqlx target/sqlx || { say 'the queries have changed: ./do sqlx, and commit .sqlx'; exit 1; }
+}
 
 check() { # runs cargo $1 with the rest; CI must have the component
     if cargo "$1" --version >/dev/null 2>&1; then cargo "$@"
@@ -141,5 +155,6 @@ case ${1:-} in
     setup) setup ;;
     demo) demo ;;
     test) run_tests ;;
-    *) say 'usage: ./do setup | demo | test'; exit 2 ;;
+    sqlx) write_sqlx "$PWD/.sqlx" ;;
+    *) say 'usage: ./do setup | demo | test | sqlx'; exit 2 ;;
 esac

@@ -30,7 +30,13 @@ impl State {
         limits: Limits,
         settings: Settings,
     ) -> Self {
-        Self { store, queue, extractors, limits, settings }
+        Self {
+            store,
+            queue,
+            extractors,
+            limits,
+            settings,
+        }
     }
 }
 
@@ -44,5 +50,7 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let _ = state;
-    axum::serve(listener, axum::Router::<()>::new()).with_graceful_shutdown(stop).await
+    axum::serve(listener, axum::Router::<()>::new())
+        .with_graceful_shutdown(stop)
+        .await
 }

@@ -14,6 +14,7 @@ mod output;
 mod progress;
 mod run;
 mod serve;
+mod servers;
 mod session;
 mod summary;
 mod worker;
@@ -59,6 +60,8 @@ enum Command {
     Worker(worker::WorkerCommandArgs),
     /// Serve the HTTP API.
     Serve(serve::ServeArgs),
+    /// Keep the private servers running, for a command or until stopped.
+    Servers(servers::ServersArgs),
     /// Apply the schema to the database.
     Migrate,
     /// Look at binaries, servers, versions and settings, and say what to do.
@@ -77,6 +80,7 @@ pub fn main(extractors: Extractors) -> ExitCode {
         Command::Worker(_) | Command::Serve(_) => "info",
         Command::Run(_)
         | Command::Extract(_)
+        | Command::Servers(_)
         | Command::Migrate
         | Command::Doctor(_)
         | Command::Batch(_)
@@ -105,6 +109,7 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Extract(args) => extract::extract(args, extractors).await,
         Command::Worker(args) => worker::worker(servers, &args, extractors).await,
         Command::Serve(args) => serve::serve(servers, &args, extractors).await,
+        Command::Servers(args) => servers::servers(servers, args).await,
         Command::Migrate => migrate::migrate(servers).await,
         Command::Doctor(args) => doctor::doctor(servers, args).await,
         Command::Batch(args) => batch::batch(servers, args).await,

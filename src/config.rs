@@ -18,10 +18,22 @@ use crate::{
 #[command(next_help_heading = "Servers")]
 pub struct ServerArgs {
     /// Your own Postgres (15 or later); without it, a private one runs for this process.
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", global = true, hide_env_values = true)]
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        value_name = "URL",
+        global = true,
+        hide_env_values = true
+    )]
     pub database_url: Option<String>,
     /// Your own Redis (6.2 or later); without it, a private one runs for this process.
-    #[arg(long, env = "REDIS_URL", value_name = "URL", global = true, hide_env_values = true)]
+    #[arg(
+        long,
+        env = "REDIS_URL",
+        value_name = "URL",
+        global = true,
+        hide_env_values = true
+    )]
     pub redis_url: Option<String>,
     /// The folder of the private servers.
     #[arg(
@@ -46,13 +58,31 @@ pub struct ServerArgs {
     )]
     pub connections: u32,
     /// The folder with `postgres` and `initdb` for a private Postgres.
-    #[arg(long, env = "GRAPHMILL_PG_BIN", value_name = "FOLDER", global = true, hide = true)]
+    #[arg(
+        long,
+        env = "GRAPHMILL_PG_BIN",
+        value_name = "FOLDER",
+        global = true,
+        hide = true
+    )]
     pub pg_bin: Option<PathBuf>,
     /// The `redis-server` for a private Redis.
-    #[arg(long, env = "GRAPHMILL_REDIS_SERVER", value_name = "FILE", global = true, hide = true)]
+    #[arg(
+        long,
+        env = "GRAPHMILL_REDIS_SERVER",
+        value_name = "FILE",
+        global = true,
+        hide = true
+    )]
     pub redis_server: Option<PathBuf>,
     /// The library path of the private servers.
-    #[arg(long, env = "GRAPHMILL_LIBRARY_PATH", value_name = "PATH", global = true, hide = true)]
+    #[arg(
+        long,
+        env = "GRAPHMILL_LIBRARY_PATH",
+        value_name = "PATH",
+        global = true,
+        hide = true
+    )]
     pub library_path: Option<OsString>,
 }
 
@@ -64,8 +94,14 @@ impl ServerArgs {
         (postgres || redis).then(|| servers::Settings {
             postgres,
             redis,
-            pg_bin: self.pg_bin.clone().filter(|path| !path.as_os_str().is_empty()),
-            redis_server: self.redis_server.clone().filter(|path| !path.as_os_str().is_empty()),
+            pg_bin: self
+                .pg_bin
+                .clone()
+                .filter(|path| !path.as_os_str().is_empty()),
+            redis_server: self
+                .redis_server
+                .clone()
+                .filter(|path| !path.as_os_str().is_empty()),
             library_path: self.library_path.clone().filter(|path| !path.is_empty()),
             search_path: search_path(),
             ..servers::Settings::new(&self.data_dir)
@@ -88,11 +124,18 @@ impl ServerArgs {
     #[must_use]
     pub fn pools(&self) -> PoolSettings {
         let engine = (self.connections / 4).max(2);
-        PoolSettings { app: self.connections - engine, engine, ..PoolSettings::default() }
+        PoolSettings {
+            app: self.connections - engine,
+            engine,
+            ..PoolSettings::default()
+        }
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this room is where the environment is read")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this room is where the environment is read"
+)]
 fn search_path() -> Option<OsString> {
     std::env::var_os("PATH")
 }
@@ -195,12 +238,20 @@ impl WorkerArgs {
 
 fn period(text: &str) -> Result<Duration, String> {
     let period = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if period < Duration::from_millis(10) { Err("less than 10ms".to_owned()) } else { Ok(period) }
+    if period < Duration::from_millis(10) {
+        Err("less than 10ms".to_owned())
+    } else {
+        Ok(period)
+    }
 }
 
 fn lease(text: &str) -> Result<Duration, String> {
     let lease = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if lease < Duration::from_secs(3) { Err("less than 3s".to_owned()) } else { Ok(lease) }
+    if lease < Duration::from_secs(3) {
+        Err("less than 3s".to_owned())
+    } else {
+        Ok(lease)
+    }
 }
 
 /// How documents are worked.
@@ -258,7 +309,9 @@ impl PipelineArgs {
     /// What a document must keep to.
     #[must_use]
     pub const fn limits(&self) -> Limits {
-        Limits { document_bytes: self.max_document_bytes }
+        Limits {
+            document_bytes: self.max_document_bytes,
+        }
     }
 
     /// How stages work.
@@ -272,7 +325,11 @@ impl PipelineArgs {
         let (soft_timeout, hard_timeout) =
             (self.soft_timeout.min(self.hard_timeout), self.hard_timeout);
         Settings {
-            units: UnitSettings { retry, soft_timeout, hard_timeout },
+            units: UnitSettings {
+                retry,
+                soft_timeout,
+                hard_timeout,
+            },
             ..Settings::default()
         }
     }

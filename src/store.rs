@@ -31,22 +31,25 @@ use sqlx::{
 pub use activity::{Activity, activities};
 pub use batch::{
     Batch, BatchMove, BatchSpec, BatchToAdmit, BatchToMove, add_batch, batch_by_id, batch_by_name,
-    batches, last_unfinished_batch, move_batch, open_batches, open_batches_to_move,
-    seal_batch, stop_batch,
+    batches, last_unfinished_batch, move_batch, open_batches, open_batches_to_move, seal_batch,
+    stop_batch,
 };
 pub use checkpoint::{CheckpointRow, UnitEnd, calls, checkpoints_of, record_units};
 pub use cluster::{
-    ClusterRow, add_clusters, cluster_page, drop_unpublished_clusters, publish_resolution, resolvable_page,
+    ClusterRow, add_clusters, cluster_page, drop_unpublished_clusters, publish_resolution,
+    resolvable_page,
 };
 pub use document::{
     Added, DocumentRow, DocumentState, Refused, add_documents, add_refusals, document_page,
     document_text, failures,
 };
-pub use event::{append_event, outbox_page, publish_events, sequencer_lock, LoggedEvent, events_after};
+pub use event::{
+    LoggedEvent, append_event, events_after, outbox_page, publish_events, sequencer_lock,
+};
 pub use execution::{
     Admitted, Execution, Fence, Lease, LeaseRequest, Ringable, Settled, admit, admit_lock,
-    cancel_stopped, execution_by_id, executions, lease, mark_unrung, release,
-    renew_leases, revive_failed, settle, start_resolution, stopped_leases, to_ring, status_counts,
+    cancel_stopped, execution_by_id, executions, lease, mark_unrung, release, renew_leases,
+    revive_failed, settle, start_resolution, status_counts, stopped_leases, to_ring,
 };
 pub use findings::{
     EntityRow, EvidenceRow, MentionRow, RelationRow, add_chunks, add_graph, busiest, entity_page,
@@ -94,10 +97,17 @@ impl StoreError {
     /// Whether trying again can help: the connection broke, the server restarts, or two transactions collided.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        let (Self::Connect(error) | Self::Query(error)) = self else { return false };
-        match error.as_database_error().and_then(sqlx::error::DatabaseError::code) {
+        let (Self::Connect(error) | Self::Query(error)) = self else {
+            return false;
+        };
+        match error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code)
+        {
             // Classes 08 (connection), 40 (rollback), 53 (resources), 57P (shutdown).
-            Some(code) => ["08", "40", "53", "57P"].iter().any(|class| code.starts_with(class)),
+            Some(code) => ["08", "40", "53", "57P"]
+                .iter()
+                .any(|class| code.starts_with(class)),
             None => matches!(
                 error,
                 sqlx::Error::Io(_)
@@ -109,9 +119,7 @@ impl StoreError {
         }
     }
 
-    fn decode(
-        what: &'static str,
-    ) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> Self {
+    fn decode(what: &'static str) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> Self {
         move |source| Self::Decode { what, source }
     }
 }
@@ -129,7 +137,11 @@ pub struct PoolSettings {
 
 impl Default for PoolSettings {
     fn default() -> Self {
-        Self { app: 16, engine: 6, acquire_timeout: Duration::from_secs(30) }
+        Self {
+            app: 16,
+            engine: 6,
+            acquire_timeout: Duration::from_secs(30),
+        }
     }
 }
 
@@ -168,8 +180,10 @@ impl Store {
                         .options([("statement_timeout", "60s")]),
                 )
         };
-        let store =
-            Self { app: pool("app", settings.app), engine: pool("engine", settings.engine) };
+        let store = Self {
+            app: pool("app", settings.app),
+            engine: pool("engine", settings.engine),
+        };
         store.engine.acquire().await.map_err(StoreError::Connect)?;
         Ok(store)
     }
@@ -226,7 +240,8 @@ fn parsed<T: FromStr>(what: &'static str, text: &str) -> Result<T, StoreError>
 where
     T::Err: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    text.parse().map_err(|error: T::Err| StoreError::decode(what)(error.into()))
+    text.parse()
+        .map_err(|error: T::Err| StoreError::decode(what)(error.into()))
 }
 
 /// Reads a JSON column.

@@ -6,7 +6,9 @@ use crate::config::{LogArgs, LogFormat};
 
 /// The filter can't be read. Trying again does not help.
 #[derive(Debug, thiserror::Error)]
-#[error("`{filter}` is not a log filter: give a level (error, warn, info, debug, trace) or target=level,…")]
+#[error(
+    "`{filter}` is not a log filter: give a level (error, warn, info, debug, trace) or target=level,…"
+)]
 pub struct LogFilterError {
     filter: String,
     #[source]
@@ -20,13 +22,29 @@ pub struct LogFilterError {
 pub fn init(args: &LogArgs, level: &str) -> Result<(), LogFilterError> {
     let wanted = args.log.clone().filter(|filter| !filter.is_empty());
     let filter = wanted.unwrap_or_else(|| format!("warn,graphmill={level}"));
-    let parsed = EnvFilter::try_new(&filter)
-        .map_err(|source| LogFilterError { filter: filter.clone(), source })?;
-    let logs = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr);
+    let parsed = EnvFilter::try_new(&filter).map_err(|source| LogFilterError {
+        filter: filter.clone(),
+        source,
+    })?;
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(parsed)
+        .with_writer(std::io::stderr);
+    say_where_it_panics();
     // A second call in one process changes nothing, which is what an embedding program wants.
     let _ = match args.log_format {
         LogFormat::Text => logs.with_target(false).try_init(),
         LogFormat::Json => logs.json().try_init(),
     };
     Ok(())
+}
+
+/// A panic's message may quote a document, so the log has its place only.
+fn say_where_it_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        tracing::error!(place, "a panic, which is a bug");
+    }));
 }

@@ -140,7 +140,13 @@ impl Worker {
         let keep = CancellationToken::new();
         let keeper = tokio::spawn(keeper::run(Arc::clone(&engine), keep.clone()));
         info!(worker.id = %id, slots = settings.slots, "working");
-        Ok(Self { engine, workers, drivers, keeper, keep })
+        Ok(Self {
+            engine,
+            workers,
+            drivers,
+            keeper,
+            keep,
+        })
     }
 
     /// Says that a batch of this process has work: it is looked at now, not at the next period.
@@ -176,10 +182,16 @@ impl Worker {
                 if let Err(error) =
                     store::forget_workers(&mut connection, Some(self.engine.id)).await
                 {
-                    warn!(error = &error as &dyn std::error::Error, "could not sign off");
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "could not sign off"
+                    );
                 }
             }
-            Err(error) => warn!(error = &error as &dyn std::error::Error, "could not sign off"),
+            Err(error) => warn!(
+                error = &error as &dyn std::error::Error,
+                "could not sign off"
+            ),
         }
         info!(worker.id = %self.engine.id, drained = ?drained, "stopped");
     }

@@ -49,7 +49,11 @@ pub(super) async fn batch(servers: &ServerArgs, args: BatchArgs) -> Result<ExitC
         BatchCommand::List { json } => {
             let reports = workflow::list(store, organization, LISTED).await?;
             // A closed pipe is the reader's choice.
-            let _ = if json { output::json(&reports) } else { output::line(&summary::table(&reports)) };
+            let _ = if json {
+                output::json(&reports)
+            } else {
+                output::line(&summary::table(&reports))
+            };
         }
         BatchCommand::Show { batch, json } => {
             let id = find(&session, &batch).await?;
@@ -87,5 +91,7 @@ pub(super) async fn find(
 }
 
 fn unknown(batch: &str) -> CliError {
-    CliError::Usage(format!("there is no batch `{batch}`: `graphmill batch list` shows them"))
+    CliError::Usage(format!(
+        "there is no batch `{batch}`: `graphmill batch list` shows them"
+    ))
 }

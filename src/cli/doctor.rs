@@ -38,22 +38,34 @@ struct Finding {
 struct Findings {
     ok: bool,
     version: &'static str,
-    findings: Vec<Finding>,
+    checks: Vec<Finding>,
 }
 
 impl Findings {
     fn add(&mut self, check: &'static str, ok: bool, found: impl Into<String>, remedy: &str) {
         self.ok &= ok;
         let remedy = (!ok).then(|| remedy.to_owned());
-        self.findings.push(Finding { check, ok, found: found.into(), remedy });
+        self.checks.push(Finding {
+            check,
+            ok,
+            found: found.into(),
+            remedy,
+        });
     }
 }
 
 pub(super) async fn doctor(args: &ServerArgs, doctor: DoctorArgs) -> Result<ExitCode, CliError> {
-    let mut all = Findings { ok: true, version: env!("CARGO_PKG_VERSION"), findings: Vec::new() };
+    let mut all = Findings {
+        ok: true,
+        version: env!("CARGO_PKG_VERSION"),
+        checks: Vec::new(),
+    };
     match addresses(args, true).await {
         Ok(addresses) => {
-            let private = addresses.servers.as_ref().map(|servers| servers.dir().display().to_string());
+            let private = addresses
+                .servers
+                .as_ref()
+                .map(|servers| servers.dir().display().to_string());
             let found = private.map_or("your own (DATABASE_URL, REDIS_URL)".to_owned(), |dir| {
                 format!("private, in {dir}, for what has no address")
             });
@@ -72,8 +84,16 @@ pub(super) async fn doctor(args: &ServerArgs, doctor: DoctorArgs) -> Result<Exit
         ),
     }
     // A closed pipe is the reader's choice.
-    let _ = if doctor.json { output::json(&all) } else { output::line(&text(&all)) };
-    Ok(if all.ok { ExitCode::SUCCESS } else { ExitCode::from(SERVER) })
+    let _ = if doctor.json {
+        output::json(&all)
+    } else {
+        output::line(&text(&all))
+    };
+    Ok(if all.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(SERVER)
+    })
 }
 
 async fn postgres(all: &mut Findings, args: &ServerArgs, addresses: &Addresses) {
@@ -116,7 +136,11 @@ async fn postgres(all: &mut Findings, args: &ServerArgs, addresses: &Addresses) 
     all.add(
         "Postgres",
         health.version >= 150_000,
-        format!("version {}.{}", health.version / 10_000, health.version % 10_000),
+        format!(
+            "version {}.{}",
+            health.version / 10_000,
+            health.version % 10_000
+        ),
         "install Postgres 15 or later",
     );
     all.add(
@@ -141,10 +165,19 @@ async fn postgres(all: &mut Findings, args: &ServerArgs, addresses: &Addresses) 
     all.add(
         "roles",
         health.roles_are_safe,
-        if health.roles_are_safe { "can't bypass row security" } else { "may bypass row security" },
+        if health.roles_are_safe {
+            "can't bypass row security"
+        } else {
+            "may bypass row security"
+        },
         "alter role graphmill_app nosuperuser nobypassrls; the same for graphmill_engine",
     );
-    all.add("workers", true, format!("{} seen in the last minute", health.workers), "");
+    all.add(
+        "workers",
+        true,
+        format!("{} seen in the last minute", health.workers),
+        "",
+    );
 }
 
 async fn redis(all: &mut Findings, addresses: &Addresses) {
@@ -182,7 +215,7 @@ async fn redis(all: &mut Findings, addresses: &Addresses) {
 
 fn text(all: &Findings) -> String {
     let mut lines = vec![format!("graphmill {}", all.version)];
-    for finding in &all.findings {
+    for finding in &all.checks {
         let mark = if finding.ok { "ok  " } else { "FAIL" };
         lines.push(format!("{mark} {:<17} {}", finding.check, finding.found));
         if let Some(remedy) = &finding.remedy {

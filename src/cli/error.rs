@@ -33,9 +33,13 @@ pub(super) enum CliError {
     Usage(String),
     #[error(transparent)]
     Servers(#[from] ServersError),
-    #[error("{variable} is not set, and private servers are switched off: set it, or leave out --no-embedded")]
+    #[error(
+        "{variable} is not set, and private servers are switched off: set it, or leave out --no-embedded"
+    )]
     NoEmbedded { variable: &'static str },
-    #[error("the database's schema is at version {applied}, this graphmill needs {known}: run `graphmill migrate`")]
+    #[error(
+        "the database's schema is at version {applied}, this graphmill needs {known}: run `graphmill migrate`"
+    )]
     SchemaBehind { applied: i64, known: i64 },
     #[error("the built-in ontology is broken")]
     Ontology(#[source] crate::graph::OntologyError),
@@ -50,23 +54,29 @@ pub(super) enum CliError {
     #[error(transparent)]
     Export(#[from] ExportFailure),
     #[error("`{path}` can't be written")]
-    Write { path: String, source: std::io::Error },
+    Write {
+        path: String,
+        source: std::io::Error,
+    },
     #[error("can't listen on {address}")]
-    Listen { address: String, source: std::io::Error },
+    Listen {
+        address: String,
+        source: std::io::Error,
+    },
     #[error("no threads can be started")]
     Runtime(#[source] std::io::Error),
-    #[error("{0}")]
-    Unhealthy(String),
 }
 
 impl From<SubmitError> for CliError {
     fn from(error: SubmitError) -> Self {
-        match error {
+        match &error {
             SubmitError::Store(StoreError::NameTaken(name)) => Self::Usage(format!(
                 "the name `{name}` is taken by another batch: give another --name, or go on with that batch: \
                  --resume {name}"
             )),
-            error => Self::Submit(error),
+            SubmitError::Store(_) | SubmitError::Settings(_) | SubmitError::Sealed => {
+                Self::Submit(error)
+            }
         }
     }
 }
@@ -85,8 +95,7 @@ impl CliError {
             | Self::Submit(_)
             | Self::Export(_)
             | Self::Listen { .. }
-            | Self::Runtime(_)
-            | Self::Unhealthy(_) => SERVER,
+            | Self::Runtime(_) => SERVER,
         })
     }
 }

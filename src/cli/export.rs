@@ -34,20 +34,17 @@ pub(super) struct ExportArgs {
 pub(super) async fn export(servers: &ServerArgs, args: ExportArgs) -> Result<ExitCode, CliError> {
     let session = Session::open(servers, true).await?;
     let batch = find(&session, &args.batch).await?;
-    match &args.output {
-        Some(path) => to_file(&session.store, batch, args.format, path).await?,
-        None => {
-            let out = BufWriter::new(io::stdout());
-            let organization = OrganizationId::DEFAULT;
-            match workflow::export(&session.store, organization, batch, args.format, out).await {
-                Ok(mut out) => {
-                    // A closed pipe is the reader's choice.
-                    let _ = out.flush();
-                }
-                Err(ExportFailure::Write(ExportError::Write(error)))
-                    if error.kind() == io::ErrorKind::BrokenPipe => {}
-                Err(error) => return Err(error.into()),
-            }
+    if let Some(path) = &args.output {
+        to_file(&session.store, batch, args.format, path).await?;
+    } else {
+        let out = BufWriter::new(io::stdout());
+        let organization = OrganizationId::DEFAULT;
+        match workflow::export(&session.store, organization, batch, args.format, out).await {
+            // A closed pipe is the reader's choice.
+            Ok(mut out) => drop(out.flush()),
+            Err(ExportFailure::Write(ExportError::Write(error)))
+                if error.kind() == io::ErrorKind::BrokenPipe => {}
+            Err(error) => return Err(error.into()),
         }
     }
     session.close().await;
@@ -61,13 +58,18 @@ pub(super) async fn to_file(
     format: ExportFormat,
     path: &Path,
 ) -> Result<(), CliError> {
-    let write = |source| CliError::Write { path: path.display().to_string(), source };
+    let write = |source| CliError::Write {
+        path: path.display().to_string(),
+        source,
+    };
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
     let out = BufWriter::new(File::create(&partial).map_err(write)?);
     let out = workflow::export(store, OrganizationId::DEFAULT, batch, format, out).await?;
-    let file = out.into_inner().map_err(|error| write(error.into_error()))?;
+    let file = out
+        .into_inner()
+        .map_err(|error| write(error.into_error()))?;
     file.sync_all().map_err(write)?;
     std::fs::rename(&partial, path).map_err(write)
 }

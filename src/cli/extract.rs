@@ -52,8 +52,15 @@ struct ErrorLine<'a> {
 }
 
 enum Extracted {
-    Graph { id: String, text: Text, graph: DocumentGraph },
-    Refused { id: String, failure: Failure },
+    Graph {
+        id: String,
+        text: Text,
+        graph: DocumentGraph,
+    },
+    Refused {
+        id: String,
+        failure: Failure,
+    },
 }
 
 pub(super) async fn extract(
@@ -77,7 +84,10 @@ pub(super) async fn extract(
                 };
                 let (id, text) = (document.id, Text::new(document.text));
                 let work = Work {
-                    document: Document { name: id.as_str().into(), text: text.clone() },
+                    document: Document {
+                        name: id.as_str().into(),
+                        text: text.clone(),
+                    },
                     extractor,
                     ontology,
                     settings,
@@ -85,10 +95,16 @@ pub(super) async fn extract(
                 };
                 match pipeline::extract(&work).await {
                     Ok(graph) => Extracted::Graph { id, text, graph },
-                    Err(error) => Extracted::Refused { id, failure: error.0 },
+                    Err(error) => Extracted::Refused {
+                        id,
+                        failure: error.0,
+                    },
                 }
             });
-            async move { task.await.map_err(|error| CliError::Runtime(std::io::Error::other(error))) }
+            async move {
+                task.await
+                    .map_err(|error| CliError::Runtime(std::io::Error::other(error)))
+            }
         })
         .buffered(threads);
     let mut refused = 0_u64;
@@ -104,8 +120,10 @@ pub(super) async fn extract(
             Extracted::Refused { id, failure } => {
                 refused += 1;
                 if args.json {
-                    let error =
-                        ErrorLine { code: failure.code.as_str(), message: &failure.message };
+                    let error = ErrorLine {
+                        code: failure.code.as_str(),
+                        message: &failure.message,
+                    };
                     output::json(&RefusedLine { id: &id, error })
                 } else {
                     output::note(&format!("{id}: {failure}"));
@@ -118,5 +136,9 @@ pub(super) async fn extract(
             return Ok(ExitCode::SUCCESS);
         }
     }
-    Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(SOME_FAILED) })
+    Ok(if refused == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(SOME_FAILED)
+    })
 }

@@ -14,8 +14,15 @@ use crate::{
 
 pub(super) async fn migrate(args: &ServerArgs) -> Result<ExitCode, CliError> {
     // Redis has no schema.
-    let args = ServerArgs { redis_url: Some("redis://unused".to_owned()), ..args.clone() };
-    let Addresses { database_url, servers, .. } = addresses(&args, false).await?;
+    let args = ServerArgs {
+        redis_url: Some("redis://unused".to_owned()),
+        ..args.clone()
+    };
+    let Addresses {
+        database_url,
+        servers,
+        ..
+    } = addresses(&args, false).await?;
     let before = store::check_schema(&database_url).await?;
     store::migrate(&database_url).await?;
     output::note(&match before {

@@ -1,6 +1,9 @@
 //! How far a batch is: bars on a terminal, plain lines elsewhere. What they show is read from the rows.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Write,
+    time::{Duration, Instant},
+};
 
 use graphmill_jobs::{BatchId, OrganizationId};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -40,8 +43,11 @@ pub(super) async fn follow(
     batch: BatchId,
     worker: &Worker,
 ) -> Result<Watched, CliError> {
-    let mut view: Box<dyn View + Send> =
-        if output::is_watched() { Box::new(Bars::new()) } else { Box::new(Lines::new()) };
+    let mut view: Box<dyn View + Send> = if output::is_watched() {
+        Box::new(Bars::new())
+    } else {
+        Box::new(Lines::new())
+    };
     let mut moved = worker.moved();
     loop {
         let mut transaction = store.app(organization).await?;
@@ -159,7 +165,10 @@ struct Lines {
 
 impl Lines {
     fn new() -> Self {
-        Self { begun: Instant::now(), written: None }
+        Self {
+            begun: Instant::now(),
+            written: None,
+        }
     }
 }
 
@@ -169,9 +178,9 @@ impl View for Lines {
     }
 
     fn show(&mut self, state: BatchStateName, counts: &BatchCounts, _at_stage: &AtStage) {
-        let due = self
-            .written
-            .is_none_or(|(at, before)| at.elapsed() >= WRITE || (before != state && state.has_ended()));
+        let due = self.written.is_none_or(|(at, before)| {
+            at.elapsed() >= WRITE || (before != state && state.has_ended())
+        });
         if !due {
             return;
         }
@@ -179,10 +188,15 @@ impl View for Lines {
         self.written = Some((Instant::now(), state));
         let (done, all) = (counts.ended(), counts.accepted);
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let rate = if seconds > 0.5 { done as f64 / seconds } else { 0.0 };
+        let rate = if seconds > 0.5 {
+            done as f64 / seconds
+        } else {
+            0.0
+        };
         let mut line = format!("{done}/{all} documents, {}", said(state));
         if rate > 0.0 {
-            line.push_str(&format!(", {rate:.1}/s"));
+            // Writing to a string does not fail.
+            let _ = write!(line, ", {rate:.1}/s");
             #[expect(
                 clippy::cast_precision_loss,
                 clippy::cast_possible_truncation,
@@ -191,7 +205,8 @@ impl View for Lines {
             )]
             let left = ((all - done.min(all)) as f64 / rate) as u64;
             if left > 0 {
-                line.push_str(&format!(", {} left", humantime::format_duration(Duration::from_secs(left))));
+                let left = humantime::format_duration(Duration::from_secs(left));
+                let _ = write!(line, ", {left} left");
             }
         }
         output::note(&line);

@@ -89,7 +89,10 @@ fn destination(text: &str) -> Result<Destination, String> {
         .filter(|(_, path)| !path.is_empty())
         .ok_or("expected FORMAT:FILE, for example json:graph.json")?;
     let format = format.parse().map_err(|error| format!("{error}"))?;
-    Ok(Destination { format, path: path.into() })
+    Ok(Destination {
+        format,
+        path: path.into(),
+    })
 }
 
 fn batch_name(text: &str) -> Result<String, String> {
@@ -113,7 +116,10 @@ pub(super) fn extractor(
 ) -> Result<Arc<dyn Extractor>, CliError> {
     extractors.get(name).ok_or_else(|| {
         let names: Vec<&str> = extractors.names().collect();
-        CliError::Usage(format!("there is no extractor `{name}`: there are {}", names.join(", ")))
+        CliError::Usage(format!(
+            "there is no extractor `{name}`: there are {}",
+            names.join(", ")
+        ))
     })
 }
 
@@ -210,7 +216,9 @@ async fn work(
     match watched? {
         Watched::Ended => finish(session, args, batch, calls_before).await,
         Watched::Interrupted => {
-            output::note(&format!("interrupted; go on with: graphmill run --resume {batch}"));
+            output::note(&format!(
+                "interrupted; go on with: graphmill run --resume {batch}"
+            ));
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
@@ -218,7 +226,10 @@ async fn work(
 
 /// Opens a new batch.
 async fn opened(session: &Session, args: &RunArgs) -> Result<Target, CliError> {
-    let name = args.name.clone().unwrap_or_else(|| workflow::fresh_name(&hint(&args.paths)));
+    let name = args
+        .name
+        .clone()
+        .unwrap_or_else(|| workflow::fresh_name(&hint(&args.paths)));
     let batch = NewBatch {
         name: name.clone(),
         extractor: args.extractor.clone(),
@@ -229,7 +240,11 @@ async fn opened(session: &Session, args: &RunArgs) -> Result<Target, CliError> {
         max_retries: args.max_retries,
     };
     let submission = Submission::open(&session.store, OrganizationId::DEFAULT, &batch).await?;
-    Ok(Target { batch: submission.batch(), name, submission: Some(submission) })
+    Ok(Target {
+        batch: submission.batch(),
+        name,
+        submission: Some(submission),
+    })
 }
 
 /// Finds the batch to go on with; the newest one at all, if none is unfinished.
@@ -260,7 +275,11 @@ async fn resumed(session: &Session, wanted: &str) -> Result<Target, CliError> {
         Err(SubmitError::Sealed) => None,
         Err(error) => return Err(error.into()),
     };
-    Ok(Target { batch, name, submission })
+    Ok(Target {
+        batch,
+        name,
+        submission,
+    })
 }
 
 async fn submit(
@@ -301,7 +320,10 @@ async fn finish(
         let mut transaction = session.store.app(organization).await?;
         let busiest = store::busiest(&mut transaction, organization, batch, 10).await?;
         drop(transaction);
-        let exported = args.export.as_ref().map(|destination| destination.path.as_path());
+        let exported = args
+            .export
+            .as_ref()
+            .map(|destination| destination.path.as_path());
         output::line(&summary::report(&report, &busiest, exported))
     };
     Ok(exit_code(&report))
@@ -312,7 +334,8 @@ fn exit_code(report: &BatchReport) -> ExitCode {
     let usable = documents.total - documents.refused - documents.duplicate;
     if usable == 0 {
         ExitCode::from(USAGE)
-    } else if documents.completed == usable && documents.refused == 0 && report.state == "Completed" {
+    } else if documents.completed == usable && documents.refused == 0 && report.state == "Completed"
+    {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(SOME_FAILED)
@@ -331,7 +354,9 @@ fn hint(paths: &[PathBuf]) -> String {
 
 /// A file that can't be written is better said before an hour's work than after it.
 fn check_destination(path: &Path) -> Result<(), CliError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     if folder.is_some_and(|folder| !folder.is_dir()) || path.is_dir() {
         return Err(CliError::Write {
             path: path.display().to_string(),
@@ -344,7 +369,10 @@ fn check_destination(path: &Path) -> Result<(), CliError> {
 /// Waits for Ctrl-C or SIGTERM; for ever, where neither can be listened for.
 pub(super) async fn interrupted() {
     let listen = |kind| signal(kind).ok();
-    let (mut int, mut term) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
+    let (mut int, mut term) = (
+        listen(SignalKind::interrupt()),
+        listen(SignalKind::terminate()),
+    );
     let heard = async |signal: &mut Option<tokio::signal::unix::Signal>| match signal {
         Some(signal) => signal.recv().await,
         None => std::future::pending().await,

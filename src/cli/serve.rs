@@ -16,7 +16,12 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
     /// Where to listen; only a loopback address for now, since there are no keys yet.
-    #[arg(long, env = "GRAPHMILL_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(
+        long,
+        env = "GRAPHMILL_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8080"
+    )]
     listen: SocketAddr,
     #[command(flatten)]
     pipeline: PipelineArgs,
@@ -34,7 +39,10 @@ pub(super) async fn serve(
             args.listen
         )));
     }
-    let listen = |source| CliError::Listen { address: args.listen.to_string(), source };
+    let listen = |source| CliError::Listen {
+        address: args.listen.to_string(),
+        source,
+    };
     let listener = TcpListener::bind(args.listen).await.map_err(listen)?;
     let session = Session::open(servers, false).await?;
     let address = listener.local_addr().map_err(listen)?;
@@ -47,7 +55,9 @@ pub(super) async fn serve(
         args.pipeline.limits(),
         args.pipeline.settings(),
     );
-    let served = api::serve(listener, state, interrupted()).await.map_err(listen);
+    let served = api::serve(listener, state, interrupted())
+        .await
+        .map_err(listen);
     session.close().await;
     served.map(|()| ExitCode::SUCCESS)
 }

@@ -29,7 +29,11 @@ pub(super) async fn addresses(args: &ServerArgs, quiet: bool) -> Result<Addresse
     if args.no_embedded
         && let Some(private) = &private
     {
-        let variable = if private.postgres { "DATABASE_URL" } else { "REDIS_URL" };
+        let variable = if private.postgres {
+            "DATABASE_URL"
+        } else {
+            "REDIS_URL"
+        };
         return Err(CliError::NoEmbedded { variable });
     }
     let servers = match private {
@@ -50,7 +54,10 @@ pub(super) async fn addresses(args: &ServerArgs, quiet: bool) -> Result<Addresse
             args.database_url(),
             servers.as_ref().and_then(Servers::database_url),
         ),
-        redis_url: address(args.redis_url(), servers.as_ref().and_then(Servers::redis_url)),
+        redis_url: address(
+            args.redis_url(),
+            servers.as_ref().and_then(Servers::redis_url),
+        ),
         servers,
     })
 }
@@ -71,14 +78,23 @@ fn private_line(servers: &Servers) -> String {
 impl Session {
     /// Connects to both servers. A private database is migrated by itself; one's own must be up to date.
     pub(super) async fn open(args: &ServerArgs, quiet: bool) -> Result<Self, CliError> {
-        let Addresses { database_url, redis_url, servers } = addresses(args, quiet).await?;
+        let Addresses {
+            database_url,
+            redis_url,
+            servers,
+        } = addresses(args, quiet).await?;
         if args.database_url().is_none() {
             store::migrate(&database_url).await?;
-        } else if let Schema::Behind { applied, known } = store::check_schema(&database_url).await? {
+        } else if let Schema::Behind { applied, known } = store::check_schema(&database_url).await?
+        {
             return Err(CliError::SchemaBehind { applied, known });
         }
         let store = Store::connect(&database_url, &args.pools()).await?;
-        Ok(Self { store, servers, redis_url })
+        Ok(Self {
+            store,
+            servers,
+            redis_url,
+        })
     }
 
     /// Connects to Redis, which not every command needs.

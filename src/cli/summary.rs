@@ -1,6 +1,10 @@
 //! What people read at the end.
 
-use std::{fmt::Write, path::Path, time::Duration};
+use std::{
+    fmt::{Display, Write},
+    path::Path,
+    time::Duration,
+};
 
 use crate::{
     graph::DocumentGraph,
@@ -18,7 +22,11 @@ pub(super) fn report(
 ) -> String {
     let documents = &report.documents;
     let took = humantime::format_duration(Duration::from_millis(report.duration_ms));
-    let mut text = format!("{}: {} in {took}\n", report.name, report.state.to_lowercase());
+    let mut text = format!(
+        "{}: {} in {took}\n",
+        report.name,
+        report.state.to_lowercase()
+    );
     let mut parts = vec![format!("{} completed", documents.completed)];
     for (count, what) in [
         (documents.partial, "partial"),
@@ -32,7 +40,10 @@ pub(super) fn report(
             parts.push(format!("{count} {what}"));
         }
     }
-    line(&mut text, format!("  documents  {} ({})", documents.total, parts.join(", ")));
+    line(
+        &mut text,
+        format!("  documents  {} ({})", documents.total, parts.join(", ")),
+    );
     line(
         &mut text,
         format!(
@@ -42,17 +53,28 @@ pub(super) fn report(
     );
     line(
         &mut text,
-        format!("  calls      {} made, {} reused", report.calls.made, report.calls.reused),
+        format!(
+            "  calls      {} made, {} reused",
+            report.calls.made, report.calls.reused
+        ),
     );
     if !busiest.is_empty() {
         text.push_str("  busiest\n");
-        let width = busiest.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0);
+        let width = busiest
+            .iter()
+            .map(|(name, ..)| name.chars().count())
+            .max()
+            .unwrap_or(0);
         for (name, class, in_documents, mentions) in busiest {
             line(
                 &mut text,
                 format!(
                     "    {name:<width$}  {class:<12}  {mentions} mentions in {in_documents} {}",
-                    if *in_documents == 1 { "document" } else { "documents" }
+                    if *in_documents == 1 {
+                        "document"
+                    } else {
+                        "documents"
+                    }
                 ),
             );
         }
@@ -62,21 +84,33 @@ pub(super) fn report(
         for failure in report.failures.iter().take(FAILURES) {
             line(
                 &mut text,
-                format!("    {}  {}: {}", failure.document, failure.code, failure.message),
+                format!(
+                    "    {}  {}: {}",
+                    failure.document, failure.code, failure.message
+                ),
             );
         }
         if report.failures.len() > FAILURES {
-            line(&mut text, format!("    … and {} more", report.failures.len() - FAILURES));
+            line(
+                &mut text,
+                format!("    … and {} more", report.failures.len() - FAILURES),
+            );
         }
     }
     match exported {
         Some(path) => line(&mut text, format!("  graph      {}", path.display())),
         None => line(
             &mut text,
-            format!("  graph      graphmill export {} --output graph.json", report.batch_id),
+            format!(
+                "  graph      graphmill export {} --output graph.json",
+                report.batch_id
+            ),
         ),
     }
-    line(&mut text, format!("  more       graphmill batch show {}", report.batch_id));
+    line(
+        &mut text,
+        format!("  more       graphmill batch show {}", report.batch_id),
+    );
     text.pop();
     text
 }
@@ -86,7 +120,12 @@ pub(super) fn table(reports: &[BatchReport]) -> String {
     if reports.is_empty() {
         return "no batches yet: graphmill run PATH".to_owned();
     }
-    let width = reports.iter().map(|report| report.name.chars().count()).max().unwrap_or(0).max(4);
+    let width = reports
+        .iter()
+        .map(|report| report.name.chars().count())
+        .max()
+        .unwrap_or(0)
+        .max(4);
     let mut text = format!(
         "{:<38}  {:<width$}  {:<20}  {:>13}  {:>8}  {:>9}\n",
         "ID", "NAME", "STATE", "DOCUMENTS", "ENTITIES", "RELATIONS"
@@ -118,7 +157,12 @@ pub(super) fn details(details: &BatchDetails) -> String {
         for row in &details.stage {
             line(
                 &mut text,
-                format!("    {:<10} {:<10} {}", row.stage.to_string(), row.status, row.count),
+                format!(
+                    "    {:<10} {:<10} {}",
+                    row.stage.to_string(),
+                    row.status,
+                    row.count
+                ),
             );
         }
     }
@@ -142,7 +186,13 @@ pub(super) fn details(details: &BatchDetails) -> String {
             );
         }
         if unfinished.len() > 50 {
-            line(&mut text, format!("    … and {} more (--json lists them)", unfinished.len() - 50));
+            line(
+                &mut text,
+                format!(
+                    "    … and {} more (--json lists them)",
+                    unfinished.len() - 50
+                ),
+            );
         }
     }
     text.pop();
@@ -151,9 +201,17 @@ pub(super) fn details(details: &BatchDetails) -> String {
 
 /// One document of `extract`.
 pub(super) fn extracted(id: &str, graph: &DocumentGraph) -> String {
-    let names: Vec<&str> =
-        graph.entities.iter().take(6).map(|entity| entity.name.as_str()).collect();
-    let more = if graph.entities.len() > names.len() { ", …" } else { "" };
+    let names: Vec<&str> = graph
+        .entities
+        .iter()
+        .take(6)
+        .map(|entity| entity.name.as_str())
+        .collect();
+    let more = if graph.entities.len() > names.len() {
+        ", …"
+    } else {
+        ""
+    };
     format!(
         "{id}: {} entities, {} relations ({}{more})",
         graph.entities.len(),
@@ -162,7 +220,7 @@ pub(super) fn extracted(id: &str, graph: &DocumentGraph) -> String {
     )
 }
 
-fn line(text: &mut String, line: String) {
+fn line(text: &mut String, line: impl Display) {
     // Writing to a string does not fail.
     let _ = writeln!(text, "{line}");
 }

@@ -25,8 +25,13 @@ pub(super) async fn worker(
 ) -> Result<ExitCode, CliError> {
     let session = Session::open(servers, false).await?;
     let settings = args.worker.settings(WorkerSettings::default().slots);
-    let worker =
-        Worker::start(session.store.clone(), session.queue().await?, extractors, settings).await?;
+    let worker = Worker::start(
+        session.store.clone(),
+        session.queue().await?,
+        extractors,
+        settings,
+    )
+    .await?;
     interrupted().await;
     tracing::info!("draining");
     worker.drain(args.worker.drain).await;

@@ -448,8 +448,8 @@ impl BatchCounts {
             return NextStep::Revive;
         }
         match self.furthest {
-            Some(stage) if BatchStateName::of_stage(stage) > state => {
-                NextStep::Move(BatchEvent::Enter(stage, self.progress()))
+            Some(furthest) if BatchStateName::of_stage(furthest) > state => {
+                NextStep::Move(BatchEvent::Enter(furthest, self.progress()))
             }
             Some(_) | None => NextStep::Wait,
         }

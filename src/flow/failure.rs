@@ -93,7 +93,10 @@ impl Failure {
     /// Stopped by a signal, or with its batch.
     #[must_use]
     pub fn cancelled() -> Self {
-        Self::terminal(FailureCode::Cancelled, "stopped by a signal, or with its batch")
+        Self::terminal(
+            FailureCode::Cancelled,
+            "stopped by a signal, or with its batch",
+        )
     }
 
     /// A failure that trying again can't cure.

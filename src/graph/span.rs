@@ -52,7 +52,7 @@ impl Span {
 /// all for ASCII.
 #[derive(Debug, Clone)]
 pub struct Text {
-    text: Arc<str>,
+    whole: Arc<str>,
     /// Byte offset of character `64 × i`; empty for ASCII, where the two counts agree.
     marks: Arc<[u32]>,
     chars: u32,
@@ -68,7 +68,7 @@ impl Text {
         if text.is_ascii() {
             let chars = u32::try_from(text.len()).unwrap_or(u32::MAX);
             return Self {
-                text,
+                whole: text,
                 marks: Arc::new([]),
                 chars,
             };
@@ -82,7 +82,7 @@ impl Text {
             chars += 1;
         }
         Self {
-            text,
+            whole: text,
             marks: marks.into(),
             chars: u32::try_from(chars).unwrap_or(u32::MAX),
         }
@@ -91,7 +91,7 @@ impl Text {
     /// The whole text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.whole
     }
 
     /// Its length in Unicode scalar values.
@@ -105,34 +105,34 @@ impl Text {
     pub fn byte_of(&self, index: u32) -> usize {
         let index = index as usize;
         if self.marks.is_empty() {
-            return index.min(self.text.len());
+            return index.min(self.whole.len());
         }
         let Some(&mark) = self.marks.get(index / STRIDE) else {
-            return self.text.len();
+            return self.whole.len();
         };
         let mark = mark as usize;
-        self.text[mark..]
+        self.whole[mark..]
             .char_indices()
             .nth(index % STRIDE)
-            .map_or(self.text.len(), |(offset, _)| mark + offset)
+            .map_or(self.whole.len(), |(offset, _)| mark + offset)
     }
 
     /// The character that begins at or before `byte`.
     #[must_use]
     pub fn char_of(&self, byte: usize) -> u32 {
-        let byte = byte.min(self.text.len());
+        let byte = byte.min(self.whole.len());
         if self.marks.is_empty() {
             return u32::try_from(byte).unwrap_or(u32::MAX);
         }
         let after = self.marks.partition_point(|&mark| mark as usize <= byte);
         let block = after.saturating_sub(1);
         let mark = self.marks.get(block).map_or(0, |&mark| mark as usize);
-        let within = self.text[mark..]
+        let within = self.whole[mark..]
             .char_indices()
             .skip(1)
             .take_while(|(offset, _)| mark + offset <= byte)
             .count();
-        let end = usize::from(byte == self.text.len() && byte > mark);
+        let end = usize::from(byte == self.whole.len() && byte > mark);
         let last = if end == 1 {
             self.chars as usize
         } else {
@@ -151,7 +151,7 @@ impl Text {
     /// The text that `span` covers.
     #[must_use]
     pub fn slice(&self, span: Span) -> &str {
-        &self.text[self.bytes(span)]
+        &self.whole[self.bytes(span)]
     }
 
     /// The span of a range of bytes that lies on character boundaries.
@@ -171,7 +171,7 @@ impl Text {
                 return self.char_of(to);
             }
             let passed = self
-                .text
+                .whole
                 .get(byte..to)
                 .map_or(0, |passed| passed.chars().count());
             chars += u32::try_from(passed).unwrap_or(u32::MAX);

@@ -5,5 +5,9 @@ use crate::graph::{self, DocumentGraph};
 
 /// The graph of the document. Pure and quick: it has no checkpoint but its settle.
 pub(super) fn work(work: &Work, findings: &Findings) -> DocumentGraph {
-    graph::assemble(&work.document.text, findings.typed.clone(), &findings.relations)
+    graph::assemble(
+        &work.document.text,
+        findings.typed.clone(),
+        &findings.relations,
+    )
 }

@@ -16,7 +16,11 @@ use crate::{
 
 /// One unit: the document.
 pub(super) fn plan() -> Vec<Unit> {
-    vec![Unit { number: 0, input: Vec::new(), job: Job::Chunk }]
+    vec![Unit {
+        number: 0,
+        input: Vec::new(),
+        job: Job::Chunk,
+    }]
 }
 
 pub(super) async fn work(work: &Work) -> UnitResult {

@@ -41,9 +41,16 @@ pub async fn extract(work: &Work) -> Result<DocumentGraph, DirectError> {
     loop {
         let outcome = stage::run(stage, work, &mut records, &mut Forgotten)
             .await
-            .map_err(|error| DirectError(Failure::transient(FailureCode::Corrupt, error.to_string())))?;
+            .map_err(|error| {
+                DirectError(Failure::transient(FailureCode::Corrupt, error.to_string()))
+            })?;
         match (outcome, stage.next()) {
-            (Outcome::Settled { graph: Some(graph), .. }, None) => return Ok(graph),
+            (
+                Outcome::Settled {
+                    graph: Some(graph), ..
+                },
+                None,
+            ) => return Ok(graph),
             (Outcome::Settled { .. }, Some(next)) => stage = next,
             (Outcome::Settled { graph: None, .. }, None) => {
                 return Err(DirectError(Failure::terminal(

@@ -25,7 +25,9 @@ pub(super) fn plan(findings: &Findings, records: &[UnitRecord], size: usize) -> 
         .map(|&number| Unit {
             number,
             input: Vec::new(),
-            job: Job::Entities { members: Vec::new() },
+            job: Job::Entities {
+                members: Vec::new(),
+            },
         })
         .collect();
     let open: Vec<usize> = (0..findings.mentions.len())
@@ -39,7 +41,9 @@ pub(super) fn plan(findings: &Findings, records: &[UnitRecord], size: usize) -> 
     let mut free: Vec<i32> = tried.map(|record| record.unit).collect();
     free.sort_unstable();
     let taken: HashSet<i32> = findings.groups.keys().chain(&free).copied().collect();
-    let numbers = free.into_iter().chain((0..).filter(|number| !taken.contains(number)));
+    let numbers = free
+        .into_iter()
+        .chain((0..).filter(|number| !taken.contains(number)));
     for (number, members) in numbers.zip(open.chunks(size.max(1))) {
         let input = members
             .iter()
@@ -48,7 +52,13 @@ pub(super) fn plan(findings: &Findings, records: &[UnitRecord], size: usize) -> 
                 [span.start.to_be_bytes(), span.end.to_be_bytes()].concat()
             })
             .collect();
-        units.push(Unit { number, input, job: Job::Entities { members: members.to_vec() } });
+        units.push(Unit {
+            number,
+            input,
+            job: Job::Entities {
+                members: members.to_vec(),
+            },
+        });
     }
     units
 }
@@ -59,10 +69,15 @@ pub(super) async fn work(
     findings: &Findings,
     members: &[usize],
 ) -> UnitResult {
-    let group: Vec<Mention> =
-        members.iter().map(|&index| findings.mentions[index].clone()).collect();
+    let group: Vec<Mention> = members
+        .iter()
+        .map(|&index| findings.mentions[index].clone())
+        .collect();
     let asked: HashSet<Span> = group.iter().map(|mention| mention.span).collect();
-    let given = work.extractor.classify(name, &work.document.text, &group, &work.ontology).await?;
+    let given = work
+        .extractor
+        .classify(name, &work.document.text, &group, &work.ontology)
+        .await?;
     let mut types = grounded(given, |given| {
         asked.contains(&given.span) && work.ontology.class(&given.class).is_some()
     });

@@ -32,10 +32,14 @@ impl Findings {
         let mut findings = Self::default();
         let mut classes: HashMap<Span, (ClassId, f32)> = HashMap::new();
         for record in records {
-            let UnitOutcome::Done(output) = &record.outcome else { continue };
+            let UnitOutcome::Done(output) = &record.outcome else {
+                continue;
+            };
             match output {
                 UnitOutput::Chunks(spans) => findings.chunks.clone_from(spans),
-                UnitOutput::Mentions(mentions) => findings.mentions.extend(mentions.iter().cloned()),
+                UnitOutput::Mentions(mentions) => {
+                    findings.mentions.extend(mentions.iter().cloned());
+                }
                 UnitOutput::Types(group) => {
                     findings.groups.insert(record.unit, group.members.clone());
                     for given in &group.types {
@@ -67,7 +71,9 @@ impl Findings {
     /// The typed mentions that lie within `chunk`.
     #[must_use]
     pub fn typed_in(&self, chunk: Span) -> Vec<TypedMention> {
-        let first = self.typed.partition_point(|mention| mention.span.start < chunk.start);
+        let first = self
+            .typed
+            .partition_point(|mention| mention.span.start < chunk.start);
         self.typed[first..]
             .iter()
             .take_while(|mention| mention.span.start < chunk.end)

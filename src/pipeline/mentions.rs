@@ -26,10 +26,14 @@ pub(super) async fn work(
     chunk: usize,
 ) -> UnitResult {
     let span = findings.chunks[chunk];
-    let text = ChunkText { text: &work.document.text, span };
+    let text = ChunkText {
+        text: &work.document.text,
+        span,
+    };
     let found = work.extractor.mentions(name, text, &work.ontology).await?;
-    let mut found =
-        grounded(found, |mention| span.contains(mention.span) && !mention.span.is_empty());
+    let mut found = grounded(found, |mention| {
+        span.contains(mention.span) && !mention.span.is_empty()
+    });
     found.sort_by_key(|mention| mention.span);
     found.dedup_by_key(|mention| mention.span);
     Ok(UnitOutput::Mentions(found))

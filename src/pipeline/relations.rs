@@ -27,7 +27,11 @@ pub(super) fn plan(findings: &Findings) -> Vec<Unit> {
                 input.extend(mention.span.end.to_be_bytes());
                 input.extend(mention.class.as_str().as_bytes());
             }
-            Some(Unit { number, input, job: Job::Relations { chunk } })
+            Some(Unit {
+                number,
+                input,
+                job: Job::Relations { chunk },
+            })
         })
         .collect()
 }
@@ -39,20 +43,35 @@ pub(super) async fn work(
     chunk: usize,
 ) -> UnitResult {
     let span = findings.chunks[chunk];
-    let text = ChunkText { text: &work.document.text, span };
+    let text = ChunkText {
+        text: &work.document.text,
+        span,
+    };
     let mentions = findings.typed_in(span);
-    let found = work.extractor.relations(name, text, &mentions, &work.ontology).await?;
-    let classes: HashMap<Span, &ClassId> =
-        mentions.iter().map(|mention| (mention.span, &mention.class)).collect();
+    let found = work
+        .extractor
+        .relations(name, text, &mentions, &work.ontology)
+        .await?;
+    let classes: HashMap<Span, &ClassId> = mentions
+        .iter()
+        .map(|mention| (mention.span, &mention.class))
+        .collect();
     let mut found = grounded(found, |relation| {
-        let ends = (classes.get(&relation.subject), classes.get(&relation.object));
+        let ends = (
+            classes.get(&relation.subject),
+            classes.get(&relation.object),
+        );
         let allowed = matches!(ends, (Some(subject), Some(object))
             if work.ontology.allows(&relation.predicate, subject, object));
         allowed && span.contains(relation.evidence) && !relation.evidence.is_empty()
     });
     found.sort_by(|a, b| {
-        (a.subject, a.object, &a.predicate, a.evidence)
-            .cmp(&(b.subject, b.object, &b.predicate, b.evidence))
+        (a.subject, a.object, &a.predicate, a.evidence).cmp(&(
+            b.subject,
+            b.object,
+            &b.predicate,
+            b.evidence,
+        ))
     });
     found.dedup_by(|a, b| {
         (a.subject, a.object, &a.predicate, a.evidence)

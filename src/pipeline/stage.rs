@@ -139,27 +139,32 @@ pub async fn run(
         .into_iter()
         .filter_map(|unit| {
             let before = stored.get(&unit.number).copied();
-            let tries = match before.map(|record| (&record.outcome, record)) {
-                None => 0,
-                Some((UnitOutcome::Done(_), _)) => return None,
-                Some((UnitOutcome::Retry(_) | UnitOutcome::Failed(_), record))
-                    if record.round < work.round =>
-                {
-                    0
-                }
-                Some((UnitOutcome::Retry(_), record)) => record.tries,
-                Some((UnitOutcome::Failed(_), _)) => return None,
-            };
+            let tries = before.map_or(Some(0), |record| tries_before(record, work.round))?;
             Some(start(stage, unit, work, &findings, tries))
         })
         .collect();
-    let fresh =
-        units::run(stage, work.round, open, parallel, &work.settings.units, checkpoints).await?;
-    records.retain(|old| {
-        old.stage != stage || !fresh.iter().any(|new| new.unit == old.unit)
-    });
+    let fresh = units::run(
+        stage,
+        work.round,
+        open,
+        parallel,
+        &work.settings.units,
+        checkpoints,
+    )
+    .await?;
+    records.retain(|old| old.stage != stage || !fresh.iter().any(|new| new.unit == old.unit));
     records.extend(fresh);
     Ok(judge(stage, units, work, records))
+}
+
+/// Failed tries of a unit in `round`; `None` if it is not to be worked (again).
+const fn tries_before(record: &UnitRecord, round: i32) -> Option<u32> {
+    match record.outcome {
+        // A new round gives the tries back.
+        UnitOutcome::Retry(_) | UnitOutcome::Failed(_) if record.round < round => Some(0),
+        UnitOutcome::Retry(_) => Some(record.tries),
+        UnitOutcome::Done(_) | UnitOutcome::Failed(_) => None,
+    }
 }
 
 /// What a plan says of a unit; the rest follows from the stage.
@@ -198,13 +203,22 @@ fn start(stage: Stage, unit: Unit, work: &Work, findings: &Arc<Findings>, tries:
             Job::Relations { chunk } => relations::work(&of, &work, &findings, chunk).await,
         }
     };
-    Planned { name, input_hash: hash.finalize().into(), tries, work: Box::pin(future) }
+    Planned {
+        name,
+        input_hash: hash.finalize().into(),
+        tries,
+        work: Box::pin(future),
+    }
 }
 
 fn assembled(work: &Work, findings: &Findings) -> Outcome {
     let graph = assemble::work(work, findings);
     if graph.is_grounded_in(&work.document.text) {
-        Outcome::Settled { units: 1, failed_units: 0, graph: Some(graph) }
+        Outcome::Settled {
+            units: 1,
+            failed_units: 0,
+            graph: Some(graph),
+        }
     } else {
         Outcome::Failed {
             failure: Failure::terminal(
@@ -234,7 +248,10 @@ fn judge(stage: Stage, units: usize, work: &Work, records: &[UnitRecord]) -> Out
         }
     }
     if let Some((wait, failure)) = retry {
-        return Outcome::Retry { failure: failure.clone(), wait };
+        return Outcome::Retry {
+            failure: failure.clone(),
+            wait,
+        };
     }
     failed.sort_by_key(|&(unit, _)| unit);
     match failed.first() {
@@ -245,7 +262,11 @@ fn judge(stage: Stage, units: usize, work: &Work, records: &[UnitRecord]) -> Out
             });
             Outcome::Failed { failure }
         }
-        Some(_) | None => Outcome::Settled { units, failed_units: failed.len(), graph: None },
+        Some(_) | None => Outcome::Settled {
+            units,
+            failed_units: failed.len(),
+            graph: None,
+        },
     }
 }
 
@@ -255,7 +276,10 @@ fn seed(document: &str, unit: i32) -> u64 {
     hash.update(document);
     hash.update(unit.to_be_bytes());
     let bytes: [u8; 32] = hash.finalize().into();
-    bytes.iter().take(8).fold(0, |seed, &byte| (seed << 8) | u64::from(byte))
+    bytes
+        .iter()
+        .take(8)
+        .fold(0, |seed, &byte| (seed << 8) | u64::from(byte))
 }
 
 /// Keeps of an extractor's answer what is usable; the rest would be an ungrounded fact.

@@ -7,7 +7,10 @@ use std::{collections::HashMap, future::Future, pin::Pin, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::{
+    task::{Id, JoinError, JoinSet},
+    time::timeout,
+};
 use tracing::{Instrument, warn};
 
 use crate::{
@@ -177,7 +180,15 @@ pub(super) async fn run(
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         while running.len() < parallel.max(1) {
-            let Some(Planned { name, input_hash, tries, work }) = waiting.next() else { break };
+            let Some(Planned {
+                name,
+                input_hash,
+                tries,
+                work,
+            }) = waiting.next()
+            else {
+                break;
+            };
             let unit = name.unit;
             let task = running.spawn(limited(name, work, *settings).in_current_span());
             started.insert(task.id(), (unit, input_hash, tries));
@@ -193,7 +204,9 @@ pub(super) async fn run(
                 continue;
             }
         };
-        let Some((unit, input_hash, tries)) = started.remove(&id) else { continue };
+        let Some((unit, input_hash, tries)) = started.remove(&id) else {
+            continue;
+        };
         let tries = tries + 1;
         let outcome = match result {
             Ok(output) => UnitOutcome::Done(output),
@@ -202,31 +215,43 @@ pub(super) async fn run(
             }
             Err(failure) => UnitOutcome::Failed(failure),
         };
-        let record = UnitRecord { stage, unit, round, tries, input_hash, outcome };
+        let record = UnitRecord {
+            stage,
+            unit,
+            round,
+            tries,
+            input_hash,
+            outcome,
+        };
         checkpoints.record(record.clone()).await?;
         records.push(record);
     }
 }
 
 /// Works one unit within its time.
-async fn limited(name: UnitName, work: Work, settings: UnitSettings) -> Result<UnitOutput, Failure> {
-    let mut work = work;
-    let result = match tokio::time::timeout(settings.soft_timeout, &mut work).await {
-        Ok(result) => result,
-        Err(_) => {
-            let (unit, ms) = (name.unit, settings.soft_timeout.as_millis());
-            warn!(stage = name.stage, unit, duration_ms = ms, "a unit is slow");
-            let rest = settings.hard_timeout.saturating_sub(settings.soft_timeout);
-            match tokio::time::timeout(rest, work).await {
-                Ok(result) => result,
-                Err(_) => {
-                    return Err(Failure::transient(
-                        FailureCode::Timeout,
-                        format!("took longer than {} ms", settings.hard_timeout.as_millis()),
-                    ));
-                }
-            }
+async fn limited(
+    name: UnitName,
+    work: Work,
+    settings: UnitSettings,
+) -> Result<UnitOutput, Failure> {
+    let UnitSettings {
+        soft_timeout,
+        hard_timeout,
+        ..
+    } = settings;
+    let unit = name.unit;
+    let watched = async {
+        let mut work = work;
+        if let Ok(result) = timeout(soft_timeout, &mut work).await {
+            return result;
         }
+        let duration_ms = soft_timeout.as_millis();
+        warn!(stage = name.stage, unit, duration_ms, "a unit is slow");
+        work.await
+    };
+    let Ok(result) = timeout(hard_timeout, watched).await else {
+        let message = format!("took longer than {} ms", hard_timeout.as_millis());
+        return Err(Failure::transient(FailureCode::Timeout, message));
     };
     result.map_err(|error| match error {
         ExtractError::Transient(message) => Failure::transient(FailureCode::Extractor, message),

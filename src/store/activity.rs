@@ -55,7 +55,10 @@ pub async fn activities(
                 status: parsed("a status", &row.status)?,
                 attempt: row.attempt_number,
                 output: row.output,
-                error: row.error.map(|error| from_json("a failure", error)).transpose()?,
+                error: row
+                    .error
+                    .map(|error| from_json("a failure", error))
+                    .transpose()?,
                 duration_ms: row.duration_ms,
             })
         })

@@ -84,10 +84,12 @@ pub async fn add_batch(
     )
     .execute(connection)
     .await
-    .map_err(|error| match error.as_database_error().and_then(|e| e.constraint()) {
-        Some("batch_organization_id_name_key") => StoreError::NameTaken(spec.name.clone()),
-        Some(_) | None => error.into(),
-    })?;
+    .map_err(
+        |error| match error.as_database_error().and_then(|e| e.constraint()) {
+            Some("batch_organization_id_name_key") => StoreError::NameTaken(spec.name.clone()),
+            Some(_) | None => error.into(),
+        },
+    )?;
     Ok(id)
 }
 

@@ -132,14 +132,18 @@ pub async fn checkpoints_of(
     .await?;
     rows.into_iter()
         .map(|row| {
-            let failure: Option<Failure> =
-                row.failure.map(|failure| from_json("a failure", failure)).transpose()?;
+            let failure: Option<Failure> = row
+                .failure
+                .map(|failure| from_json("a failure", failure))
+                .transpose()?;
             let end = match (row.outcome.as_str(), failure) {
                 ("done", None) => UnitEnd::Done(row.output.unwrap_or(Value::Null)),
                 ("retry", Some(failure)) => UnitEnd::Retry(failure),
                 ("failed", Some(failure)) => UnitEnd::Failed(failure),
                 (outcome, _) => {
-                    return Err(StoreError::decode("a checkpoint")(outcome.to_owned().into()));
+                    return Err(StoreError::decode("a checkpoint")(
+                        outcome.to_owned().into(),
+                    ));
                 }
             };
             Ok(CheckpointRow {

@@ -54,10 +54,18 @@ pub async fn add_clusters(
     first: usize,
     clusters: &[Cluster<EntityId>],
 ) -> Result<(), StoreError> {
-    let ids: Vec<Uuid> = clusters.iter().map(|_| ClusterId::generate().uuid()).collect();
-    let names: Vec<String> = clusters.iter().map(|cluster| cluster.name.clone()).collect();
-    let types: Vec<String> =
-        clusters.iter().map(|cluster| cluster.class.as_str().to_owned()).collect();
+    let ids: Vec<Uuid> = clusters
+        .iter()
+        .map(|_| ClusterId::generate().uuid())
+        .collect();
+    let names: Vec<String> = clusters
+        .iter()
+        .map(|cluster| cluster.name.clone())
+        .collect();
+    let types: Vec<String> = clusters
+        .iter()
+        .map(|cluster| cluster.class.as_str().to_owned())
+        .collect();
     query!(
         "insert into cluster (organization_id, batch_id, resolution_id, ordinal, id, name, type)
          select $1, $2, $3, $4 + c.number - 1, c.id, c.name, c.type

@@ -66,8 +66,14 @@ pub async fn add_documents(
     )
     .fetch_one(&mut *connection)
     .await?;
-    let ids: Vec<String> = documents.iter().map(|row| row.external_id.to_owned()).collect();
-    let hashes: Vec<Vec<u8>> = documents.iter().map(|row| row.content_hash.to_vec()).collect();
+    let ids: Vec<String> = documents
+        .iter()
+        .map(|row| row.external_id.to_owned())
+        .collect();
+    let hashes: Vec<Vec<u8>> = documents
+        .iter()
+        .map(|row| row.content_hash.to_vec())
+        .collect();
     let there = query!(
         r#"select external_id, content_hash, refusal from document
            where organization_id = $1 and batch_id = $2
@@ -107,7 +113,10 @@ pub async fn add_documents(
                 external_id: row.external_id.to_owned(),
                 failure: Failure::terminal(
                     FailureCode::DuplicateId,
-                    format!("another document of the batch has the id `{}`", row.external_id),
+                    format!(
+                        "another document of the batch has the id `{}`",
+                        row.external_id
+                    ),
                 ),
             });
         } else if let Some(first) = first_of.get(&hash) {
@@ -116,7 +125,10 @@ pub async fn add_documents(
                 format!("the same text as `{first}`"),
             );
             failure.details = serde_json::json!({ "of": first });
-            added.refused.push(Refused { external_id: row.external_id.to_owned(), failure });
+            added.refused.push(Refused {
+                external_id: row.external_id.to_owned(),
+                failure,
+            });
         } else {
             first_of.insert(hash.clone(), row.external_id.to_owned());
             known_ids.insert(row.external_id.to_owned());
@@ -127,7 +139,14 @@ pub async fn add_documents(
     insert(connection, organization, batch, &fresh).await?;
     added.accepted = fresh.len() as u64;
     insert_refusals(connection, organization, batch, &added.refused).await?;
-    tell(connection, organization, batch, added.accepted, &added.refused).await?;
+    tell(
+        connection,
+        organization,
+        batch,
+        added.accepted,
+        &added.refused,
+    )
+    .await?;
     Ok(added)
 }
 
@@ -141,7 +160,10 @@ pub async fn add_refusals(
     batch: BatchId,
     refused: &[Refused],
 ) -> Result<(), StoreError> {
-    let ids: Vec<String> = refused.iter().map(|refused| refused.external_id.clone()).collect();
+    let ids: Vec<String> = refused
+        .iter()
+        .map(|refused| refused.external_id.clone())
+        .collect();
     let there: HashSet<String> = query_scalar!(
         "select external_id from document
          where organization_id = $1 and batch_id = $2 and refusal is not null and external_id = any($3)",
@@ -171,16 +193,31 @@ async fn insert(
     if documents.is_empty() {
         return Ok(());
     }
-    let ids: Vec<Uuid> = documents.iter().map(|_| DocumentId::generate().uuid()).collect();
-    let executions: Vec<Uuid> =
-        documents.iter().map(|_| WorkflowExecutionId::generate().uuid()).collect();
-    let external: Vec<String> = documents.iter().map(|row| row.external_id.to_owned()).collect();
-    let titles: Vec<Option<String>> =
-        documents.iter().map(|row| row.title.map(str::to_owned)).collect();
-    let uris: Vec<Option<String>> =
-        documents.iter().map(|row| row.source_uri.map(str::to_owned)).collect();
+    let ids: Vec<Uuid> = documents
+        .iter()
+        .map(|_| DocumentId::generate().uuid())
+        .collect();
+    let executions: Vec<Uuid> = documents
+        .iter()
+        .map(|_| WorkflowExecutionId::generate().uuid())
+        .collect();
+    let external: Vec<String> = documents
+        .iter()
+        .map(|row| row.external_id.to_owned())
+        .collect();
+    let titles: Vec<Option<String>> = documents
+        .iter()
+        .map(|row| row.title.map(str::to_owned))
+        .collect();
+    let uris: Vec<Option<String>> = documents
+        .iter()
+        .map(|row| row.source_uri.map(str::to_owned))
+        .collect();
     let texts: Vec<String> = documents.iter().map(|row| row.text.to_owned()).collect();
-    let hashes: Vec<Vec<u8>> = documents.iter().map(|row| row.content_hash.to_vec()).collect();
+    let hashes: Vec<Vec<u8>> = documents
+        .iter()
+        .map(|row| row.content_hash.to_vec())
+        .collect();
     let metadata: Vec<Value> = documents.iter().map(|row| row.metadata.clone()).collect();
     query!(
         r#"with added as (
@@ -224,7 +261,10 @@ async fn insert_refusals(
     if refused.is_empty() {
         return Ok(());
     }
-    let ids: Vec<Uuid> = refused.iter().map(|_| DocumentId::generate().uuid()).collect();
+    let ids: Vec<Uuid> = refused
+        .iter()
+        .map(|_| DocumentId::generate().uuid())
+        .collect();
     let external: Vec<String> = refused.iter().map(|row| row.external_id.clone()).collect();
     let reasons = refused
         .iter()
@@ -255,14 +295,25 @@ async fn tell(
     if accepted == 0 && refused.is_empty() {
         return Ok(());
     }
-    let duplicate =
-        refused.iter().filter(|row| row.failure.code == FailureCode::Duplicate).count() as u64;
+    let duplicate = refused
+        .iter()
+        .filter(|row| row.failure.code == FailureCode::Duplicate)
+        .count() as u64;
     let kind = EventKind::DocumentsAdded {
         accepted,
         refused: refused.len() as u64 - duplicate,
         duplicate,
     };
-    append_event(connection, &Event { organization, batch, execution: None, kind }).await
+    append_event(
+        connection,
+        &Event {
+            organization,
+            batch,
+            execution: None,
+            kind,
+        },
+    )
+    .await
 }
 
 /// A document's caller's id and its text.

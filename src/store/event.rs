@@ -82,9 +82,14 @@ pub async fn publish_events(
     }
     let organizations: Vec<Uuid> = events.iter().map(|(e, _)| e.organization.uuid()).collect();
     let batches: Vec<Uuid> = events.iter().map(|(e, _)| e.batch.uuid()).collect();
-    let executions: Vec<Option<Uuid>> =
-        events.iter().map(|(e, _)| e.execution.map(WorkflowExecutionId::uuid)).collect();
-    let types: Vec<String> = events.iter().map(|(e, _)| e.kind.name().to_owned()).collect();
+    let executions: Vec<Option<Uuid>> = events
+        .iter()
+        .map(|(e, _)| e.execution.map(WorkflowExecutionId::uuid))
+        .collect();
+    let types: Vec<String> = events
+        .iter()
+        .map(|(e, _)| e.kind.name().to_owned())
+        .collect();
     let payloads = events
         .iter()
         .map(|(event, _)| to_json("an event", &event.kind))

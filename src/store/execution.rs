@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use graphmill_jobs::{BatchId, DocumentId, OrganizationId, WorkerId, WorkflowActivityId, WorkflowExecutionId};
+use graphmill_jobs::{
+    BatchId, DocumentId, OrganizationId, WorkerId, WorkflowActivityId, WorkflowExecutionId,
+};
 use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
@@ -188,7 +190,9 @@ pub async fn mark_unrung(
     rings: &[Ringable],
 ) -> Result<(), StoreError> {
     let (organizations, executions, epochs) = keys(
-        rings.iter().map(|ring| (ring.organization, ring.execution, ring.epoch)),
+        rings
+            .iter()
+            .map(|ring| (ring.organization, ring.execution, ring.epoch)),
     );
     query!(
         "update workflow_execution e set rung_at = null
@@ -306,7 +310,10 @@ pub async fn lease(
     .await?;
     row.map(|row| {
         Ok(Lease {
-            fence: Fence { epoch: row.lease_epoch, ..request.fence },
+            fence: Fence {
+                epoch: row.lease_epoch,
+                ..request.fence
+            },
             batch: row.batch_id.into(),
             generation: row.generation,
             document: row.document_id.map(Into::into),
@@ -330,8 +337,11 @@ pub async fn renew_leases(
     fences: &[Fence],
     lasts: Duration,
 ) -> Result<Vec<WorkflowExecutionId>, StoreError> {
-    let (organizations, executions, epochs) =
-        keys(fences.iter().map(|fence| (fence.organization, fence.execution, fence.epoch)));
+    let (organizations, executions, epochs) = keys(
+        fences
+            .iter()
+            .map(|fence| (fence.organization, fence.execution, fence.epoch)),
+    );
     let held = query_scalar!(
         "update workflow_execution e set lease_until = now() + make_interval(secs => $5)
          from unnest($1::uuid[], $2::uuid[], $3::bigint[]) as held (organization_id, id, epoch)
@@ -357,8 +367,11 @@ pub async fn stopped_leases(
     connection: &mut PgConnection,
     fences: &[Fence],
 ) -> Result<Vec<WorkflowExecutionId>, StoreError> {
-    let (organizations, executions, _) =
-        keys(fences.iter().map(|fence| (fence.organization, fence.execution, fence.epoch)));
+    let (organizations, executions, _) = keys(
+        fences
+            .iter()
+            .map(|fence| (fence.organization, fence.execution, fence.epoch)),
+    );
     let stopped = query_scalar!(
         "select e.id
          from unnest($1::uuid[], $2::uuid[]) as held (organization_id, id)
@@ -443,8 +456,15 @@ pub async fn settle(
     batch: BatchId,
     settled: &Settled<'_>,
 ) -> Result<bool, StoreError> {
-    let error = settled.error.map(|failure| to_json("a failure", failure)).transpose()?;
-    let types: Vec<String> = settled.events.iter().map(|event| event.name().to_owned()).collect();
+    let error = settled
+        .error
+        .map(|failure| to_json("a failure", failure))
+        .transpose()?;
+    let types: Vec<String> = settled
+        .events
+        .iter()
+        .map(|event| event.name().to_owned())
+        .collect();
     let payloads = settled
         .events
         .iter()
@@ -661,7 +681,10 @@ pub async fn execution_by_id(
             status: parsed("a status", &row.status)?,
             stage: stage(&row.current_activity)?,
             partial: row.partial,
-            error: row.error.map(|error| from_json("a failure", error)).transpose()?,
+            error: row
+                .error
+                .map(|error| from_json("a failure", error))
+                .transpose()?,
         })
     })
     .transpose()
@@ -702,7 +725,10 @@ pub async fn executions(
                 status: parsed("a status", &row.status)?,
                 stage: stage(&row.current_activity)?,
                 partial: row.partial,
-                error: row.error.map(|error| from_json("a failure", error)).transpose()?,
+                error: row
+                    .error
+                    .map(|error| from_json("a failure", error))
+                    .transpose()?,
             })
         })
         .collect()
@@ -729,7 +755,11 @@ pub async fn status_counts(
     rows.into_iter()
         .map(|row| {
             let status = parsed("a status", &row.status)?;
-            Ok((stage(&row.current_activity)?, status, row.count.unsigned_abs()))
+            Ok((
+                stage(&row.current_activity)?,
+                status,
+                row.count.unsigned_abs(),
+            ))
         })
         .collect()
 }

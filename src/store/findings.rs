@@ -43,7 +43,11 @@ pub async fn add_graph(
     text: &Text,
     graph: &DocumentGraph,
 ) -> Result<(), StoreError> {
-    let entities: Vec<Uuid> = graph.entities.iter().map(|_| EntityId::generate().uuid()).collect();
+    let entities: Vec<Uuid> = graph
+        .entities
+        .iter()
+        .map(|_| EntityId::generate().uuid())
+        .collect();
     add_entities(connection, fence, graph, &entities).await?;
     add_mentions(connection, fence, text, graph, &entities).await?;
     if !graph.relations.is_empty() {
@@ -58,9 +62,16 @@ async fn add_entities(
     graph: &DocumentGraph,
     ids: &[Uuid],
 ) -> Result<(), StoreError> {
-    let names: Vec<String> = graph.entities.iter().map(|entity| entity.name.clone()).collect();
-    let types: Vec<String> =
-        graph.entities.iter().map(|entity| entity.class.as_str().to_owned()).collect();
+    let names: Vec<String> = graph
+        .entities
+        .iter()
+        .map(|entity| entity.name.clone())
+        .collect();
+    let types: Vec<String> = graph
+        .entities
+        .iter()
+        .map(|entity| entity.class.as_str().to_owned())
+        .collect();
     query!(
         "insert into entity (organization_id, workflow_execution_id, ordinal, id, name, type)
          select $1, $2, e.number - 1, e.id, e.name, e.type
@@ -89,13 +100,27 @@ async fn add_mentions(
             of_mention[mention] = id;
         }
     }
-    let starts: Vec<i32> = graph.mentions.iter().map(|m| signed(m.span.start)).collect();
+    let starts: Vec<i32> = graph
+        .mentions
+        .iter()
+        .map(|m| signed(m.span.start))
+        .collect();
     let ends: Vec<i32> = graph.mentions.iter().map(|m| signed(m.span.end)).collect();
-    let texts: Vec<String> =
-        graph.mentions.iter().map(|m| text.slice(m.span).to_owned()).collect();
-    let types: Vec<String> = graph.mentions.iter().map(|m| m.class.as_str().to_owned()).collect();
-    let labels: Vec<Option<String>> =
-        graph.mentions.iter().map(|m| m.label.map(|label| label.as_str().to_owned())).collect();
+    let texts: Vec<String> = graph
+        .mentions
+        .iter()
+        .map(|m| text.slice(m.span).to_owned())
+        .collect();
+    let types: Vec<String> = graph
+        .mentions
+        .iter()
+        .map(|m| m.class.as_str().to_owned())
+        .collect();
+    let labels: Vec<Option<String>> = graph
+        .mentions
+        .iter()
+        .map(|m| m.label.map(|label| label.as_str().to_owned()))
+        .collect();
     let confidences: Vec<f32> = graph.mentions.iter().map(|m| m.confidence).collect();
     query!(
         "insert into mention (organization_id, workflow_execution_id, ordinal, entity_id, start_char,
@@ -128,11 +153,22 @@ async fn add_relations(
     graph: &DocumentGraph,
     entities: &[Uuid],
 ) -> Result<(), StoreError> {
-    let ids: Vec<Uuid> = graph.relations.iter().map(|_| RelationId::generate().uuid()).collect();
-    let subjects: Vec<Uuid> = graph.relations.iter().map(|r| entities[r.subject]).collect();
+    let ids: Vec<Uuid> = graph
+        .relations
+        .iter()
+        .map(|_| RelationId::generate().uuid())
+        .collect();
+    let subjects: Vec<Uuid> = graph
+        .relations
+        .iter()
+        .map(|r| entities[r.subject])
+        .collect();
     let objects: Vec<Uuid> = graph.relations.iter().map(|r| entities[r.object]).collect();
-    let predicates: Vec<String> =
-        graph.relations.iter().map(|r| r.predicate.as_str().to_owned()).collect();
+    let predicates: Vec<String> = graph
+        .relations
+        .iter()
+        .map(|r| r.predicate.as_str().to_owned())
+        .collect();
     let confidences: Vec<f32> = graph.relations.iter().map(|r| r.confidence).collect();
     query!(
         "insert into relation (organization_id, workflow_execution_id, ordinal, id, subject_id, predicate,
@@ -379,7 +415,14 @@ pub async fn busiest(
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| (row.name, row.class, row.documents.unsigned_abs(), row.mentions.unsigned_abs()))
+        .map(|row| {
+            (
+                row.name,
+                row.class,
+                row.documents.unsigned_abs(),
+                row.mentions.unsigned_abs(),
+            )
+        })
         .collect())
 }
 

@@ -32,8 +32,13 @@ pub enum Schema {
 /// # Errors
 /// [`StoreError::Connect`] (trying again may help) or [`StoreError::Migrate`], which names the migration.
 pub async fn migrate(url: &str) -> Result<(), StoreError> {
-    let mut connection = PgConnection::connect(url).await.map_err(StoreError::Connect)?;
-    MIGRATIONS.run(&mut connection).await.map_err(StoreError::Migrate)?;
+    let mut connection = PgConnection::connect(url)
+        .await
+        .map_err(StoreError::Connect)?;
+    MIGRATIONS
+        .run(&mut connection)
+        .await
+        .map_err(StoreError::Migrate)?;
     connection.close().await?;
     Ok(())
 }
@@ -43,11 +48,18 @@ pub async fn migrate(url: &str) -> Result<(), StoreError> {
 /// # Errors
 /// [`StoreError::Connect`]; trying again may help.
 pub async fn check_schema(url: &str) -> Result<Schema, StoreError> {
-    let mut connection = PgConnection::connect(url).await.map_err(StoreError::Connect)?;
-    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-    let exists = query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#)
-        .fetch_one(&mut connection)
-        .await?;
+    let mut connection = PgConnection::connect(url)
+        .await
+        .map_err(StoreError::Connect)?;
+    let known = MIGRATIONS
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or(0);
+    let exists =
+        query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#)
+            .fetch_one(&mut connection)
+            .await?;
     let applied = if exists {
         query_scalar!(
             r#"select coalesce(max(version), 0) as "version!" from _sqlx_migrations where success"#

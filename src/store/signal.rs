@@ -65,8 +65,9 @@ pub async fn cancel_execution(
             .execute(&mut *connection)
             .await?;
             if row.document_id.is_some() {
-                let kind =
-                    EventKind::DocumentCancelled { was_failed: status == ExecutionStatus::Failed };
+                let kind = EventKind::DocumentCancelled {
+                    was_failed: status == ExecutionStatus::Failed,
+                };
                 append_event(
                     connection,
                     &Event {
@@ -148,7 +149,11 @@ pub async fn signals(
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| Signal { id: row.id.into(), name: row.signal_name, outcome: row.outcome })
+        .map(|row| Signal {
+            id: row.id.into(),
+            name: row.signal_name,
+            outcome: row.outcome,
+        })
         .collect())
 }
 
@@ -167,7 +172,10 @@ pub async fn orphaned_stops(
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.organization_id.into(), row.id.into())).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.organization_id.into(), row.id.into()))
+        .collect())
 }
 
 /// Stops an execution whose stop was asked for earlier and that nobody holds any more; `false` if it moved since.
@@ -203,7 +211,12 @@ pub async fn apply_orphaned_stop(
     let Some(batch) = batch else { return Ok(false) };
     deliver_signals(&mut *connection, organization, execution, false).await?;
     let kind = EventKind::DocumentCancelled { was_failed: false };
-    let event = Event { organization, batch: batch.into(), execution: Some(execution), kind };
+    let event = Event {
+        organization,
+        batch: batch.into(),
+        execution: Some(execution),
+        kind,
+    };
     append_event(connection, &event).await?;
     Ok(true)
 }

@@ -45,12 +45,14 @@ impl Batches {
         let Some(batch) = store::batch_by_id(&mut transaction, organization, id).await? else {
             return Ok(None);
         };
-        let ontology = store::ontology_by_id(&mut transaction, organization, batch.ontology).await?;
+        let ontology =
+            store::ontology_by_id(&mut transaction, organization, batch.ontology).await?;
         transaction.rollback().await?;
-        let settings = serde_json::from_value(batch.config).map_err(|error| StoreError::Decode {
-            what: "a batch's configuration",
-            source: error.into(),
-        })?;
+        let settings =
+            serde_json::from_value(batch.config).map_err(|error| StoreError::Decode {
+                what: "a batch's configuration",
+                source: error.into(),
+            })?;
         let context = Arc::new(BatchContext {
             extractor: engine.extractors.get(&batch.extractor),
             extractor_name: batch.extractor,

@@ -71,7 +71,11 @@ impl Doorbell {
     pub(super) async fn room(&self, stage: Stage) -> Result<usize, QueueError> {
         let depth = self.queue.depth(stage).await?;
         let window = self.window(stage);
-        Ok(if depth > window / 2 { 0 } else { window - depth })
+        Ok(if depth > window / 2 {
+            0
+        } else {
+            window - depth
+        })
     }
 
     pub(super) fn window(&self, stage: Stage) -> usize {
@@ -113,7 +117,10 @@ pub(super) async fn ring(engine: &Engine, rings: Vec<Ringable>, again: bool) {
         };
         match answers {
             Ok(answers) => {
-                let full = rings.iter().zip(answers).filter(|(_, rung)| *rung == Rung::Full);
+                let full = rings
+                    .iter()
+                    .zip(answers)
+                    .filter(|(_, rung)| *rung == Rung::Full);
                 unrung.extend(full.map(|(ring, _)| *ring));
             }
             Err(error) => {
@@ -132,7 +139,10 @@ pub(super) async fn ring(engine: &Engine, rings: Vec<Ringable>, again: bool) {
     };
     if let Err(error) = marked {
         // Their ring grows old, and the sweeper repeats it.
-        warn!(error = &error as &dyn std::error::Error, "rings could not be taken back");
+        warn!(
+            error = &error as &dyn std::error::Error,
+            "rings could not be taken back"
+        );
     }
 }
 

@@ -96,7 +96,9 @@ impl Handler for Executor {
 impl Executor {
     async fn answer(&self, stage: Stage, ring: &Ring) -> Result<(), ExecuteError> {
         let engine = &*self.0;
-        let Some(lease) = self.lease(stage, ring).await? else { return Ok(()) };
+        let Some(lease) = self.lease(stage, ring).await? else {
+            return Ok(());
+        };
         Span::current().record("attempt", lease.attempt);
         let mut hold = engine.held.hold(lease.fence);
         let worked = tokio::select! {
@@ -154,10 +156,20 @@ impl Executor {
         let Some(work) = self.load(stage, lease, document, &context).await? else {
             let failure = Failure::transient(
                 FailureCode::Extractor,
-                format!("no worker has the extractor `{}` at the moment", context.extractor_name),
+                format!(
+                    "no worker has the extractor `{}` at the moment",
+                    context.extractor_name
+                ),
             );
-            let end = End::Retry { failure, wait: NO_EXTRACTOR_WAIT };
-            return Ok(Worked { end, checkpoints: Vec::new(), output: Output::None });
+            let end = End::Retry {
+                failure,
+                wait: NO_EXTRACTOR_WAIT,
+            };
+            return Ok(Worked {
+                end,
+                checkpoints: Vec::new(),
+                output: Output::None,
+            });
         };
         let (work, mut records) = work;
         let paid = work.extractor.is_paid() && stage != Stage::Chunk;
@@ -174,7 +186,9 @@ impl Executor {
         document: graphmill_jobs::DocumentId,
         context: &BatchContext,
     ) -> Result<Option<(Work, Vec<UnitRecord>)>, ExecuteError> {
-        let Some(extractor) = context.extractor.clone() else { return Ok(None) };
+        let Some(extractor) = context.extractor.clone() else {
+            return Ok(None);
+        };
         let organization = lease.fence.organization;
         let mut transaction = self.0.store.app(organization).await?;
         let (name, text) = store::document_text(&mut transaction, organization, document)
@@ -184,9 +198,15 @@ impl Executor {
             store::checkpoints_of(&mut transaction, organization, lease.fence.execution, stage)
                 .await?;
         transaction.rollback().await.map_err(StoreError::from)?;
-        let records = rows.into_iter().map(to_record).collect::<Result<Vec<_>, _>>()?;
+        let records = rows
+            .into_iter()
+            .map(to_record)
+            .collect::<Result<Vec<_>, _>>()?;
         let work = Work {
-            document: Document { name: name.into(), text: Text::new(text) },
+            document: Document {
+                name: name.into(),
+                text: Text::new(text),
+            },
             extractor,
             ontology: Arc::clone(&context.ontology),
             settings: context.settings,
@@ -208,7 +228,10 @@ impl Executor {
         let (checkpoints, output) = (&worked.checkpoints, &worked.output);
         let mut patience = Patience::new();
         let written = loop {
-            match self.write(stage, lease, &decision, checkpoints, output, stopped).await {
+            match self
+                .write(stage, lease, &decision, checkpoints, output, stopped)
+                .await
+            {
                 Err(error) if patience.again(&error).await => {}
                 result => break result?,
             }
@@ -216,7 +239,7 @@ impl Executor {
         if !written {
             return Err(CheckpointError::LeaseLost.into());
         }
-        self.tell(&decision);
+        Self::tell(&decision);
         let next = decision.status == ExecutionStatus::Processing;
         Ok(next.then_some(Ringable {
             organization: lease.fence.organization,
@@ -290,16 +313,20 @@ impl Executor {
 
     async fn hand_back(&self, lease: &Lease) -> Result<(), ExecuteError> {
         let mut connection = self.0.store.engine().await?;
-        let reason =
-            Failure::transient(FailureCode::LeaseLost, "the worker shut down and handed it back");
+        let reason = Failure::transient(
+            FailureCode::LeaseLost,
+            "the worker shut down and handed it back",
+        );
         store::release(&mut connection, lease.fence, &reason).await?;
         info!("handed back");
         Ok(())
     }
 
     /// Logs a failure once, where it is settled.
-    fn tell(&self, decision: &Decision) {
-        let Some(failure) = &decision.error else { return };
+    fn tell(decision: &Decision) {
+        let Some(failure) = &decision.error else {
+            return;
+        };
         let (status, code, cause) = (decision.status, failure.code.as_str(), &failure.message);
         match decision.status {
             ExecutionStatus::Retry => {
@@ -327,7 +354,9 @@ impl Worked {
         checkpoints: Vec<CheckpointRow>,
     ) -> Self {
         let (end, output) = match outcome {
-            Outcome::Settled { graph: Some(graph), .. } => {
+            Outcome::Settled {
+                graph: Some(graph), ..
+            } => {
                 let end = End::Document {
                     mentions: graph.mentions.len(),
                     entities: graph.entities.len(),
@@ -335,7 +364,11 @@ impl Worked {
                 };
                 (end, Output::Graph(work.document.text.clone(), graph))
             }
-            Outcome::Settled { units, failed_units, graph: None } => {
+            Outcome::Settled {
+                units,
+                failed_units,
+                graph: None,
+            } => {
                 let output = match stage {
                     Stage::Chunk => Output::Chunks(Findings::of(records).chunks),
                     Stage::Mentions
@@ -344,21 +377,33 @@ impl Worked {
                     | Stage::Assemble
                     | Stage::Resolve => Output::None,
                 };
-                (End::Stage { units, failed_units }, output)
+                (
+                    End::Stage {
+                        units,
+                        failed_units,
+                    },
+                    output,
+                )
             }
             Outcome::Retry { failure, wait } => (End::Retry { failure, wait }, Output::None),
             Outcome::Failed { failure } => (End::Failed { failure }, Output::None),
         };
-        Self { end, checkpoints, output }
+        Self {
+            end,
+            checkpoints,
+            output,
+        }
     }
 }
 
 fn to_record(row: CheckpointRow) -> Result<UnitRecord, StoreError> {
     let outcome = match row.end {
         UnitEnd::Done(json) => {
-            let output = UnitOutput::from_json(row.stage, json).map_err(|error| {
-                StoreError::Decode { what: "a checkpoint", source: error.into() }
-            })?;
+            let output =
+                UnitOutput::from_json(row.stage, json).map_err(|error| StoreError::Decode {
+                    what: "a checkpoint",
+                    source: error.into(),
+                })?;
             UnitOutcome::Done(output.ok_or_else(|| StoreError::Decode {
                 what: "a checkpoint",
                 source: "its stage keeps none".into(),

@@ -34,7 +34,9 @@ pub(super) enum Why {
 
 /// The leases that this process holds.
 #[derive(Clone, Default)]
-pub(super) struct Held(Arc<Mutex<HashMap<WorkflowExecutionId, (Fence, watch::Sender<Option<Why>>)>>>);
+pub(super) struct Held(Arc<Mutex<Leases>>);
+
+type Leases = HashMap<WorkflowExecutionId, (Fence, watch::Sender<Option<Why>>)>;
 
 /// One of them, for as long as it is in scope.
 pub(super) struct Hold {
@@ -47,7 +49,11 @@ impl Held {
     pub(super) fn hold(&self, fence: Fence) -> Hold {
         let (sender, why) = watch::channel(None);
         self.lock().insert(fence.execution, (fence, sender));
-        Hold { held: self.clone(), fence, why }
+        Hold {
+            held: self.clone(),
+            fence,
+            why,
+        }
     }
 
     pub(super) fn cancel_all(&self, why: Why) {
@@ -66,10 +72,7 @@ impl Held {
         self.lock().values().map(|(fence, _)| *fence).collect()
     }
 
-    fn lock(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<WorkflowExecutionId, (Fence, watch::Sender<Option<Why>>)>>
-    {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Leases> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -88,7 +91,10 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let mut held = self.held.lock();
         // A later lease of the same execution, in this process, is not ours to remove.
-        if held.get(&self.fence.execution).is_some_and(|(fence, _)| *fence == self.fence) {
+        if held
+            .get(&self.fence.execution)
+            .is_some_and(|(fence, _)| *fence == self.fence)
+        {
             held.remove(&self.fence.execution);
         }
     }
@@ -106,9 +112,10 @@ pub(super) async fn run(engine: Arc<Engine>, keep: CancellationToken) {
             _ = looks.tick() => {}
         }
         let due = renewed.elapsed() >= engine.settings.renew;
-        let result = match due {
-            true => renew(&engine).await,
-            false => look_for_stops(&engine).await,
+        let result = if due {
+            renew(&engine).await
+        } else {
+            look_for_stops(&engine).await
         };
         match result {
             Ok(()) => {
@@ -119,7 +126,10 @@ pub(super) async fn run(engine: Arc<Engine>, keep: CancellationToken) {
             }
             Err(error) if !failing => {
                 failing = true;
-                warn!(error = &error as &dyn std::error::Error, "leases could not be renewed");
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "leases could not be renewed"
+                );
             }
             Err(_) => {}
         }

@@ -30,7 +30,9 @@ impl Patience {
         if !error.is_transient() {
             return false;
         }
-        let Some(wait) = self.0.next() else { return false };
+        let Some(wait) = self.0.next() else {
+            return false;
+        };
         debug!(error = error as &dyn std::error::Error, "trying again");
         tokio::time::sleep(wait).await;
         true

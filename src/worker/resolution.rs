@@ -43,7 +43,15 @@ pub(super) async fn work(engine: &Engine, lease: &Lease) -> Result<(Uuid, usize)
     let mut first = 0;
     for step in clusters.chunks(usize::try_from(STEP).unwrap_or(1)) {
         let mut transaction = engine.store.app(organization).await?;
-        store::add_clusters(&mut transaction, organization, batch, resolution, first, step).await?;
+        store::add_clusters(
+            &mut transaction,
+            organization,
+            batch,
+            resolution,
+            first,
+            step,
+        )
+        .await?;
         transaction.commit().await.map_err(StoreError::from)?;
         first += step.len();
     }

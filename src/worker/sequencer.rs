@@ -58,7 +58,11 @@ pub(super) async fn run(engine: Arc<Engine>) {
     let mut failing = false;
     let mut busy = true;
     loop {
-        let wait = if busy { engine.settings.sequencer } else { IDLE };
+        let wait = if busy {
+            engine.settings.sequencer
+        } else {
+            IDLE
+        };
         tokio::select! {
             () = engine.stop.cancelled() => {
                 // What this process has settled is folded before it goes, if it can be.
@@ -110,7 +114,10 @@ async fn step(engine: &Engine, level: bool) -> Result<bool, SequenceError> {
     let mut by_batch: BTreeMap<BatchId, Vec<EventKind>> = BTreeMap::new();
     let mut log: Vec<(Event, Option<_>)> = Vec::with_capacity(page.len());
     for (event, at) in page {
-        by_batch.entry(event.batch).or_default().push(event.kind.clone());
+        by_batch
+            .entry(event.batch)
+            .or_default()
+            .push(event.kind.clone());
         log.push((event, Some(at)));
     }
     let mut batches = Vec::new();
@@ -132,11 +139,24 @@ async fn step(engine: &Engine, level: bool) -> Result<bool, SequenceError> {
         let told = advance(&mut transaction, &mut batch, &mut wake).await?;
         let organization = batch.organization;
         log.extend(told.into_iter().map(|kind| {
-            (Event { organization, batch: batch.id, execution: None, kind }, None)
+            (
+                Event {
+                    organization,
+                    batch: batch.id,
+                    execution: None,
+                    kind,
+                },
+                None,
+            )
         }));
         if (&batch.state, batch.counts) != (&before.0, before.1) {
             let (state, counts) = (&batch.state, &batch.counts);
-            let to = BatchMove { organization, id: batch.id, state, counts };
+            let to = BatchMove {
+                organization,
+                id: batch.id,
+                state,
+                counts,
+            };
             store::move_batch(&mut transaction, &to).await?;
         }
     }
@@ -159,7 +179,10 @@ async fn advance(
 ) -> Result<Vec<EventKind>, SequenceError> {
     let mut told = Vec::new();
     loop {
-        match batch.counts.next_step(batch.state.name(), batch.policy, batch.stopping) {
+        match batch
+            .counts
+            .next_step(batch.state.name(), batch.policy, batch.stopping)
+        {
             NextStep::Wait => break,
             NextStep::Move(event) => {
                 told.push(announced(&event));
@@ -172,7 +195,9 @@ async fn advance(
                 store::start_resolution(connection, batch.organization, batch.id, batch.generation)
                     .await?;
                 let progress = batch.counts.progress();
-                batch.state = batch.state.on(BatchEvent::Enter(Stage::Resolve, progress))?;
+                batch.state = batch
+                    .state
+                    .on(BatchEvent::Enter(Stage::Resolve, progress))?;
                 told.push(EventKind::ResolutionStarted);
                 wake.push((batch.organization, batch.id));
             }
@@ -200,7 +225,9 @@ fn announced(event: &BatchEvent) -> EventKind {
     match event {
         BatchEvent::Enter(stage, _) => EventKind::StageEntered { stage: *stage },
         BatchEvent::Complete(_) => EventKind::BatchCompleted,
-        BatchEvent::Fail(failure) => EventKind::BatchFailed { failure: failure.clone() },
+        BatchEvent::Fail(failure) => EventKind::BatchFailed {
+            failure: failure.clone(),
+        },
         BatchEvent::Cancel(_) => EventKind::BatchCancelled,
         BatchEvent::Retry => EventKind::BatchSealed,
     }

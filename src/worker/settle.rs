@@ -19,7 +19,11 @@ pub(super) enum End {
     /// A document's stage is done.
     Stage { units: usize, failed_units: usize },
     /// A document's last stage is done.
-    Document { mentions: usize, entities: usize, relations: usize },
+    Document {
+        mentions: usize,
+        entities: usize,
+        relations: usize,
+    },
     /// The batch's resolution is done.
     Resolution { clusters: usize },
     /// To be tried again.
@@ -65,19 +69,26 @@ pub(super) fn decide(stage: Stage, lease: &Lease, end: End) -> Result<Decision, 
         events: Vec::new(),
     };
     match end {
-        End::Stage { units, failed_units } => {
+        End::Stage {
+            units,
+            failed_units,
+        } => {
             decision.status = from.on(ExecutionEvent::Advance)?;
             decision.stage = stage.next().unwrap_or(stage);
             decision.partial |= failed_units > 0;
-            decision.checkpoint = json!({ "stage": stage, "units": units, "failed_units": failed_units });
+            decision.checkpoint =
+                json!({ "stage": stage, "units": units, "failed_units": failed_units });
             decision.events.push(completed(stage, units, failed_units));
         }
-        End::Document { mentions, entities, relations } => {
+        End::Document {
+            mentions,
+            entities,
+            relations,
+        } => {
             decision.status = from.on(ExecutionEvent::Complete)?;
             decision.checkpoint = json!({ "stage": stage, "units": 1, "failed_units": 0 });
-            decision.output = Some(
-                json!({ "mentions": mentions, "entities": entities, "relations": relations }),
-            );
+            decision.output =
+                Some(json!({ "mentions": mentions, "entities": entities, "relations": relations }));
             decision.events.push(completed(stage, 1, 0));
             decision.events.push(EventKind::DocumentCompleted {
                 partial: lease.partial,
@@ -88,7 +99,9 @@ pub(super) fn decide(stage: Stage, lease: &Lease, end: End) -> Result<Decision, 
         End::Resolution { clusters } => {
             decision.status = from.on(ExecutionEvent::Complete)?;
             decision.output = Some(json!({ "clusters": clusters }));
-            decision.events.push(EventKind::ResolutionCompleted { clusters: clusters as u64 });
+            decision.events.push(EventKind::ResolutionCompleted {
+                clusters: clusters as u64,
+            });
         }
         End::Retry { failure, wait } => {
             decision.status = from.on(ExecutionEvent::Postpone)?;
@@ -112,13 +125,15 @@ pub(super) fn decide(stage: Stage, lease: &Lease, end: End) -> Result<Decision, 
             };
             let failure_for_event = failure.clone();
             decision.events.push(match (lease.document, verdict) {
-                (None, _) => EventKind::ResolutionAbandoned { failure: failure_for_event },
-                (Some(_), Verdict::AwaitRound) => {
-                    EventKind::DocumentFailed { failure: failure_for_event }
-                }
-                (Some(_), Verdict::Abandon) => {
-                    EventKind::DocumentAbandoned { failure: failure_for_event }
-                }
+                (None, _) => EventKind::ResolutionAbandoned {
+                    failure: failure_for_event,
+                },
+                (Some(_), Verdict::AwaitRound) => EventKind::DocumentFailed {
+                    failure: failure_for_event,
+                },
+                (Some(_), Verdict::Abandon) => EventKind::DocumentAbandoned {
+                    failure: failure_for_event,
+                },
             });
             decision.error = Some(failure);
         }
@@ -126,7 +141,9 @@ pub(super) fn decide(stage: Stage, lease: &Lease, end: End) -> Result<Decision, 
             decision.status = from.on(ExecutionEvent::Cancel)?;
             decision.events.push(match lease.document {
                 Some(_) => EventKind::DocumentCancelled { was_failed: false },
-                None => EventKind::ResolutionAbandoned { failure: Failure::cancelled() },
+                None => EventKind::ResolutionAbandoned {
+                    failure: Failure::cancelled(),
+                },
             });
         }
     }
@@ -134,7 +151,11 @@ pub(super) fn decide(stage: Stage, lease: &Lease, end: End) -> Result<Decision, 
 }
 
 const fn completed(stage: Stage, units: usize, failed_units: usize) -> EventKind {
-    EventKind::StageCompleted { stage, units: units as u64, failed_units: failed_units as u64 }
+    EventKind::StageCompleted {
+        stage,
+        units: units as u64,
+        failed_units: failed_units as u64,
+    }
 }
 
 #[cfg(test)]
@@ -170,9 +191,15 @@ mod tests {
         let lease = lease(FailurePolicy::ContinueOnFailure, 0);
         for stage in Stage::ALL {
             let Some(next) = stage.next() else { continue };
-            let end = End::Stage { units: 2, failed_units: 1 };
+            let end = End::Stage {
+                units: 2,
+                failed_units: 1,
+            };
             let decision = decide(stage, &lease, end).unwrap();
-            assert_eq!((decision.status, decision.stage), (ExecutionStatus::Processing, next));
+            assert_eq!(
+                (decision.status, decision.stage),
+                (ExecutionStatus::Processing, next)
+            );
             assert!(decision.partial);
         }
     }
@@ -181,12 +208,18 @@ mod tests {
     fn a_failure_waits_for_a_round_only_while_one_is_left() {
         let failure = Failure::transient(FailureCode::Extractor, "no answer");
         for (policy, round, status) in [
-            (FailurePolicy::ContinueOnFailure, 0, ExecutionStatus::Abandoned),
+            (
+                FailurePolicy::ContinueOnFailure,
+                0,
+                ExecutionStatus::Abandoned,
+            ),
             (FailurePolicy::AbortAll, 0, ExecutionStatus::Abandoned),
             (FailurePolicy::RetryFailed, 0, ExecutionStatus::Failed),
             (FailurePolicy::RetryFailed, 1, ExecutionStatus::Abandoned),
         ] {
-            let end = End::Failed { failure: failure.clone() };
+            let end = End::Failed {
+                failure: failure.clone(),
+            };
             let decision = decide(Stage::Mentions, &lease(policy, round), end).unwrap();
             assert_eq!(decision.status, status, "{policy} in round {round}");
             assert_eq!(decision.error.as_ref(), Some(&failure));

@@ -25,7 +25,13 @@ pub(super) struct Sink<'a> {
 
 impl<'a> Sink<'a> {
     pub(super) const fn new(engine: &'a Engine, fence: Fence, paid: bool) -> Self {
-        Self { engine, fence, paid, waiting: Vec::new(), since: None }
+        Self {
+            engine,
+            fence,
+            paid,
+            waiting: Vec::new(),
+            since: None,
+        }
     }
 
     /// The checkpoints that are to go with the settle.
@@ -53,7 +59,11 @@ impl<'a> Sink<'a> {
         };
         self.waiting.clear();
         self.since = None;
-        if held { Ok(()) } else { Err(CheckpointError::LeaseLost) }
+        if held {
+            Ok(())
+        } else {
+            Err(CheckpointError::LeaseLost)
+        }
     }
 }
 
@@ -62,7 +72,11 @@ impl Checkpoints for Sink<'_> {
     async fn record(&mut self, record: UnitRecord) -> Result<(), CheckpointError> {
         self.waiting.push(to_row(record)?);
         self.since.get_or_insert_with(Instant::now);
-        if self.paid { self.flush().await } else { self.tick().await }
+        if self.paid {
+            self.flush().await
+        } else {
+            self.tick().await
+        }
     }
 
     async fn tick(&mut self) -> Result<(), CheckpointError> {
@@ -76,7 +90,9 @@ impl Checkpoints for Sink<'_> {
 fn to_row(record: UnitRecord) -> Result<CheckpointRow, CheckpointError> {
     let end = match record.outcome {
         UnitOutcome::Done(output) => UnitEnd::Done(
-            output.to_json().map_err(|error| CheckpointError::Write(error.into()))?,
+            output
+                .to_json()
+                .map_err(|error| CheckpointError::Write(error.into()))?,
         ),
         UnitOutcome::Retry(failure) => UnitEnd::Retry(failure),
         UnitOutcome::Failed(failure) => UnitEnd::Failed(failure),

@@ -37,7 +37,11 @@ impl Bell {
     fn take(&self) -> Vec<BatchToAdmit> {
         self.lock()
             .drain()
-            .map(|(organization, id)| BatchToAdmit { organization, id, stopping: false })
+            .map(|(organization, id)| BatchToAdmit {
+                organization,
+                id,
+                stopping: false,
+            })
             .collect()
     }
 
@@ -72,7 +76,10 @@ pub(super) async fn run(engine: Arc<Engine>) {
             Ok(()) => failing = false,
             Err(error) if !failing => {
                 failing = true;
-                warn!(error = &error as &dyn std::error::Error, "work could not be admitted");
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "work could not be admitted"
+                );
             }
             Err(_) => {}
         }
@@ -103,7 +110,9 @@ async fn look(engine: &Engine, batches: Vec<BatchToAdmit>) -> Result<(), StoreEr
 }
 
 async fn admit(engine: &Engine, batch: BatchToAdmit) -> Result<(), StoreError> {
-    let Ok(room) = engine.doorbell.room(Stage::Chunk).await else { return Ok(()) };
+    let Ok(room) = engine.doorbell.room(Stage::Chunk).await else {
+        return Ok(());
+    };
     if room == 0 {
         return Ok(());
     }
@@ -113,8 +122,14 @@ async fn admit(engine: &Engine, batch: BatchToAdmit) -> Result<(), StoreError> {
         return Ok(());
     }
     let incarnation = engine.doorbell.incarnation();
-    let admitted =
-        store::admit(&mut transaction, batch.organization, batch.id, room, incarnation).await?;
+    let admitted = store::admit(
+        &mut transaction,
+        batch.organization,
+        batch.id,
+        room,
+        incarnation,
+    )
+    .await?;
     transaction.commit().await?;
     if !admitted.rings.is_empty() {
         debug!(batch.id = %batch.id, admitted = admitted.rings.len(), "admitted");
@@ -127,13 +142,9 @@ async fn admit(engine: &Engine, batch: BatchToAdmit) -> Result<(), StoreError> {
 async fn cancel(engine: &Engine, batch: BatchToAdmit) -> Result<(), StoreError> {
     loop {
         let mut transaction = engine.store.engine_transaction().await?;
-        let cancelled = store::cancel_stopped(
-            &mut transaction,
-            batch.organization,
-            batch.id,
-            CANCEL_STEP,
-        )
-        .await?;
+        let cancelled =
+            store::cancel_stopped(&mut transaction, batch.organization, batch.id, CANCEL_STEP)
+                .await?;
         transaction.commit().await?;
         engine.sequencer.ring();
         if cancelled < CANCEL_STEP.unsigned_abs() {

@@ -18,7 +18,11 @@ pub(super) async fn run(engine: Arc<Engine>) {
     let mut failing = false;
     loop {
         let full = engine.doorbell.take_full() && !engine.doorbell.is_away();
-        let wait = if full { REFILL } else { engine.settings.sweeper };
+        let wait = if full {
+            REFILL
+        } else {
+            engine.settings.sweeper
+        };
         tokio::select! {
             () = engine.stop.cancelled() => return,
             () = engine.doorbell.again.notified() => {}
@@ -28,7 +32,10 @@ pub(super) async fn run(engine: Arc<Engine>) {
             Ok(()) => failing = false,
             Err(error) if !failing => {
                 failing = true;
-                warn!(error = &error as &dyn std::error::Error, "silent work could not be found");
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "silent work could not be found"
+                );
             }
             Err(_) => {}
         }

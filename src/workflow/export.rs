@@ -1,7 +1,7 @@
 //! Exporting a batch's graph: pages by key, each in a transaction of its own, written as they come, so that memory
 //! stays flat and no snapshot is held.
 
-use std::io::Write;
+use std::{fmt::Write as _, io::Write};
 
 use graphmill_jobs::{BatchId, ClusterId, DocumentId, EntityId, OrganizationId, RelationId};
 
@@ -136,5 +136,9 @@ fn exported_relation(row: store::RelationRow) -> ExportedRelation {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }

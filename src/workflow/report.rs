@@ -166,14 +166,20 @@ pub async fn details(
     organization: OrganizationId,
     id: BatchId,
 ) -> Result<Option<BatchDetails>, StoreError> {
-    let Some(report) = report(store, organization, id, 0).await? else { return Ok(None) };
+    let Some(report) = report(store, organization, id, 0).await? else {
+        return Ok(None);
+    };
     let mut transaction = store.app(organization).await?;
     let counts = store::status_counts(&mut transaction, organization, id).await?;
     let executions =
         store::executions(&mut transaction, organization, id, None, EXECUTIONS).await?;
     let mut stage: Vec<StageReport> = counts
         .into_iter()
-        .map(|(stage, status, count)| StageReport { stage, status: status.as_str(), count })
+        .map(|(stage, status, count)| StageReport {
+            stage,
+            status: status.as_str(),
+            count,
+        })
         .collect();
     stage.sort_by_key(|row| (row.stage, row.status));
     let executions = executions
@@ -191,7 +197,11 @@ pub async fn details(
             document: execution.document,
         })
         .collect();
-    Ok(Some(BatchDetails { report, stage, executions }))
+    Ok(Some(BatchDetails {
+        report,
+        stage,
+        executions,
+    }))
 }
 
 /// Reports of batches, newest first, without their failures and calls, which only a single report counts.
@@ -234,7 +244,10 @@ fn of(batch: &Batch, calls: u64, before: u64, failures: Vec<store::Refused>) -> 
         relations: counts.relations,
         clusters: counts.clusters,
         duration_ms: batch.duration_ms.unsigned_abs(),
-        calls: CallCounts { made: calls.saturating_sub(before), reused: before.min(calls) },
+        calls: CallCounts {
+            made: calls.saturating_sub(before),
+            reused: before.min(calls),
+        },
         failures: failures
             .into_iter()
             .map(|refused| FailureReport {

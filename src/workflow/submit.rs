@@ -86,7 +86,12 @@ impl Submission {
         };
         let id = store::add_batch(&mut transaction, organization, &spec).await?;
         let kind = EventKind::BatchCreated { name: spec.name };
-        let event = Event { organization, batch: id, execution: None, kind };
+        let event = Event {
+            organization,
+            batch: id,
+            execution: None,
+            kind,
+        };
         store::append_event(&mut transaction, &event).await?;
         transaction.commit().await.map_err(StoreError::from)?;
         Ok(Self::of(store, organization, id))
@@ -144,7 +149,10 @@ impl Submission {
     /// # Errors
     /// [`SubmitError::Store`], when this fills a step.
     pub async fn refuse(&mut self, id: String, failure: Failure) -> Result<(), SubmitError> {
-        self.refused.push(Refused { external_id: id, failure });
+        self.refused.push(Refused {
+            external_id: id,
+            failure,
+        });
         if self.refused.len() >= STEP_DOCUMENTS {
             self.flush().await?;
         }
@@ -160,8 +168,12 @@ impl Submission {
         let (organization, batch) = (self.organization, self.batch);
         let mut transaction = self.store.app(organization).await?;
         if store::seal_batch(&mut transaction, organization, batch).await? {
-            let event =
-                Event { organization, batch, execution: None, kind: EventKind::BatchSealed };
+            let event = Event {
+                organization,
+                batch,
+                execution: None,
+                kind: EventKind::BatchSealed,
+            };
             store::append_event(&mut transaction, &event).await?;
         }
         transaction.commit().await.map_err(StoreError::from)?;
@@ -186,8 +198,13 @@ impl Submission {
             store::add_documents(&mut transaction, self.organization, self.batch, &rows).await?;
         }
         if !self.refused.is_empty() {
-            store::add_refusals(&mut transaction, self.organization, self.batch, &self.refused)
-                .await?;
+            store::add_refusals(
+                &mut transaction,
+                self.organization,
+                self.batch,
+                &self.refused,
+            )
+            .await?;
         }
         transaction.commit().await.map_err(StoreError::from)?;
         self.documents.clear();
