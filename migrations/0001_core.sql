@@ -1,4 +1,7 @@
 -- Why: the state of the work. Postgres is the truth about every batch, document and execution; Redis only rings.
+-- Foreign keys are composite, so that no row can point into another organization; but no index is led by the
+-- organization: while a table has no statistics yet, the planner takes such an index for as good as the right one,
+-- and a look-up by id reads every row of the organization.
 -- The CHECKs say what the state machines of src/flow say; tests/it/machines.rs compares the two.
 
 -- The organization of the current transaction; null when none is set, so that nothing matches.
@@ -28,7 +31,7 @@ create table api_key (
     created_at timestamptz not null default now(),
     expires_at timestamptz,
     revoked_at timestamptz,
-    primary key (organization_id, id)
+    primary key (id, organization_id)
 );
 comment on table api_key is 'Keys of the HTTP API and of producers: the hash only, never the key.';
 comment on column api_key.prefix is 'What the key begins with, to recognize it by.';
@@ -41,8 +44,8 @@ create table ontology (
     hash bytea not null,
     definition jsonb not null,
     created_at timestamptz not null default now(),
-    primary key (organization_id, id),
-    unique (organization_id, hash)
+    primary key (id, organization_id),
+    unique (hash, organization_id)
 );
 comment on table ontology is 'Classes and relation types that an extraction may use; a changed one is a new row.';
 comment on column ontology.hash is 'SHA-256 of the definition.';
@@ -75,9 +78,9 @@ create table batch (
     started_at timestamptz,
     ended_at timestamptz,
     updated_at timestamptz not null default now(),
-    primary key (organization_id, id),
-    unique (organization_id, name),
-    unique (organization_id, idempotency_key),
+    primary key (id, organization_id),
+    unique (name, organization_id),
+    unique (idempotency_key, organization_id),
     foreign key (organization_id, ontology_id) references ontology (organization_id, id),
     constraint batch_state_data_agrees check (state_data ->> 'name' = state),
     constraint batch_ended_at_says_so
@@ -106,18 +109,18 @@ create table document (
     metadata jsonb not null default '{}',
     refusal jsonb,
     created_at timestamptz not null default now(),
-    primary key (organization_id, id),
+    primary key (id, organization_id),
     foreign key (organization_id, batch_id) references batch (organization_id, id) on delete cascade,
     constraint document_has_a_text_or_a_refusal
         check ((text is null) = (refusal is not null)
                and (text is null) = (content_hash is null)
                and (text is null) = (text_chars is null))
 );
-create unique index document_external_id on document (organization_id, batch_id, external_id)
+create unique index document_external_id on document (batch_id, external_id)
     where refusal is null;
-create unique index document_content on document (organization_id, batch_id, content_hash)
+create unique index document_content on document (batch_id, content_hash)
     where refusal is null;
-create index document_refused on document (organization_id, batch_id) where refusal is not null;
+create index document_of_batch on document (batch_id, id);
 comment on table document is 'What was submitted: a text, or the reason why it was refused.';
 comment on column document.external_id is 'The caller''s id.';
 comment on column document.content_hash is 'SHA-256 of the text.';
@@ -155,7 +158,7 @@ create table workflow_execution (
     completed_at timestamptz,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    primary key (organization_id, id),
+    primary key (id, organization_id),
     foreign key (organization_id, batch_id) references batch (organization_id, id) on delete cascade,
     constraint execution_lease_is_whole check ((lease_owner is null) = (lease_until is null)),
     constraint execution_lease_needs_processing check (lease_owner is null or status = 'processing'),
@@ -170,10 +173,10 @@ create table workflow_execution (
     constraint execution_pause_has_a_reason check ((paused_at is null) = (pause_reason is null))
 ) with (fillfactor = 60);
 create unique index workflow_execution_document
-    on workflow_execution (organization_id, document_id, generation)
+    on workflow_execution (document_id, generation)
     where workflow_type = 'extraction';
 create unique index workflow_execution_resolution
-    on workflow_execution (organization_id, batch_id, generation)
+    on workflow_execution (batch_id, generation)
     where workflow_type = 'resolution';
 -- Led by the batch: a global due index cost 1.3 s a tick at a million rows.
 create index workflow_execution_due on workflow_execution (batch_id, due_at, id)
@@ -181,7 +184,7 @@ create index workflow_execution_due on workflow_execution (batch_id, due_at, id)
 create index workflow_execution_processing on workflow_execution (batch_id)
     where status = 'processing';
 create index workflow_execution_failed on workflow_execution (batch_id) where status = 'failed';
-create index workflow_execution_batch on workflow_execution (organization_id, batch_id);
+create index workflow_execution_batch on workflow_execution (batch_id, id);
 comment on table workflow_execution is
     'One document''s pass through the stages, or a batch''s resolution. Hot: settles touch it, so lease and ring columns are in no index.';
 comment on column workflow_execution.status is '`processing` is the batch''s concurrency slot; who works is the lease''s business.';
@@ -211,7 +214,7 @@ create table workflow_activity (
     completed_at timestamptz,
     duration_ms bigint generated always as
         ((extract(epoch from completed_at - started_at) * 1000)::bigint) stored,
-    primary key (organization_id, workflow_execution_id, activity_name, lease_epoch),
+    primary key (workflow_execution_id, activity_name, lease_epoch),
     foreign key (organization_id, workflow_execution_id)
         references workflow_execution (organization_id, id) on delete cascade,
     constraint activity_completed_at_says_so
@@ -230,12 +233,12 @@ create table workflow_signal (
     outcome text check (outcome in ('delivered', 'too_late')),
     created_at timestamptz not null default now(),
     delivered_at timestamptz,
-    primary key (organization_id, id),
+    primary key (id, organization_id),
     foreign key (organization_id, workflow_execution_id)
         references workflow_execution (organization_id, id) on delete cascade,
     constraint signal_delivery_has_an_outcome check ((delivered_at is null) = (outcome is null))
 );
-create index workflow_signal_undelivered on workflow_signal (organization_id, workflow_execution_id)
+create index workflow_signal_undelivered on workflow_signal (workflow_execution_id)
     where delivered_at is null;
 comment on table workflow_signal is 'What somebody asked of an execution; `delivered_at` commits with the move, or with "too late".';
 
@@ -253,7 +256,7 @@ create table checkpoint (
     output jsonb,
     lease_epoch bigint not null,
     created_at timestamptz not null default clock_timestamp(),
-    primary key (organization_id, workflow_execution_id, stage, unit),
+    primary key (workflow_execution_id, stage, unit),
     foreign key (organization_id, workflow_execution_id)
         references workflow_execution (organization_id, id) on delete cascade,
     constraint checkpoint_has_an_output_or_a_reason
@@ -284,7 +287,7 @@ create table event (
     payload jsonb not null,
     created_at timestamptz not null
 );
-create index event_of_batch on event (organization_id, batch_id, position);
+create index event_of_batch on event (batch_id, position);
 comment on table event is 'The log. A position becomes visible only after every smaller one.';
 
 create table event_cursor (

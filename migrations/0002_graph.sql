@@ -7,7 +7,7 @@ create table chunk (
     ordinal integer not null check (ordinal >= 0),
     start_char integer not null check (start_char >= 0),
     end_char integer not null,
-    primary key (organization_id, workflow_execution_id, ordinal),
+    primary key (workflow_execution_id, ordinal),
     foreign key (organization_id, workflow_execution_id)
         references workflow_execution (organization_id, id) on delete cascade,
     check (end_char > start_char)
@@ -25,7 +25,7 @@ create table mention (
     type text not null,
     label text check (label in ('PER', 'ORG', 'LOC', 'MISC')),
     confidence real not null check (confidence between 0 and 1),
-    primary key (organization_id, workflow_execution_id, ordinal),
+    primary key (workflow_execution_id, ordinal),
     foreign key (organization_id, workflow_execution_id)
         references workflow_execution (organization_id, id) on delete cascade,
     check (end_char > start_char)
@@ -39,12 +39,14 @@ create table entity (
     ordinal integer not null check (ordinal >= 0),
     name text not null,
     type text not null,
-    primary key (organization_id, workflow_execution_id, ordinal),
-    unique (organization_id, id),
+    mentions integer[] not null check (cardinality(mentions) > 0),
+    primary key (workflow_execution_id, ordinal),
+    unique (id, organization_id),
     foreign key (organization_id, workflow_execution_id)
         references workflow_execution (organization_id, id) on delete cascade
 );
 comment on table entity is 'A thing that a document speaks of.';
+comment on column entity.mentions is 'Ordinals of its mentions, ascending: they are found without an index on every mention.';
 
 create table relation (
     id uuid not null,
@@ -55,8 +57,8 @@ create table relation (
     predicate text not null,
     object_id uuid not null,
     confidence real not null check (confidence between 0 and 1),
-    primary key (organization_id, workflow_execution_id, ordinal),
-    unique (organization_id, id),
+    primary key (workflow_execution_id, ordinal),
+    unique (id, organization_id),
     foreign key (organization_id, workflow_execution_id)
         references workflow_execution (organization_id, id) on delete cascade
 );
@@ -70,7 +72,7 @@ create table evidence (
     start_char integer not null check (start_char >= 0),
     end_char integer not null,
     text text not null,
-    primary key (organization_id, relation_id, ordinal),
+    primary key (relation_id, ordinal),
     foreign key (organization_id, workflow_execution_id)
         references workflow_execution (organization_id, id) on delete cascade,
     check (end_char > start_char)
@@ -85,8 +87,8 @@ create table cluster (
     ordinal integer not null check (ordinal >= 0),
     name text not null,
     type text not null,
-    primary key (organization_id, id),
-    unique (organization_id, batch_id, resolution_id, ordinal),
+    primary key (id, organization_id),
+    unique (batch_id, resolution_id, ordinal),
     foreign key (organization_id, batch_id) references batch (organization_id, id) on delete cascade
 );
 comment on table cluster is 'One real-world thing across documents. Visible while its resolution is the batch''s published one.';
@@ -95,7 +97,7 @@ create table cluster_member (
     cluster_id uuid not null,
     entity_id uuid not null,
     organization_id uuid not null,
-    primary key (organization_id, cluster_id, entity_id),
+    primary key (cluster_id, entity_id),
     foreign key (organization_id, cluster_id) references cluster (organization_id, id) on delete cascade
 );
 comment on table cluster_member is 'Which entities a cluster unites.';
@@ -112,7 +114,7 @@ create table same_as (
     decision text check (decision in ('accepted', 'rejected')),
     decided_at timestamptz,
     created_at timestamptz not null default now(),
-    primary key (organization_id, id),
+    primary key (id, organization_id),
     foreign key (organization_id, batch_id) references batch (organization_id, id) on delete cascade,
     check ((decision is null) = (decided_at is null)),
     check (left_cluster_id <> right_cluster_id)

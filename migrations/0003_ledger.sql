@@ -21,12 +21,12 @@ create table llm_call (
     reserved_cost numeric check (reserved_cost >= 0),
     started_at timestamptz not null default now(),
     ended_at timestamptz,
-    primary key (organization_id, id),
+    primary key (id, organization_id),
     check (outcome <> 'answered' or response is not null)
 );
-create unique index llm_call_open_claim on llm_call (organization_id, request_hash)
+create unique index llm_call_open_claim on llm_call (request_hash, organization_id)
     where outcome = 'intent';
-create index llm_call_answer on llm_call (organization_id, request_hash) where outcome = 'answered';
+create index llm_call_answer on llm_call (request_hash, organization_id) where outcome = 'answered';
 comment on table llm_call is 'The ledger. A request with an answered row is never paid again.';
 comment on column llm_call.response is 'The raw answer, durable before it is parsed.';
 
@@ -39,7 +39,7 @@ create table budget (
     spent_cost numeric not null default 0,
     reserved_tokens bigint not null default 0,
     spent_tokens bigint not null default 0,
-    primary key (organization_id, batch_id),
+    primary key (batch_id, organization_id),
     foreign key (organization_id, batch_id) references batch (organization_id, id) on delete cascade
 );
 comment on table budget is 'What a batch may spend, has reserved and has spent; can be rebuilt from the ledger.';

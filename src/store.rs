@@ -52,8 +52,8 @@ pub use execution::{
     revive_failed, settle, start_resolution, status_counts, stopped_leases, to_ring,
 };
 pub use findings::{
-    EntityRow, EvidenceRow, MentionRow, RelationRow, add_chunks, add_graph, busiest, entity_page,
-    relation_page,
+    EntityRow, EvidenceRow, MentionRow, Place, RelationRow, add_chunks, add_graph, busiest,
+    entity_page, relation_page,
 };
 pub use health::{Health, health};
 pub use ontology::{ensure_ontology, ontology_by_id};

@@ -86,7 +86,7 @@ pub async fn add_batch(
     .await
     .map_err(
         |error| match error.as_database_error().and_then(|e| e.constraint()) {
-            Some("batch_organization_id_name_key") => StoreError::NameTaken(spec.name.clone()),
+            Some("batch_name_organization_id_key") => StoreError::NameTaken(spec.name.clone()),
             Some(_) | None => error.into(),
         },
     )?;

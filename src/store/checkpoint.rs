@@ -82,7 +82,7 @@ pub async fn record_units(
                cross join unnest($4::text[], $5::integer[], $6::integer[], $7::integer[], $8::bytea[],
                                  $9::text[], $10::jsonb[], $11::jsonb[])
                    as u (stage, unit, round, tries, hash, outcome, output, failure)
-               on conflict (organization_id, workflow_execution_id, stage, unit) do update
+               on conflict (workflow_execution_id, stage, unit) do update
                set lease_epoch = excluded.lease_epoch, round = excluded.round, tries = excluded.tries,
                    input_hash = excluded.input_hash, outcome = excluded.outcome,
                    output = excluded.output, failure = excluded.failure, created_at = clock_timestamp()

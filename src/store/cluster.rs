@@ -5,10 +5,10 @@ use graphmill_jobs::{BatchId, ClusterId, EntityId, OrganizationId};
 use sqlx::{PgConnection, query};
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{StoreError, findings::Place};
 use crate::graph::{ClassId, Cluster, ResolvableEntity};
 
-/// A page of the entities to resolve, by id, after `after`.
+/// A page of the entities to resolve, after `after`, and where it ends.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
@@ -16,30 +16,38 @@ pub async fn resolvable_page(
     connection: &mut PgConnection,
     organization: OrganizationId,
     batch: BatchId,
-    after: Option<EntityId>,
+    after: Option<Place>,
     most: i64,
-) -> Result<Vec<ResolvableEntity<EntityId>>, StoreError> {
+) -> Result<(Vec<ResolvableEntity<EntityId>>, Option<Place>), StoreError> {
+    let (execution, ordinal) = Place::key(after);
     let rows = query!(
-        "select n.id, n.name, n.type as class
+        "select n.workflow_execution_id, n.ordinal, n.id, n.name, n.type as class
          from workflow_execution e
          join entity n on n.organization_id = e.organization_id and n.workflow_execution_id = e.id
-         where e.organization_id = $1 and e.batch_id = $2 and e.status = 'completed' and n.id > $3
-         order by n.id limit $4",
+         where e.organization_id = $1 and e.batch_id = $2 and e.status = 'completed' and e.id >= $3
+           and (n.workflow_execution_id, n.ordinal) > ($3, $4)
+         order by n.workflow_execution_id, n.ordinal limit $5",
         organization.uuid(),
         batch.uuid(),
-        after.map_or(Uuid::nil(), EntityId::uuid),
+        execution,
+        ordinal,
         most,
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows
+    let last = rows.last().map(|row| Place {
+        execution: row.workflow_execution_id.into(),
+        ordinal: row.ordinal,
+    });
+    let entities = rows
         .into_iter()
         .map(|row| ResolvableEntity {
             id: row.id.into(),
             name: row.name,
             class: ClassId::new(row.class),
         })
-        .collect())
+        .collect();
+    Ok((entities, last))
 }
 
 /// Writes clusters of a resolution, the first of which has the number `first`.

@@ -619,7 +619,7 @@ pub async fn start_resolution(
         "insert into workflow_execution (id, organization_id, batch_id, generation, workflow_type,
                                          workflow_version, status, current_activity)
          values ($1, $2, $3, $4, $5, $6, $7, $8)
-         on conflict (organization_id, batch_id, generation) where workflow_type = 'resolution' do nothing",
+         on conflict (batch_id, generation) where workflow_type = 'resolution' do nothing",
         WorkflowExecutionId::generate().uuid(),
         organization.uuid(),
         batch.uuid(),

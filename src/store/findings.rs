@@ -1,7 +1,7 @@
 //! The tables `chunk`, `mention`, `entity`, `relation` and `evidence`: written when their stage settles, in its
 //! transaction, and read in pages.
 
-use graphmill_jobs::{BatchId, EntityId, OrganizationId, RelationId};
+use graphmill_jobs::{BatchId, EntityId, OrganizationId, RelationId, WorkflowExecutionId};
 use sqlx::{PgConnection, query};
 use uuid::Uuid;
 
@@ -72,15 +72,33 @@ async fn add_entities(
         .iter()
         .map(|entity| entity.class.as_str().to_owned())
         .collect();
+    // Arrays of arrays are rectangular in SQL, so the mentions travel as one list and how long each one's part is.
+    let mentions: Vec<i32> = graph
+        .entities
+        .iter()
+        .flat_map(|entity| entity.mentions.iter().map(|&index| ordinal(index)))
+        .collect();
+    let counts: Vec<i32> = graph
+        .entities
+        .iter()
+        .map(|entity| ordinal(entity.mentions.len()))
+        .collect();
     query!(
-        "insert into entity (organization_id, workflow_execution_id, ordinal, id, name, type)
-         select $1, $2, e.number - 1, e.id, e.name, e.type
-         from unnest($3::uuid[], $4::text[], $5::text[]) with ordinality as e (id, name, type, number)",
+        "insert into entity (organization_id, workflow_execution_id, ordinal, id, name, type, mentions)
+         select $1, $2, e.number - 1, e.id, e.name, e.type,
+                ($6::integer[])[e.last - e.count + 1 : e.last]
+         from (
+             select u.*, sum(u.count) over (order by u.number) as last
+             from unnest($3::uuid[], $4::text[], $5::text[], $7::integer[])
+                 with ordinality as u (id, name, type, count, number)
+         ) as e",
         fence.organization.uuid(),
         fence.execution.uuid(),
         ids,
         &names,
         &types,
+        &mentions,
+        &counts,
     )
     .execute(connection)
     .await?;
@@ -219,9 +237,30 @@ async fn add_relations(
     Ok(())
 }
 
+/// Where a page of findings ends: the next one begins behind it. Pages follow the primary keys, so that none has to
+/// sort what came before.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// The execution of the last row.
+    pub execution: WorkflowExecutionId,
+    /// Its ordinal there.
+    pub ordinal: i32,
+}
+
+impl Place {
+    /// The two halves of the key, as the queries take them.
+    pub(super) fn key(place: Option<Self>) -> (Uuid, i32) {
+        place.map_or((Uuid::nil(), -1), |place| {
+            (place.execution.uuid(), place.ordinal)
+        })
+    }
+}
+
 /// An entity of a batch, as it is exported.
 #[derive(Debug, Clone)]
 pub struct EntityRow {
+    /// Where it stands.
+    pub place: Place,
     /// Its id.
     pub id: EntityId,
     /// The caller's id of its document.
@@ -249,8 +288,8 @@ pub struct MentionRow {
     pub confidence: f32,
 }
 
-/// A page of a batch's entities with their mentions, by id, after `after`. Only those of documents that completed in
-/// the batch's generation; nothing else was published.
+/// A page of a batch's entities with their mentions, after `after`. Only those of completed documents: nothing else
+/// was published.
 ///
 /// # Errors
 /// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
@@ -258,11 +297,13 @@ pub async fn entity_page(
     connection: &mut PgConnection,
     organization: OrganizationId,
     batch: BatchId,
-    after: Option<EntityId>,
+    after: Option<Place>,
     most: i64,
 ) -> Result<Vec<EntityRow>, StoreError> {
+    let (execution, ordinal) = Place::key(after);
     let rows = query!(
-        r#"select n.id, d.external_id, n.name, n.type as class, m.mentions as "mentions!"
+        r#"select n.workflow_execution_id, n.ordinal, n.id, d.external_id, n.name, n.type as class,
+                  m.mentions as "mentions!"
            from workflow_execution e
            join document d on d.organization_id = e.organization_id and d.id = e.document_id
            join entity n on n.organization_id = e.organization_id and n.workflow_execution_id = e.id
@@ -272,13 +313,15 @@ pub async fn entity_page(
                           'confidence', confidence) order by ordinal), '[]') as mentions
                from mention m
                where m.organization_id = n.organization_id
-                 and m.workflow_execution_id = n.workflow_execution_id and m.entity_id = n.id
+                 and m.workflow_execution_id = n.workflow_execution_id and m.ordinal = any(n.mentions)
            ) m
-           where e.organization_id = $1 and e.batch_id = $2 and e.status = 'completed' and n.id > $3
-           order by n.id limit $4"#,
+           where e.organization_id = $1 and e.batch_id = $2 and e.status = 'completed' and e.id >= $3
+             and (n.workflow_execution_id, n.ordinal) > ($3, $4)
+           order by n.workflow_execution_id, n.ordinal limit $5"#,
         organization.uuid(),
         batch.uuid(),
-        after.map_or(Uuid::nil(), EntityId::uuid),
+        execution,
+        ordinal,
         most,
     )
     .fetch_all(connection)
@@ -286,6 +329,10 @@ pub async fn entity_page(
     rows.into_iter()
         .map(|row| {
             Ok(EntityRow {
+                place: Place {
+                    execution: row.workflow_execution_id.into(),
+                    ordinal: row.ordinal,
+                },
                 id: row.id.into(),
                 document: row.external_id,
                 name: row.name,
@@ -299,6 +346,8 @@ pub async fn entity_page(
 /// A relation of a batch, as it is exported.
 #[derive(Debug, Clone)]
 pub struct RelationRow {
+    /// Where it stands.
+    pub place: Place,
     /// Its id.
     pub id: RelationId,
     /// The caller's id of its document.
@@ -329,7 +378,7 @@ pub struct EvidenceRow {
     pub text: String,
 }
 
-/// A page of a batch's relations with their evidence, by id, after `after`.
+/// A page of a batch's relations with their evidence, after `after`.
 ///
 /// # Errors
 /// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
@@ -337,11 +386,12 @@ pub async fn relation_page(
     connection: &mut PgConnection,
     organization: OrganizationId,
     batch: BatchId,
-    after: Option<RelationId>,
+    after: Option<Place>,
     most: i64,
 ) -> Result<Vec<RelationRow>, StoreError> {
+    let (execution, ordinal) = Place::key(after);
     let rows = query!(
-        r#"select r.id, d.external_id, r.subject_id, s.name as subject_name, r.predicate, r.object_id,
+        r#"select r.workflow_execution_id, r.ordinal, r.id, d.external_id, r.subject_id, s.name as subject_name, r.predicate, r.object_id,
                   o.name as object_name, r.confidence, v.evidence as "evidence!"
            from workflow_execution e
            join document d on d.organization_id = e.organization_id and d.id = e.document_id
@@ -355,11 +405,13 @@ pub async fn relation_page(
                from evidence v
                where v.organization_id = r.organization_id and v.relation_id = r.id
            ) v
-           where e.organization_id = $1 and e.batch_id = $2 and e.status = 'completed' and r.id > $3
-           order by r.id limit $4"#,
+           where e.organization_id = $1 and e.batch_id = $2 and e.status = 'completed' and e.id >= $3
+             and (r.workflow_execution_id, r.ordinal) > ($3, $4)
+           order by r.workflow_execution_id, r.ordinal limit $5"#,
         organization.uuid(),
         batch.uuid(),
-        after.map_or(Uuid::nil(), RelationId::uuid),
+        execution,
+        ordinal,
         most,
     )
     .fetch_all(connection)
@@ -367,6 +419,10 @@ pub async fn relation_page(
     rows.into_iter()
         .map(|row| {
             Ok(RelationRow {
+                place: Place {
+                    execution: row.workflow_execution_id.into(),
+                    ordinal: row.ordinal,
+                },
                 id: row.id.into(),
                 document: row.external_id,
                 subject: row.subject_id.into(),
@@ -393,17 +449,12 @@ pub async fn busiest(
 ) -> Result<Vec<(String, String, u64, u64)>, StoreError> {
     let rows = query!(
         r#"select c.name, c.type as class, count(distinct n.workflow_execution_id) as "documents!",
-                  coalesce(sum(m.mentions), 0)::bigint as "mentions!"
+                  coalesce(sum(cardinality(n.mentions)), 0)::bigint as "mentions!"
            from batch b
            join cluster c on c.organization_id = b.organization_id and c.batch_id = b.id
                          and c.resolution_id = b.resolution_id
            join cluster_member k on k.organization_id = c.organization_id and k.cluster_id = c.id
            join entity n on n.organization_id = k.organization_id and n.id = k.entity_id
-           cross join lateral (
-               select count(*) as mentions from mention m
-               where m.organization_id = n.organization_id
-                 and m.workflow_execution_id = n.workflow_execution_id and m.entity_id = n.id
-           ) m
            where b.organization_id = $1 and b.id = $2
            group by c.id, c.name, c.type
            order by 3 desc, 4 desc, c.name limit $3"#,
@@ -424,6 +475,11 @@ pub async fn busiest(
             )
         })
         .collect())
+}
+
+/// A place in a list, as the database counts it.
+fn ordinal(index: usize) -> i32 {
+    i32::try_from(index).unwrap_or(i32::MAX)
 }
 
 /// A database integer; documents are limited to far less than 2³¹ characters.

@@ -22,7 +22,7 @@ pub async fn ensure_ontology(
     let id = query_scalar!(
         r#"insert into ontology (id, organization_id, name, version, hash, definition)
            values ($1, $2, $3, $4, $5, $6)
-           on conflict (organization_id, hash) do update set hash = excluded.hash
+           on conflict (hash, organization_id) do update set hash = excluded.hash
            returning id"#,
         OntologyId::generate().uuid(),
         organization.uuid(),

@@ -1,7 +1,6 @@
 //! The stage `resolve`: the same thing across a batch's documents. It writes under an id of its own in bounded
 //! steps, invisible until the settle publishes that id.
 
-use graphmill_jobs::EntityId;
 use uuid::Uuid;
 
 use super::{Engine, executor::ExecuteError};
@@ -17,15 +16,17 @@ const STEP: i64 = 2000;
 pub(super) async fn work(engine: &Engine, lease: &Lease) -> Result<(Uuid, usize), ExecuteError> {
     let (organization, batch) = (lease.fence.organization, lease.batch);
     let mut entities = Vec::new();
-    let mut after: Option<EntityId> = None;
+    let mut after = None;
     loop {
         let mut transaction = engine.store.app(organization).await?;
-        let page =
+        let (page, last) =
             store::resolvable_page(&mut transaction, organization, batch, after, STEP).await?;
         transaction.rollback().await.map_err(StoreError::from)?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.id);
         entities.extend(page);
+        if last.is_none() {
+            break;
+        }
+        after = last;
     }
     let clusters = tokio::task::spawn_blocking(move || graph::resolve(entities))
         .await

@@ -3,14 +3,14 @@
 
 use std::{fmt::Write as _, io::Write};
 
-use graphmill_jobs::{BatchId, ClusterId, DocumentId, EntityId, OrganizationId, RelationId};
+use graphmill_jobs::{BatchId, ClusterId, DocumentId, OrganizationId};
 
 use crate::{
     graph::{
         ExportError, ExportFormat, ExportWriter, ExportedCluster, ExportedDocument, ExportedEntity,
         ExportedEvidence, ExportedMention, ExportedRelation,
     },
-    store::{self, Store, StoreError},
+    store::{self, Place, Store, StoreError},
 };
 
 /// Rows of a page.
@@ -55,22 +55,22 @@ pub async fn export<W: Write>(
             })?;
         }
     }
-    let mut after: Option<EntityId> = None;
+    let mut after: Option<Place> = None;
     loop {
         let mut read = store.app(organization).await?;
         let page = store::entity_page(&mut read, organization, batch, after, PAGE).await?;
         let Some(last) = page.last() else { break };
-        after = Some(last.id);
+        after = Some(last.place);
         for row in page {
             writer.entity(&exported_entity(row))?;
         }
     }
-    let mut after: Option<RelationId> = None;
+    let mut after: Option<Place> = None;
     loop {
         let mut read = store.app(organization).await?;
         let page = store::relation_page(&mut read, organization, batch, after, PAGE).await?;
         let Some(last) = page.last() else { break };
-        after = Some(last.id);
+        after = Some(last.place);
         for row in page {
             writer.relation(&exported_relation(row))?;
         }
