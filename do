@@ -122,11 +122,12 @@ demo() {
 }
 
 write_sqlx() { # describes every query against a migrated private Postgres, into the folder $1
-    cargo build --locked
-    rm -rf "$1" && mkdir -p "$1"
+    # Changed queries don't build before they are described: then the binary of before runs the servers.
+    cargo build --locked || [ -x target/debug/graphmill ]
+    rm -rf "$1" target/sqlx-servers && mkdir -p "$1"
     touch src/lib.rs
     GRAPHMILL_DATA_DIR=target/sqlx-servers SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$1 \
-        ./target/debug/graphmill servers -- cargo check --workspace --all-targets --locked
+        ./target/debug/graphmill servers --migrations migrations -- cargo check --workspace --all-targets --locked
     rm -rf target/sqlx-servers
     touch src/lib.rs
 }

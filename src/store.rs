@@ -57,7 +57,7 @@ pub use findings::{
 };
 pub use health::{Health, health};
 pub use ontology::{ensure_ontology, ontology_by_id};
-pub use schema::{Schema, check_schema, migrate};
+pub use schema::{Schema, check_schema, migrate, migrate_from};
 pub use signal::{
     Signal, apply_orphaned_stop, cancel_execution, deliver_signals, orphaned_stops, signals,
 };

@@ -2,6 +2,7 @@
 
 use std::{
     os::unix::process::ExitStatusExt,
+    path::PathBuf,
     process::{ExitCode, ExitStatus},
 };
 
@@ -23,6 +24,9 @@ pub(super) struct ServersArgs {
     /// stopped.
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
+    /// Migrate a private database with the files of this folder, not with those that are built in.
+    #[arg(long, value_name = "FOLDER", hide = true)]
+    migrations: Option<PathBuf>,
 }
 
 pub(super) async fn servers(args: &ServerArgs, wanted: ServersArgs) -> Result<ExitCode, CliError> {
@@ -32,7 +36,10 @@ pub(super) async fn servers(args: &ServerArgs, wanted: ServersArgs) -> Result<Ex
         servers,
     } = addresses(args, false).await?;
     if args.database_url().is_none() {
-        store::migrate(&database_url).await?;
+        match &wanted.migrations {
+            Some(folder) => store::migrate_from(&database_url, folder).await?,
+            None => store::migrate(&database_url).await?,
+        }
     }
     let done = match wanted.command.split_first() {
         None => {

@@ -1,5 +1,7 @@
 //! The schema's version, and applying it.
 
+use std::path::Path;
+
 use sqlx::{Connection, PgConnection, migrate::Migrator, query_scalar};
 
 use super::StoreError;
@@ -27,15 +29,32 @@ pub enum Schema {
     },
 }
 
+/// Applies the migrations of a folder. For developers: a changed query must see a changed schema before a binary with
+/// both can be built.
+///
+/// # Errors
+/// [`StoreError::Connect`] (trying again may help) or [`StoreError::Migrate`], which names the migration.
+pub async fn migrate_from(url: &str, folder: &Path) -> Result<(), StoreError> {
+    run(
+        url,
+        &Migrator::new(folder).await.map_err(StoreError::Migrate)?,
+    )
+    .await
+}
+
 /// Applies the migrations that are missing, as the login's own role. Safe to run from several places at once.
 ///
 /// # Errors
 /// [`StoreError::Connect`] (trying again may help) or [`StoreError::Migrate`], which names the migration.
 pub async fn migrate(url: &str) -> Result<(), StoreError> {
+    run(url, &MIGRATIONS).await
+}
+
+async fn run(url: &str, migrations: &Migrator) -> Result<(), StoreError> {
     let mut connection = PgConnection::connect(url)
         .await
         .map_err(StoreError::Connect)?;
-    MIGRATIONS
+    migrations
         .run(&mut connection)
         .await
         .map_err(StoreError::Migrate)?;
