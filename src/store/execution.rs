@@ -277,18 +277,19 @@ pub async fn lease(
                returning e.organization_id, e.id, e.lease_epoch, e.batch_id, e.generation,
                          e.document_id, e.round, e.partial, e.workflow_type, b.failure_policy, b.max_retries
            ), lost as (
-               update workflow_activity a
+               -- By parameters, not by a join with the row that was leased: a plan made while the table is small
+               -- would read all of it.
+               update workflow_activity
                set status = 'failed', completed_at = now(), error = $8
-               from leased l
-               where a.organization_id = l.organization_id and a.workflow_execution_id = l.id
-                 and a.status = 'running'
+               where organization_id = $1 and workflow_execution_id = $2 and status = 'running'
+                 and exists (select from leased)
            ), begun as (
                insert into workflow_activity (id, organization_id, workflow_execution_id, activity_name,
                                               activity_type, status, attempt_number, lease_epoch)
                select $7, l.organization_id, l.id, $4, l.workflow_type, 'running', 1 + (
                           select count(*) from workflow_activity a
-                          where a.organization_id = l.organization_id
-                            and a.workflow_execution_id = l.id and a.activity_name = $4),
+                          where a.organization_id = $1 and a.workflow_execution_id = $2
+                            and a.activity_name = $4),
                       l.lease_epoch
                from leased l
                returning attempt_number
@@ -482,12 +483,11 @@ pub async fn settle(
                where organization_id = $1 and id = $2 and lease_epoch = $3 and lease_owner is not null
                returning organization_id, id, lease_epoch
            ), ended as (
-               update workflow_activity a
+               update workflow_activity
                set status = $13, completed_at = clock_timestamp(), error = $9,
                    output = case when $9::jsonb is null then $11::jsonb end
-               from moved m
-               where a.organization_id = m.organization_id and a.workflow_execution_id = m.id
-                 and a.activity_name = $14 and a.lease_epoch = m.lease_epoch
+               where organization_id = $1 and workflow_execution_id = $2 and activity_name = $14
+                 and lease_epoch = $3 and exists (select from moved)
            ), told as (
                insert into event_outbox (organization_id, batch_id, workflow_execution_id, type, payload)
                select m.organization_id, $15, m.id, e.type, e.payload

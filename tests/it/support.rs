@@ -69,6 +69,15 @@ fn remove_folders_of_the_dead(base: &str, prefix: &str) {
     }
 }
 
+/// Waits until `look` says yes; panics with `what` when it never does.
+pub(crate) async fn eventually(what: &str, mut look: impl AsyncFnMut() -> bool) {
+    let begin = Instant::now();
+    while !look().await {
+        assert!(begin.elapsed() < 2 * PATIENCE, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Waits until `look` finds something; panics with `what` when it never does.
 #[track_caller]
 pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
