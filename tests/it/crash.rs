@@ -280,6 +280,10 @@ async fn undisturbed(scene: &Scene, documents: Vec<NewDocument>) -> Value {
     worker.kill();
     fs::remove_file(&scene.witness).unwrap();
     let graph = scene.graph(batch).await;
+    assert!(
+        graph["entities"].as_array().unwrap().len() > 100,
+        "there is something to compare"
+    );
     // Its checkpoints must not be taken for those of the run that follows.
     sqlx::raw_sql("delete from batch")
         .execute(&mut scene.owner().await)
