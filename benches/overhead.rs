@@ -20,6 +20,7 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use graphmill::{
+    config::{LogArgs, LogFormat},
     extractors::{ChunkText, ExtractError, Extractor, Extractors, Local, UnitName},
     flow::FailurePolicy,
     graph::{FoundRelation, Mention, MentionType, Ontology, Text, TypedMention},
@@ -27,6 +28,7 @@ use graphmill::{
     queue::Queue,
     servers::{self, Servers},
     store::{self, PoolSettings, Store},
+    telemetry,
     worker::{Worker, WorkerSettings},
     workflow::{self, NewBatch, Submission},
 };
@@ -259,6 +261,11 @@ async fn main() -> Result<()> {
     let parallel = arguments.get(1).map_or(Ok(32), |number| number.parse())?;
     let pairs: usize = arguments.get(2).map_or(Ok(5), |number| number.parse())?;
 
+    let logs = LogArgs {
+        log: None,
+        log_format: LogFormat::Text,
+    };
+    telemetry::init(&logs, "warn")?;
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     #[expect(clippy::disallowed_methods, reason = "a bench has no config room")]
     let search_path = std::env::var_os("PATH");

@@ -10,6 +10,7 @@ mod doorbell;
 mod executor;
 mod keeper;
 mod patience;
+mod recent;
 mod resolution;
 mod sequencer;
 mod settle;
@@ -86,6 +87,7 @@ struct Engine {
     doorbell: doorbell::Doorbell,
     held: keeper::Held,
     batches: batches::Batches,
+    recent: recent::Recent,
     stager: stager::Bell,
     sequencer: sequencer::Bell,
     /// Rises whenever this process' sequencer moved something.
@@ -123,6 +125,7 @@ impl Worker {
             doorbell,
             held: keeper::Held::default(),
             batches: batches::Batches::default(),
+            recent: recent::Recent::default(),
             stager: stager::Bell::default(),
             sequencer: sequencer::Bell::default(),
             moved: watch::Sender::new(0),

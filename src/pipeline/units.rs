@@ -116,12 +116,12 @@ pub enum CheckpointError {
 /// Where checkpoints go.
 #[async_trait]
 pub trait Checkpoints: Send {
-    /// Takes a unit's record. A paid unit's is durable when this returns; an unpaid one's may still wait to share a
-    /// write, at the latest with the stage's settle.
+    /// Takes a unit's record. A paid unit's is durable when this returns, but for the stage's `last` one: that is
+    /// written with the settle, which follows at once. An unpaid one's may wait to share a write.
     ///
     /// # Errors
     /// [`CheckpointError`]; the stage then stops.
-    async fn record(&mut self, record: UnitRecord) -> Result<(), CheckpointError>;
+    async fn record(&mut self, record: UnitRecord, last: bool) -> Result<(), CheckpointError>;
 
     /// Called now and then while units run, so that waiting records don't wait for ever.
     ///
@@ -223,7 +223,8 @@ pub(super) async fn run(
             input_hash,
             outcome,
         };
-        checkpoints.record(record.clone()).await?;
+        let last = running.is_empty() && waiting.len() == 0;
+        checkpoints.record(record.clone(), last).await?;
         records.push(record);
     }
 }

@@ -15,7 +15,7 @@ use super::{
     doorbell,
     keeper::Why,
     patience::Patience,
-    resolution,
+    recent, resolution,
     settle::{self, Decision, End},
     sink::Sink,
 };
@@ -58,6 +58,8 @@ pub(super) struct Worked {
     pub(super) end: End,
     checkpoints: Vec<CheckpointRow>,
     output: Output,
+    /// What the next stage begins with, if there is one.
+    keep: Option<recent::Settled>,
 }
 
 enum Output {
@@ -106,7 +108,7 @@ impl Executor {
             why = hold.ended() => match why {
                 Why::Lost => return Ok(()),
                 Why::Drain => return self.hand_back(&lease).await,
-                Why::Stop => Worked { end: End::Stopped, checkpoints: Vec::new(), output: Output::None },
+                Why::Stop => Worked { end: End::Stopped, checkpoints: Vec::new(), output: Output::None, keep: None },
             },
             worked = self.work(stage, &lease) => worked?,
         };
@@ -145,6 +147,7 @@ impl Executor {
                 end: End::Resolution { clusters },
                 checkpoints: Vec::new(),
                 output: Output::Resolution(resolution),
+                keep: None,
             });
         };
         let organization = lease.fence.organization;
@@ -169,13 +172,14 @@ impl Executor {
                 end,
                 checkpoints: Vec::new(),
                 output: Output::None,
+                keep: None,
             });
         };
         let (work, mut records) = work;
         let paid = work.extractor.is_paid() && stage != Stage::Chunk;
         let mut sink = Sink::new(engine, lease.fence, paid);
         let outcome = pipeline::run(stage, &work, &mut records, &mut sink).await?;
-        Ok(Worked::new(stage, outcome, &records, &work, sink.rest()))
+        Ok(Worked::new(stage, outcome, records, work, sink.rest()))
     }
 
     /// The document with its checkpoints; `None` if this process lacks the batch's extractor.
@@ -189,30 +193,43 @@ impl Executor {
         let Some(extractor) = context.extractor.clone() else {
             return Ok(None);
         };
-        let organization = lease.fence.organization;
-        let mut transaction = self.0.store.app(organization).await?;
-        let (name, text) = store::document_text(&mut transaction, organization, document)
-            .await?
-            .ok_or(ExecuteError::Gone)?;
-        let rows =
-            store::checkpoints_of(&mut transaction, organization, lease.fence.execution, stage)
-                .await?;
-        transaction.rollback().await.map_err(StoreError::from)?;
-        let records = rows
-            .into_iter()
-            .map(to_record)
-            .collect::<Result<Vec<_>, _>>()?;
+        let recent::Settled { document, records } = match self.0.recent.take(lease.fence) {
+            Some(settled) => settled,
+            None => self.read(stage, lease, document).await?,
+        };
         let work = Work {
-            document: Document {
-                name: name.into(),
-                text: Text::new(text),
-            },
+            document,
             extractor,
             ontology: Arc::clone(&context.ontology),
             settings: context.settings,
             round: lease.round,
         };
         Ok(Some((work, records)))
+    }
+
+    /// Reads the document and its checkpoints.
+    async fn read(
+        &self,
+        stage: Stage,
+        lease: &Lease,
+        document: graphmill_jobs::DocumentId,
+    ) -> Result<recent::Settled, ExecuteError> {
+        let (organization, execution) = (lease.fence.organization, lease.fence.execution);
+        let mut read = self.0.store.app(organization).await?;
+        let (name, text) = store::document_text(&mut read, organization, document)
+            .await?
+            .ok_or(ExecuteError::Gone)?;
+        let rows = store::checkpoints_of(&mut read, organization, execution, stage).await?;
+        read.rollback().await.map_err(StoreError::from)?;
+        let records = rows
+            .into_iter()
+            .map(to_record)
+            .collect::<Result<Vec<_>, _>>()?;
+        let document = Document {
+            name: name.into(),
+            text: Text::new(text),
+        };
+        Ok(recent::Settled { document, records })
     }
 
     /// Writes everything that the stage gave in one transaction; returns for whom to ring.
@@ -238,6 +255,9 @@ impl Executor {
         };
         if !written {
             return Err(CheckpointError::LeaseLost.into());
+        }
+        if let Some(settled) = worked.keep {
+            self.0.recent.keep(lease.fence, settled);
         }
         Self::tell(&decision);
         let next = decision.status == ExecutionStatus::Processing;
@@ -349,8 +369,8 @@ impl Worked {
     fn new(
         stage: Stage,
         outcome: Outcome,
-        records: &[UnitRecord],
-        work: &Work,
+        records: Vec<UnitRecord>,
+        work: Work,
         checkpoints: Vec<CheckpointRow>,
     ) -> Self {
         let (end, output) = match outcome {
@@ -370,7 +390,7 @@ impl Worked {
                 graph: None,
             } => {
                 let output = match stage {
-                    Stage::Chunk => Output::Chunks(Findings::of(records).chunks),
+                    Stage::Chunk => Output::Chunks(Findings::of(&records).chunks),
                     Stage::Mentions
                     | Stage::Entities
                     | Stage::Relations
@@ -388,10 +408,15 @@ impl Worked {
             Outcome::Retry { failure, wait } => (End::Retry { failure, wait }, Output::None),
             Outcome::Failed { failure } => (End::Failed { failure }, Output::None),
         };
+        let keep = matches!(end, End::Stage { .. }).then_some(recent::Settled {
+            document: work.document,
+            records,
+        });
         Self {
             end,
             checkpoints,
             output,
+            keep,
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Checkpoints of the durable path. Those of paid units are written at once; those of unpaid units may share a write
-//! for up to 50 ms, and the last of them goes with the stage's settle.
+//! for up to 50 ms. The last one of a stage goes with the settle, which follows at once: one commit, not two.
 
 use std::time::Duration;
 
@@ -69,13 +69,13 @@ impl<'a> Sink<'a> {
 
 #[async_trait]
 impl Checkpoints for Sink<'_> {
-    async fn record(&mut self, record: UnitRecord) -> Result<(), CheckpointError> {
+    async fn record(&mut self, record: UnitRecord, last: bool) -> Result<(), CheckpointError> {
         self.waiting.push(to_row(record)?);
         self.since.get_or_insert_with(Instant::now);
-        if self.paid {
-            self.flush().await
-        } else {
-            self.tick().await
+        match (last, self.paid) {
+            (true, _) => Ok(()),
+            (false, true) => self.flush().await,
+            (false, false) => self.tick().await,
         }
     }
 
