@@ -122,11 +122,24 @@ demo() {
 }
 
 write_sqlx() { # describes every query against a migrated private Postgres, into the folder $1
-    cargo build --locked
+    # A query that has no description yet can't be built: then an earlier build starts the servers, and psql applies
+    # the migrations that it does not know.
+    earlier=''
+    if ! cargo build --locked; then earlier=1; fi
+    [ -x target/debug/graphmill ] ||
+        remedy 'no earlier build: check out the last commit, run cargo build, come back, then ./do sqlx'
     rm -rf "$1" && mkdir -p "$1"
     touch src/lib.rs
-    GRAPHMILL_DATA_DIR=target/sqlx-servers SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$1 \
-        ./target/debug/graphmill servers -- cargo check --workspace --all-targets --locked
+    # shellcheck disable=SC2016 # the servers' own shell expands it
+    GRAPHMILL_DATA_DIR=target/sqlx-servers SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$1 EARLIER=$earlier \
+        ./target/debug/graphmill servers -- sh -euc '
+            applied=9999999
+            [ -z "$EARLIER" ] || applied=$(psql -XAtc "select max(version) from _sqlx_migrations" "$DATABASE_URL")
+            for migration in migrations/*.sql; do
+                version=$(basename "$migration" | sed "s/^0*//;s/_.*//")
+                [ "$version" -le "$applied" ] || psql -Xqv ON_ERROR_STOP=1 -f "$migration" "$DATABASE_URL"
+            done
+            cargo check --workspace --all-targets --locked'
     rm -rf target/sqlx-servers
     touch src/lib.rs
 }
