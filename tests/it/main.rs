@@ -8,6 +8,11 @@
     reason = "a test that can't go on should stop where it is"
 )]
 
+mod engine;
+mod machines;
+mod persistence;
+mod protocol;
 mod queue;
+mod roles;
 mod servers;
 mod support;
