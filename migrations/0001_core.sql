@@ -82,7 +82,8 @@ create table batch (
     unique (name, organization_id),
     unique (idempotency_key, organization_id),
     foreign key (organization_id, ontology_id) references ontology (organization_id, id),
-    constraint batch_state_data_agrees check (state_data ->> 'name' = state),
+    -- `is not distinct from`: a CHECK lets a null pass, and `{}` has no name.
+    constraint batch_state_data_agrees check (state_data ->> 'name' is not distinct from state),
     constraint batch_ended_at_says_so
         check ((ended_at is not null) = (state in ('Completed', 'Failed', 'Cancelled'))),
     constraint batch_resolves_sealed check (state not in ('Resolving', 'Completed') or sealed_at is not null),
@@ -184,6 +185,9 @@ create index workflow_execution_due on workflow_execution (batch_id, due_at, id)
 create index workflow_execution_processing on workflow_execution (batch_id)
     where status = 'processing';
 create index workflow_execution_failed on workflow_execution (batch_id) where status = 'failed';
+-- The sweeper asks every second for stops that nobody delivers; that must cost nothing while there are none.
+create index workflow_execution_stop on workflow_execution (id)
+    where stop_requested_at is not null and status in ('queued', 'processing', 'retry', 'failed');
 create index workflow_execution_batch on workflow_execution (batch_id, id);
 comment on table workflow_execution is
     'One document''s pass through the stages, or a batch''s resolution. Hot: settles touch it, so lease and ring columns are in no index.';

@@ -91,6 +91,9 @@ pub enum StoreError {
     /// The batch's name is taken in its organization.
     #[error("the name `{0}` is taken by another batch")]
     NameTaken(String),
+    /// The batch takes no more documents. Trying again does not help.
+    #[error("the batch is sealed: it takes no more documents")]
+    Sealed,
 }
 
 impl StoreError {
@@ -116,6 +119,25 @@ impl StoreError {
                     | sqlx::Error::PoolClosed
                     | sqlx::Error::WorkerCrashed
             ),
+        }
+    }
+
+    /// Whether the data itself is at fault: what is stored can't be read, or what is to be stored breaks a rule. It
+    /// will be no better the next time, for anybody.
+    #[must_use]
+    pub fn is_about_data(&self) -> bool {
+        match self {
+            Self::Decode { .. } => true,
+            // Classes 22 (data exception) and 23 (integrity constraint).
+            Self::Query(error) => error
+                .as_database_error()
+                .and_then(sqlx::error::DatabaseError::code)
+                .is_some_and(|code| code.starts_with("22") || code.starts_with("23")),
+            Self::Address(_)
+            | Self::Connect(_)
+            | Self::Migrate(_)
+            | Self::NameTaken(_)
+            | Self::Sealed => false,
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use super::{
     findings::Findings,
-    stage::{Job, Unit, UnitResult, Work, grounded},
+    stage::{Job, Unit, UnitResult, Work, confidence, grounded},
     units::{UnitGroup, UnitOutput, UnitRecord},
 };
 use crate::{
@@ -81,6 +81,9 @@ pub(super) async fn work(
     let mut types = grounded(given, |given| {
         asked.contains(&given.span) && work.ontology.class(&given.class).is_some()
     });
+    for given in &mut types {
+        given.confidence = confidence(given.confidence);
+    }
     types.sort_by_key(|given| given.span);
     types.dedup_by_key(|given| given.span);
     let members = group.into_iter().map(|mention| mention.span).collect();

@@ -2,7 +2,7 @@
 
 use super::{
     findings::Findings,
-    stage::{Job, Unit, UnitResult, Work, grounded},
+    stage::{Job, Unit, UnitResult, Work, confidence, grounded},
     units::UnitOutput,
 };
 use crate::extractors::{ChunkText, UnitName};
@@ -34,6 +34,9 @@ pub(super) async fn work(
     let mut found = grounded(found, |mention| {
         span.contains(mention.span) && !mention.span.is_empty()
     });
+    for mention in &mut found {
+        mention.confidence = confidence(mention.confidence);
+    }
     found.sort_by_key(|mention| mention.span);
     found.dedup_by_key(|mention| mention.span);
     Ok(UnitOutput::Mentions(found))

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     findings::Findings,
-    stage::{Job, Unit, UnitResult, Work, grounded},
+    stage::{Job, Unit, UnitResult, Work, confidence, grounded},
     units::UnitOutput,
 };
 use crate::{
@@ -65,6 +65,9 @@ pub(super) async fn work(
             if work.ontology.allows(&relation.predicate, subject, object));
         allowed && span.contains(relation.evidence) && !relation.evidence.is_empty()
     });
+    for relation in &mut found {
+        relation.confidence = confidence(relation.confidence);
+    }
     found.sort_by(|a, b| {
         (a.subject, a.object, &a.predicate, a.evidence).cmp(&(
             b.subject,

@@ -287,5 +287,14 @@ pub(super) fn grounded<T>(found: Vec<T>, keep: impl Fn(&T) -> bool) -> Vec<T> {
     found.into_iter().filter(keep).collect()
 }
 
+/// A confidence as it is kept: 0 to 1, whatever an extractor claims; one that is no number is none.
+pub(super) const fn confidence(claimed: f32) -> f32 {
+    if claimed.is_nan() {
+        0.0
+    } else {
+        claimed.clamp(0.0, 1.0)
+    }
+}
+
 /// The result of every unit's work.
 pub(super) type UnitResult = Result<UnitOutput, ExtractError>;

@@ -250,14 +250,15 @@ pub struct BatchToAdmit {
     pub stopping: bool,
 }
 
-/// The batches that have not ended and are not paused, oldest first.
+/// The batches that have not ended, oldest first; of the paused ones only those that are being stopped.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
 pub async fn open_batches(connection: &mut PgConnection) -> Result<Vec<BatchToAdmit>, StoreError> {
     let rows = query!(
         r#"select organization_id, id, stopping is not null as "stopping!" from batch
-           where state not in ('Completed', 'Failed', 'Cancelled') and paused_at is null
+           where state not in ('Completed', 'Failed', 'Cancelled')
+             and (paused_at is null or stopping is not null)
            order by created_at"#,
     )
     .fetch_all(connection)

@@ -51,21 +51,14 @@ pub struct DocumentRow<'a> {
 /// duplicate; a document that was added before, with the same id and text, is left as it is.
 ///
 /// # Errors
-/// [`StoreError::Query`]; trying again may help, and adds nothing twice.
+/// [`StoreError::Sealed`], or [`StoreError::Query`] (trying again may help, and adds nothing twice).
 pub async fn add_documents(
     connection: &mut PgConnection,
     organization: OrganizationId,
     batch: BatchId,
     documents: &[DocumentRow<'_>],
 ) -> Result<Added, StoreError> {
-    // One writer a batch at a time: what is there can't change between the look and the insert.
-    query_scalar!(
-        "select id from batch where organization_id = $1 and id = $2 for no key update",
-        organization.uuid(),
-        batch.uuid(),
-    )
-    .fetch_one(&mut *connection)
-    .await?;
+    lock_open(&mut *connection, organization, batch).await?;
     let ids: Vec<String> = documents
         .iter()
         .map(|row| row.external_id.to_owned())
@@ -153,13 +146,14 @@ pub async fn add_documents(
 /// Writes down documents that were refused before they had a text; those that were written down before are left.
 ///
 /// # Errors
-/// [`StoreError::Query`]; trying again may help, and adds nothing twice.
+/// [`StoreError::Sealed`], or [`StoreError::Query`] (trying again may help, and adds nothing twice).
 pub async fn add_refusals(
     connection: &mut PgConnection,
     organization: OrganizationId,
     batch: BatchId,
     refused: &[Refused],
 ) -> Result<(), StoreError> {
+    lock_open(&mut *connection, organization, batch).await?;
     let ids: Vec<String> = refused
         .iter()
         .map(|refused| refused.external_id.clone())
@@ -182,6 +176,27 @@ pub async fn add_refusals(
         .collect();
     insert_refusals(connection, organization, batch, &fresh).await?;
     tell(connection, organization, batch, 0, &fresh).await
+}
+
+/// Lets one writer a batch at a time in: what is there can't change between the look and the insert, nor can the
+/// batch be sealed and end in between, with documents in it that nobody will ever work.
+async fn lock_open(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    batch: BatchId,
+) -> Result<(), StoreError> {
+    let sealed = query_scalar!(
+        r#"select sealed_at is not null as "sealed!" from batch
+           where organization_id = $1 and id = $2 for no key update"#,
+        organization.uuid(),
+        batch.uuid(),
+    )
+    .fetch_one(connection)
+    .await?;
+    if sealed {
+        return Err(StoreError::Sealed);
+    }
+    Ok(())
 }
 
 async fn insert(

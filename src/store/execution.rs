@@ -92,7 +92,8 @@ pub async fn admit(
                where e.batch_id = $2 and e.status in ('queued', 'retry') and e.due_at <= now()
                  and e.paused_at is null and e.workflow_version <= $5
                order by e.due_at, e.id
-               limit (select free from slots)
+               -- No row in slots (stopping, paused, ended) is no slot: a null limit would be no limit.
+               limit coalesce((select free from slots), 0)
                for update skip locked
            ), admitted as (
                update workflow_execution e
@@ -549,6 +550,12 @@ pub async fn cancel_stopped(
                from cancelled c
                where a.organization_id = c.organization_id and a.workflow_execution_id = c.id
                  and a.status = 'running'
+           ), delivered as (
+               update workflow_signal s
+               set delivered_at = now(), outcome = 'delivered'
+               from cancelled c
+               where s.organization_id = c.organization_id and s.workflow_execution_id = c.id
+                 and s.delivered_at is null
            ), told as (
                insert into event_outbox (organization_id, batch_id, workflow_execution_id, type, payload)
                select organization_id, $2, id, 'DocumentCancelled',

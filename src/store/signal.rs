@@ -2,10 +2,10 @@
 //! it causes, or with "too late".
 
 use graphmill_jobs::{OrganizationId, WorkflowExecutionId, WorkflowSignalId};
-use sqlx::{PgConnection, query, query_scalar};
+use sqlx::{PgConnection, query};
 
 use super::{StoreError, event::append_event, parsed};
-use crate::flow::{Event, EventKind, ExecutionEvent, ExecutionStatus};
+use crate::flow::{Event, EventKind, ExecutionEvent, ExecutionStatus, Failure};
 
 /// A signal, as it is shown.
 #[derive(Debug, Clone)]
@@ -64,21 +64,15 @@ pub async fn cancel_execution(
             )
             .execute(&mut *connection)
             .await?;
-            if row.document_id.is_some() {
-                let kind = EventKind::DocumentCancelled {
-                    was_failed: status == ExecutionStatus::Failed,
-                };
-                append_event(
-                    connection,
-                    &Event {
-                        organization,
-                        batch: row.batch_id.into(),
-                        execution: Some(execution),
-                        kind,
-                    },
-                )
-                .await?;
-            }
+            // One that waited for a holder who went away has had its way too.
+            deliver_signals(&mut *connection, organization, execution, false).await?;
+            let event = Event {
+                organization,
+                batch: row.batch_id.into(),
+                execution: Some(execution),
+                kind: cancelled(row.document_id.is_some(), status == ExecutionStatus::Failed),
+            };
+            append_event(&mut *connection, &event).await?;
             Some("delivered")
         }
     };
@@ -157,7 +151,19 @@ pub async fn signals(
         .collect())
 }
 
-/// Executions with a stop that nobody will deliver: asked for while leased, and the lease is gone since.
+/// What the log says of an execution that was stopped. A batch waits for the end of its resolution, however it ends.
+fn cancelled(is_document: bool, was_failed: bool) -> EventKind {
+    if is_document {
+        EventKind::DocumentCancelled { was_failed }
+    } else {
+        EventKind::ResolutionAbandoned {
+            failure: Failure::cancelled(),
+        }
+    }
+}
+
+/// Executions with a stop that nobody will deliver: asked for while leased, and the lease is gone since (it ran out,
+/// or its holder settled a retry or a failure before it saw the stop).
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
@@ -166,7 +172,7 @@ pub async fn orphaned_stops(
 ) -> Result<Vec<(OrganizationId, WorkflowExecutionId)>, StoreError> {
     let rows = query!(
         "select organization_id, id from workflow_execution
-         where status = 'processing' and stop_requested_at is not null
+         where stop_requested_at is not null and status in ('queued', 'processing', 'retry', 'failed')
            and (lease_until is null or lease_until < now())
          limit 1000",
     )
@@ -187,35 +193,41 @@ pub async fn apply_orphaned_stop(
     organization: OrganizationId,
     execution: WorkflowExecutionId,
 ) -> Result<bool, StoreError> {
-    let batch = query_scalar!(
-        "with stopped as (
-             update workflow_execution
+    let stopped = query!(
+        r#"with idle as (
+             select organization_id, id, status from workflow_execution
+             where organization_id = $1 and id = $2 and stop_requested_at is not null
+               and status in ('queued', 'processing', 'retry', 'failed')
+               and (lease_until is null or lease_until < now())
+             for update
+         ), stopped as (
+             update workflow_execution e
              set status = 'cancelled', completed_at = now(), updated_at = now(), lease_owner = null,
                  lease_until = null
-             where organization_id = $1 and id = $2 and stop_requested_at is not null
-               and status in ('processing', 'queued', 'retry', 'failed')
-               and (lease_until is null or lease_until < now())
-             returning organization_id, id, batch_id
+             from idle
+             where e.organization_id = idle.organization_id and e.id = idle.id
+             returning e.organization_id, e.id, e.batch_id, e.document_id, idle.status as before
          ), closed as (
              update workflow_activity a set status = 'cancelled', completed_at = now()
              from stopped s
              where a.organization_id = s.organization_id and a.workflow_execution_id = s.id
                and a.status = 'running'
          )
-         select batch_id from stopped",
+         select batch_id, document_id, before = 'failed' as "was_failed!" from stopped"#,
         organization.uuid(),
         execution.uuid(),
     )
     .fetch_optional(&mut *connection)
     .await?;
-    let Some(batch) = batch else { return Ok(false) };
+    let Some(stopped) = stopped else {
+        return Ok(false);
+    };
     deliver_signals(&mut *connection, organization, execution, false).await?;
-    let kind = EventKind::DocumentCancelled { was_failed: false };
     let event = Event {
         organization,
-        batch: batch.into(),
+        batch: stopped.batch_id.into(),
         execution: Some(execution),
-        kind,
+        kind: cancelled(stopped.document_id.is_some(), stopped.was_failed),
     };
     append_event(connection, &event).await?;
     Ok(true)

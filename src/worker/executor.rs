@@ -110,9 +110,18 @@ impl Executor {
                 Why::Drain => return self.hand_back(&lease).await,
                 Why::Stop => Worked { end: End::Stopped, checkpoints: Vec::new(), output: Output::None, keep: None },
             },
-            worked = self.work(stage, &lease) => worked?,
+            worked = self.work(stage, &lease) => match worked {
+                Ok(worked) => worked,
+                Err(error) => Worked::failed(corrupt(error)?),
+            },
         };
-        let successor = self.settle(stage, &lease, ring.version, worked).await?;
+        let successor = match self.settle(stage, &lease, ring.version, worked).await {
+            Ok(successor) => successor,
+            Err(error) => {
+                let failed = Worked::failed(corrupt(error)?);
+                self.settle(stage, &lease, ring.version, failed).await?
+            }
+        };
         drop(hold);
         engine.sequencer.ring();
         match successor {
@@ -365,7 +374,37 @@ impl Executor {
     }
 }
 
+/// What becomes of an execution whose data can't be read or stored: it fails, since whoever took it up again would
+/// run into the same. Any other error is handed back: the lease runs out, and trying again may help.
+fn corrupt(error: ExecuteError) -> Result<Failure, ExecuteError> {
+    let about = match &error {
+        ExecuteError::Store(error) => Some(error),
+        ExecuteError::Checkpoint(CheckpointError::Write(source)) => source.downcast_ref(),
+        ExecuteError::Checkpoint(CheckpointError::LeaseLost)
+        | ExecuteError::Illegal(_)
+        | ExecuteError::Gone => None,
+    };
+    if !about.is_some_and(StoreError::is_about_data) {
+        return Err(error);
+    }
+    error!(
+        error = &error as &dyn std::error::Error,
+        "what a stage has read or found can't be used"
+    );
+    let message =
+        "what is stored for this stage, or what it found, can't be used; the worker's log says why";
+    Ok(Failure::terminal(FailureCode::Corrupt, message))
+}
+
 impl Worked {
+    const fn failed(failure: Failure) -> Self {
+        Self {
+            end: End::Failed { failure },
+            checkpoints: Vec::new(),
+            output: Output::None,
+        }
+    }
+
     fn new(
         stage: Stage,
         outcome: Outcome,
@@ -413,6 +452,7 @@ impl Worked {
             records,
         });
         Self {
+            keep: None,
             end,
             checkpoints,
             output,

@@ -62,9 +62,18 @@ impl Held {
         }
     }
 
-    fn cancel(&self, execution: WorkflowExecutionId, why: Why) {
+    fn stop(&self, execution: WorkflowExecutionId) {
         if let Some((_, sender)) = self.lock().get(&execution) {
-            sender.send_replace(Some(why));
+            sender.send_replace(Some(Why::Stop));
+        }
+    }
+
+    /// The execution may have been settled and leased anew, here, since its fence was asked about: that lease holds.
+    fn lose(&self, fence: Fence) {
+        if let Some((held, sender)) = self.lock().get(&fence.execution)
+            && *held == fence
+        {
+            sender.send_replace(Some(Why::Lost));
         }
     }
 
@@ -147,7 +156,7 @@ async fn renew(engine: &Engine) -> Result<(), StoreError> {
         store::renew_leases(&mut connection, engine.id, &fences, engine.settings.lease).await?;
     for fence in fences {
         if !kept.contains(&fence.execution) {
-            engine.held.cancel(fence.execution, Why::Lost);
+            engine.held.lose(fence);
         }
     }
     Ok(())
@@ -160,7 +169,7 @@ async fn look_for_stops(engine: &Engine) -> Result<(), StoreError> {
     }
     let mut connection = engine.store.engine().await?;
     for execution in store::stopped_leases(&mut connection, &fences).await? {
-        engine.held.cancel(execution, Why::Stop);
+        engine.held.stop(execution);
     }
     Ok(())
 }
@@ -170,4 +179,29 @@ pub(super) async fn say_alive(engine: &Engine) -> Result<(), StoreError> {
     let mut connection = engine.store.engine().await?;
     let slots = engine.settings.slots * crate::flow::Stage::ALL.len();
     store::see_worker(&mut connection, engine.id, env!("CARGO_PKG_VERSION"), slots).await
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use graphmill_jobs::OrganizationId;
+
+    use super::*;
+
+    #[test]
+    fn a_lease_that_was_followed_by_another_is_lost_alone() {
+        let held = Held::default();
+        let first = Fence {
+            organization: OrganizationId::DEFAULT,
+            execution: WorkflowExecutionId::generate(),
+            epoch: 1,
+        };
+        drop(held.hold(first));
+        let second = Fence { epoch: 2, ..first };
+        let mut again = held.hold(second);
+        held.lose(first);
+        assert_eq!(again.ended().now_or_never(), None);
+        held.lose(second);
+        assert_eq!(again.ended().now_or_never(), Some(Why::Lost));
+    }
 }

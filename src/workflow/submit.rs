@@ -42,13 +42,22 @@ pub struct NewBatch {
 pub enum SubmitError {
     /// The store did not do its part; it says whether trying again can help.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// The settings have no JSON form; a bug.
     #[error("the batch's settings can't be written down")]
     Settings(#[source] serde_json::Error),
     /// The batch takes no more documents.
     #[error("the batch is sealed: it takes no more documents")]
     Sealed,
+}
+
+impl From<StoreError> for SubmitError {
+    fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::Sealed) {
+            return Self::Sealed;
+        }
+        Self::Store(error)
+    }
 }
 
 /// A submission in progress: documents that wait to be written in one step.
@@ -167,15 +176,7 @@ impl Submission {
         self.flush().await?;
         let (organization, batch) = (self.organization, self.batch);
         let mut transaction = self.store.app(organization).await?;
-        if store::seal_batch(&mut transaction, organization, batch).await? {
-            let event = Event {
-                organization,
-                batch,
-                execution: None,
-                kind: EventKind::BatchSealed,
-            };
-            store::append_event(&mut transaction, &event).await?;
-        }
+        seal(&mut transaction, organization, batch).await?;
         transaction.commit().await.map_err(StoreError::from)?;
         Ok(batch)
     }
@@ -214,7 +215,26 @@ impl Submission {
     }
 }
 
-/// Flags a batch to stop: nothing more of it is admitted, and what is in work stops at its next unit boundary.
+/// Says that no more documents will come, and tells of it, the first time.
+async fn seal(
+    connection: &mut store::Connection,
+    organization: OrganizationId,
+    batch: BatchId,
+) -> Result<(), StoreError> {
+    if store::seal_batch(&mut *connection, organization, batch).await? {
+        let event = Event {
+            organization,
+            batch,
+            execution: None,
+            kind: EventKind::BatchSealed,
+        };
+        store::append_event(connection, &event).await?;
+    }
+    Ok(())
+}
+
+/// Flags a batch to stop: nothing more of it is admitted, and what is in work stops at its next unit boundary. It
+/// takes no more documents either: one whose submission was cut off would wait for its seal for ever.
 /// `false` if it had ended or was stopping already.
 ///
 /// # Errors
@@ -227,6 +247,9 @@ pub async fn cancel_batch(
     let mut transaction = store.app(organization).await?;
     let stopped =
         store::stop_batch(&mut transaction, organization, batch, Stopping::Cancel).await?;
+    if stopped {
+        seal(&mut transaction, organization, batch).await?;
+    }
     transaction.commit().await?;
     Ok(stopped)
 }

@@ -55,7 +55,7 @@ impl Drop for Process {
 
 impl Scene {
     async fn new(name: &str) -> Self {
-        let template = support::template(async |url| store::migrate(url).await.unwrap()).await;
+        let template = support::template().await;
         let database = Database::clone_of(template).await;
         let store = Store::connect(database.url(), &store::PoolSettings::default())
             .await

@@ -9,6 +9,11 @@
 )]
 
 mod crash;
+mod engine;
+mod machines;
+mod persistence;
+mod protocol;
 mod queue;
+mod roles;
 mod servers;
 mod support;

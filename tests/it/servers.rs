@@ -452,30 +452,24 @@ fn a_link_to_the_folder_is_the_same_folder() {
 
 #[tokio::test]
 async fn every_test_has_a_database_and_a_redis_of_its_own() {
-    let migrate = async |url: &str| {
-        let mut connection = PgConnection::connect(url).await.unwrap();
-        connection
-            .execute("create table made_once (id int)")
-            .await
-            .unwrap();
-        connection.close().await.unwrap();
-    };
     for _ in 0..2 {
-        let template = template(migrate).await;
+        let template = template().await;
         let (database, empty) = (Database::clone_of(template).await, Database::create().await);
         let mut connection = PgConnection::connect(database.url()).await.unwrap();
         connection
-            .execute("insert into made_once values (1)")
+            .execute(
+                "insert into organization (id, name) values (gen_random_uuid(), 'written once')",
+            )
             .await
             .unwrap();
         let row = connection
-            .fetch_one("select count(*) from made_once")
+            .fetch_one("select count(*) from organization where name = 'written once'")
             .await
             .unwrap();
         assert_eq!(row.get::<i64, _>(0), 1);
         let mut connection = PgConnection::connect(empty.url()).await.unwrap();
         connection
-            .execute("create table made_once (id int)")
+            .execute("create table organization (id int)")
             .await
             .unwrap();
         drop(connection);

@@ -7,6 +7,8 @@
 #![allow(dead_code, reason = "not every helper has its user yet")]
 
 mod database;
+mod drill;
+mod ground;
 mod process;
 mod redis;
 
@@ -17,6 +19,8 @@ use std::{fs, thread};
 use graphmill::servers::{Durability, Settings};
 
 pub(crate) use database::{Database, template};
+pub(crate) use drill::{Drill, Scripted, quick};
+pub(crate) use ground::{Ground, OURS, documents, new_batch, poll, refusal, texts};
 pub(crate) use process::{Keeper, is_running, keep};
 pub(crate) use redis::Redis;
 

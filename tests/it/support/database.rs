@@ -55,13 +55,13 @@ impl Drop for Database {
     }
 }
 
-/// Prepares the template once per process, with `migrate` on its URL, and names it.
-pub(crate) async fn template(migrate: impl AsyncFnOnce(&str)) -> &'static str {
+/// Prepares the template, which has the schema, once per process, and names it.
+pub(crate) async fn template() -> &'static str {
     static PREPARED: OnceCell<()> = OnceCell::const_new();
     PREPARED
         .get_or_init(async || {
             administer(format!("create database {TEMPLATE}")).await;
-            migrate(&url_of(TEMPLATE)).await;
+            graphmill::store::migrate(&url_of(TEMPLATE)).await.unwrap();
             let close = "is_template true allow_connections false";
             administer(format!("alter database {TEMPLATE} {close}")).await;
         })
