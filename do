@@ -122,7 +122,8 @@ demo() {
 }
 
 write_sqlx() { # describes every query against a migrated private Postgres, into the folder $1
-    cargo build --locked
+    # A changed query has no description yet, and so no build: the last binary has the servers too.
+    cargo build --locked 2>/dev/null || [ -x target/debug/graphmill ] || remedy 'build once before changing a query'
     rm -rf "$1" && mkdir -p "$1"
     touch src/lib.rs
     GRAPHMILL_DATA_DIR=target/sqlx-servers SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$1 \
