@@ -262,10 +262,18 @@ pub async fn entity_page(
     most: i64,
 ) -> Result<Vec<EntityRow>, StoreError> {
     let rows = query!(
-        r#"select n.id, d.external_id, n.name, n.type as class, m.mentions as "mentions!"
-           from workflow_execution e
-           join document d on d.organization_id = e.organization_id and d.id = e.document_id
-           join entity n on n.organization_id = e.organization_id and n.workflow_execution_id = e.id
+        // The page first: mentions are gathered for its entities only, not for all that were sorted.
+        r#"with page as materialized (
+               select n.organization_id, n.workflow_execution_id, n.id, d.external_id, n.name, n.type as class
+               from workflow_execution e
+               join document d on d.organization_id = e.organization_id and d.id = e.document_id
+               join entity n on n.organization_id = e.organization_id and n.workflow_execution_id = e.id
+               where e.organization_id = $1 and e.batch_id = $2 and e.status = 'completed' and n.id > $3
+               order by n.id limit $4
+           )
+           select n.id as "id!", n.external_id as "external_id!", n.name as "name!", n.class as "class!",
+                  m.mentions as "mentions!"
+           from page n
            cross join lateral (
                select coalesce(jsonb_agg(jsonb_build_object(
                           'start', start_char, 'end', end_char, 'text', text, 'type', type,
@@ -274,8 +282,7 @@ pub async fn entity_page(
                where m.organization_id = n.organization_id
                  and m.workflow_execution_id = n.workflow_execution_id and m.entity_id = n.id
            ) m
-           where e.organization_id = $1 and e.batch_id = $2 and e.status = 'completed' and n.id > $3
-           order by n.id limit $4"#,
+           order by n.id"#,
         organization.uuid(),
         batch.uuid(),
         after.map_or(Uuid::nil(), EntityId::uuid),
@@ -341,11 +348,18 @@ pub async fn relation_page(
     most: i64,
 ) -> Result<Vec<RelationRow>, StoreError> {
     let rows = query!(
-        r#"select r.id, d.external_id, r.subject_id, s.name as subject_name, r.predicate, r.object_id,
-                  o.name as object_name, r.confidence, v.evidence as "evidence!"
-           from workflow_execution e
-           join document d on d.organization_id = e.organization_id and d.id = e.document_id
-           join relation r on r.organization_id = e.organization_id and r.workflow_execution_id = e.id
+        r#"with page as materialized (
+               select r.organization_id, r.id, d.external_id, r.subject_id, r.predicate, r.object_id, r.confidence
+               from workflow_execution e
+               join document d on d.organization_id = e.organization_id and d.id = e.document_id
+               join relation r on r.organization_id = e.organization_id and r.workflow_execution_id = e.id
+               where e.organization_id = $1 and e.batch_id = $2 and e.status = 'completed' and r.id > $3
+               order by r.id limit $4
+           )
+           select r.id as "id!", r.external_id as "external_id!", r.subject_id as "subject_id!",
+                  s.name as subject_name, r.predicate as "predicate!", r.object_id as "object_id!",
+                  o.name as object_name, r.confidence as "confidence!", v.evidence as "evidence!"
+           from page r
            join entity s on s.organization_id = r.organization_id and s.id = r.subject_id
            join entity o on o.organization_id = r.organization_id and o.id = r.object_id
            cross join lateral (
@@ -355,8 +369,7 @@ pub async fn relation_page(
                from evidence v
                where v.organization_id = r.organization_id and v.relation_id = r.id
            ) v
-           where e.organization_id = $1 and e.batch_id = $2 and e.status = 'completed' and r.id > $3
-           order by r.id limit $4"#,
+           order by r.id"#,
         organization.uuid(),
         batch.uuid(),
         after.map_or(Uuid::nil(), RelationId::uuid),
