@@ -1,8 +1,16 @@
 //! The schema's version, and applying it.
 
-use sqlx::{Connection, PgConnection, migrate::Migrator, query_scalar};
+use std::{str::FromStr, time::Duration};
+
+use sqlx::{
+    ConnectOptions, Connection, PgConnection, migrate::Migrator, postgres::PgConnectOptions,
+    query_scalar,
+};
 
 use super::StoreError;
+
+/// How long the first connection may take: a server that swallows packets must not look like a slow start.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -30,11 +38,9 @@ pub enum Schema {
 /// Applies the migrations that are missing, as the login's own role. Safe to run from several places at once.
 ///
 /// # Errors
-/// [`StoreError::Connect`] (trying again may help) or [`StoreError::Migrate`], which names the migration.
+/// [`StoreError::Address`], [`StoreError::Connect`] (trying again may help) or [`StoreError::Migrate`], which names the migration.
 pub async fn migrate(url: &str) -> Result<(), StoreError> {
-    let mut connection = PgConnection::connect(url)
-        .await
-        .map_err(StoreError::Connect)?;
+    let mut connection = connect(url).await?;
     MIGRATIONS
         .run(&mut connection)
         .await
@@ -46,11 +52,9 @@ pub async fn migrate(url: &str) -> Result<(), StoreError> {
 /// Compares the database's schema with this binary's.
 ///
 /// # Errors
-/// [`StoreError::Connect`]; trying again may help.
+/// [`StoreError::Address`], or [`StoreError::Connect`] (trying again may help).
 pub async fn check_schema(url: &str) -> Result<Schema, StoreError> {
-    let mut connection = PgConnection::connect(url)
-        .await
-        .map_err(StoreError::Connect)?;
+    let mut connection = connect(url).await?;
     let known = MIGRATIONS
         .iter()
         .map(|migration| migration.version)
@@ -75,4 +79,15 @@ pub async fn check_schema(url: &str) -> Result<Schema, StoreError> {
         std::cmp::Ordering::Equal => Schema::Current,
         std::cmp::Ordering::Greater => Schema::Ahead { applied, known },
     })
+}
+
+async fn connect(url: &str) -> Result<PgConnection, StoreError> {
+    let options = PgConnectOptions::from_str(url).map_err(StoreError::Address)?;
+    match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
+        Ok(connected) => connected.map_err(StoreError::Connect),
+        Err(_) => Err(StoreError::Connect(sqlx::Error::Io(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
+        )))),
+    }
 }
