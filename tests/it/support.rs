@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "not every helper has its user yet")]
 
 mod database;
+mod graphmill;
 mod process;
 mod redis;
 
@@ -14,8 +15,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use graphmill::servers::{Durability, Settings};
+use ::graphmill::servers::{Durability, Settings};
 
+pub(crate) use self::graphmill::{Said, bare, command, examples, migrated, say};
 pub(crate) use database::{Database, template};
 pub(crate) use process::{Keeper, is_running, keep};
 pub(crate) use redis::Redis;
