@@ -9,6 +9,8 @@
 //! Pairs alternate within one run, since machines are noisy; the figure is the median of their ratios. The servers are
 //! private ones with everything forced to the disk, and starting them is not counted.
 
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -157,7 +159,7 @@ impl Bench {
         let report = workflow::report(&self.store, ORGANIZATION, id, 0).await?;
         let completed = report.context("no report")?.documents.completed;
         anyhow::ensure!(
-            completed as usize == self.documents.len(),
+            usize::try_from(completed)? == self.documents.len(),
             "only {completed} completed"
         );
         Ok((took, id))

@@ -21,7 +21,10 @@ pub struct LogFilterError {
 /// [`LogFilterError`] names the filter.
 pub fn init(args: &LogArgs, level: &str) -> Result<(), LogFilterError> {
     let wanted = args.log.clone().filter(|filter| !filter.is_empty());
-    let filter = wanted.unwrap_or_else(|| format!("warn,graphmill={level}"));
+    // Where people read the summary, what the parts we build on grumble about is noise: what matters of it comes
+    // back as an error of ours.
+    let others = if level == "warn" { "error" } else { "warn" };
+    let filter = wanted.unwrap_or_else(|| format!("{others},graphmill={level}"));
     let parsed = EnvFilter::try_new(&filter).map_err(|source| LogFilterError {
         filter: filter.clone(),
         source,

@@ -43,41 +43,45 @@ enum BatchCommand {
 
 pub(super) async fn batch(servers: &ServerArgs, args: BatchArgs) -> Result<ExitCode, CliError> {
     let session = Session::open(servers, true).await?;
+    let done = work(&session, args).await;
+    session.close().await;
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+async fn work(session: &Session, args: BatchArgs) -> Result<(), CliError> {
     let organization = OrganizationId::DEFAULT;
     let store = &session.store;
     match args.command {
         BatchCommand::List { json } => {
             let reports = workflow::list(store, organization, LISTED).await?;
-            // A closed pipe is the reader's choice.
-            let _ = if json {
+            output::written(if json {
                 output::json(&reports)
             } else {
                 output::line(&summary::table(&reports))
-            };
+            })
         }
         BatchCommand::Show { batch, json } => {
-            let id = find(&session, &batch).await?;
+            let id = find(session, &batch).await?;
             let Some(details) = workflow::details(store, organization, id).await? else {
                 return Err(unknown(&batch));
             };
-            let _ = if json {
+            output::written(if json {
                 output::json(&details)
             } else {
                 output::line(&summary::details(&details))
-            };
+            })
         }
         BatchCommand::Cancel { batch } => {
-            let id = find(&session, &batch).await?;
+            let id = find(session, &batch).await?;
             let stopped = workflow::cancel_batch(store, organization, id).await?;
             output::note(if stopped {
                 "stopping: what is in work ends at its next unit"
             } else {
                 "nothing to stop: it has ended, or is stopping already"
             });
+            Ok(())
         }
     }
-    session.close().await;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The batch with that id or name.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{
     error::{CliError, SERVER},
     output,
-    session::{Addresses, addresses},
+    session::{Addresses, addresses, what_runs},
 };
 use crate::{
     config::ServerArgs,
@@ -44,7 +44,7 @@ struct Findings {
 impl Findings {
     fn add(&mut self, check: &'static str, ok: bool, found: impl Into<String>, remedy: &str) {
         self.ok &= ok;
-        let remedy = (!ok).then(|| remedy.to_owned());
+        let remedy = (!ok && !remedy.is_empty()).then(|| remedy.to_owned());
         self.checks.push(Finding {
             check,
             ok,
@@ -62,13 +62,10 @@ pub(super) async fn doctor(args: &ServerArgs, doctor: DoctorArgs) -> Result<Exit
     };
     match addresses(args, true).await {
         Ok(addresses) => {
-            let private = addresses
-                .servers
-                .as_ref()
-                .map(|servers| servers.dir().display().to_string());
-            let found = private.map_or("your own (DATABASE_URL, REDIS_URL)".to_owned(), |dir| {
-                format!("private, in {dir}, for what has no address")
-            });
+            let found = addresses.servers.as_ref().map_or_else(
+                || "your own (DATABASE_URL, REDIS_URL)".to_owned(),
+                what_runs,
+            );
             all.add("servers", true, found, "");
             postgres(&mut all, args, &addresses).await;
             redis(&mut all, &addresses).await;
@@ -79,16 +76,16 @@ pub(super) async fn doctor(args: &ServerArgs, doctor: DoctorArgs) -> Result<Exit
         Err(error) => all.add(
             "servers",
             false,
-            error.to_string(),
-            "set DATABASE_URL and REDIS_URL, or run ./do setup",
+            output::causes(&error),
+            // The message has it.
+            "",
         ),
     }
-    // A closed pipe is the reader's choice.
-    let _ = if doctor.json {
+    output::written(if doctor.json {
         output::json(&all)
     } else {
         output::line(&text(&all))
-    };
+    })?;
     Ok(if all.ok {
         ExitCode::SUCCESS
     } else {
@@ -102,12 +99,17 @@ async fn postgres(all: &mut Findings, args: &ServerArgs, addresses: &Addresses) 
         Ok(schema) => schema,
         Err(error) => {
             let remedy = "start the server, or correct DATABASE_URL";
-            return all.add("Postgres", false, causes(&error), remedy);
+            return all.add("Postgres", false, output::causes(&error), remedy);
         }
     };
     let private = args.database_url().is_none();
     if private && let Err(error) = store::migrate(url).await {
-        return all.add("schema", false, causes(&error), "look at the server's log");
+        return all.add(
+            "schema",
+            false,
+            output::causes(&error),
+            "look at the server's log",
+        );
     }
     match (schema, private) {
         (Schema::Behind { applied, known }, false) => {
@@ -130,7 +132,7 @@ async fn postgres(all: &mut Findings, args: &ServerArgs, addresses: &Addresses) 
         Ok(health) => health,
         Err(error) => {
             let remedy = "grant graphmill_app and graphmill_engine to the login of DATABASE_URL";
-            return all.add("Postgres", false, causes(&error), remedy);
+            return all.add("Postgres", false, output::causes(&error), remedy);
         }
     };
     all.add(
@@ -189,7 +191,7 @@ async fn redis(all: &mut Findings, addresses: &Addresses) {
         Ok(health) => health,
         Err(error) => {
             let remedy = "start the server, or correct REDIS_URL";
-            return all.add("Redis", false, causes(&error), remedy);
+            return all.add("Redis", false, output::causes(&error), remedy);
         }
     };
     all.add(
@@ -227,15 +229,4 @@ fn text(all: &Findings) -> String {
 
 const fn on(value: bool) -> &'static str {
     if value { "on" } else { "off" }
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    text
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::input::InputError;
 use crate::{
+    graph::ExportError,
     queue::QueueError,
     servers::ServersError,
     store::StoreError,
@@ -52,7 +53,7 @@ pub(super) enum CliError {
     #[error(transparent)]
     Submit(SubmitError),
     #[error(transparent)]
-    Export(#[from] ExportFailure),
+    Export(ExportFailure),
     #[error("`{path}` can't be written")]
     Write {
         path: String,
@@ -77,6 +78,18 @@ impl From<SubmitError> for CliError {
             SubmitError::Store(_) | SubmitError::Settings(_) | SubmitError::Sealed => {
                 Self::Submit(error)
             }
+        }
+    }
+}
+
+impl From<ExportFailure> for CliError {
+    fn from(error: ExportFailure) -> Self {
+        match error {
+            ExportFailure::Write(ExportError::Write(source)) => Self::Write {
+                path: "the export".to_owned(),
+                source,
+            },
+            ExportFailure::Write(_) | ExportFailure::Store(_) => Self::Export(error),
         }
     }
 }

@@ -132,8 +132,8 @@ pub(super) async fn extract(
             }
         };
         if written.is_err() {
-            // Nobody reads any more.
-            return Ok(ExitCode::SUCCESS);
+            // Nobody reads any more, or nobody can.
+            return output::written(written).map(|()| ExitCode::SUCCESS);
         }
     }
     Ok(if refused == 0 {

@@ -7,6 +7,8 @@ use std::{
 
 use serde::Serialize;
 
+use super::error::CliError;
+
 /// Writes a line to stdout.
 pub(super) fn line(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -21,6 +23,17 @@ pub(super) fn json(value: &impl Serialize) -> io::Result<()> {
     line(&text)
 }
 
+/// What became of a result that was written: a closed pipe is the reader's choice, a full disk is an error.
+pub(super) fn written(result: io::Result<()>) -> Result<(), CliError> {
+    match result {
+        Err(source) if source.kind() != io::ErrorKind::BrokenPipe => Err(CliError::Write {
+            path: "stdout".to_owned(),
+            source,
+        }),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Writes a line to stderr.
 pub(super) fn note(text: &str) {
     // Nobody is left to be told that stderr is closed.
@@ -29,7 +42,12 @@ pub(super) fn note(text: &str) {
 
 /// Writes an error with its causes to stderr, in one line.
 pub(super) fn complain(error: &dyn Error) {
-    let mut text = format!("graphmill: {error}");
+    note(&format!("graphmill: {}", causes(error)).replace('\n', "; "));
+}
+
+/// An error with its causes, each said once.
+pub(super) fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
         let said = next.to_string();
@@ -39,7 +57,7 @@ pub(super) fn complain(error: &dyn Error) {
         }
         cause = next.source();
     }
-    note(&text.replace('\n', "; "));
+    text
 }
 
 /// Whether somebody looks at stderr.

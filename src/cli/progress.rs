@@ -6,9 +6,10 @@ use std::{
 };
 
 use graphmill_jobs::{BatchId, OrganizationId};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio_util::sync::CancellationToken;
 
-use super::{error::CliError, output};
+use super::{error::CliError, output, session::steadily};
 use crate::{
     flow::{BatchCounts, BatchStateName, ExecutionStatus, Stage},
     store::{self, Store},
@@ -36,12 +37,14 @@ const STAGES: [(Stage, &str); 5] = [
     (Stage::Assemble, "assemble"),
 ];
 
-/// Shows the batch's progress until it has ended.
+/// Shows the batch's progress until it has ended, or `stop` is cancelled. It is never dropped between a statement
+/// and its answer, which would leave a connection in the middle of a transaction.
 pub(super) async fn follow(
     store: &Store,
     organization: OrganizationId,
     batch: BatchId,
     worker: &Worker,
+    stop: &CancellationToken,
 ) -> Result<Watched, CliError> {
     let mut view: Box<dyn View + Send> = if output::is_watched() {
         Box::new(Bars::new())
@@ -50,18 +53,23 @@ pub(super) async fn follow(
     };
     let mut moved = worker.moved();
     loop {
-        let mut transaction = store.app(organization).await?;
-        let Some(now) = store::batch_by_id(&mut transaction, organization, batch).await? else {
+        let wants_stages = view.wants_stages();
+        let (now, at_stage) = steadily(async || {
+            let mut transaction = store.app(organization).await?;
+            let now = store::batch_by_id(&mut transaction, organization, batch).await?;
+            // Bars count the rows; the larger the batch, the dearer the count and the less often it changes a bar.
+            let at_stage = if wants_stages {
+                store::status_counts(&mut transaction, organization, batch).await?
+            } else {
+                Vec::new()
+            };
+            Ok((now, at_stage))
+        })
+        .await?;
+        let Some(now) = now else {
             return Err(CliError::Usage(format!("there is no batch `{batch}`")));
         };
         let state = now.state.name();
-        // Bars count the rows; the larger the batch, the dearer the count and the less often it changes a bar.
-        let at_stage = if view.wants_stages() {
-            store::status_counts(&mut transaction, organization, batch).await?
-        } else {
-            Vec::new()
-        };
-        drop(transaction);
         view.show(state, &now.counts, &at_stage);
         if state.has_ended() {
             view.end();
@@ -71,17 +79,22 @@ pub(super) async fn follow(
         let begun = Instant::now();
         loop {
             let left = pause.saturating_sub(begun.elapsed());
-            match tokio::time::timeout(left, moved.changed()).await {
-                // Only the end is worth an early look.
-                Ok(Ok(())) => {
-                    let mut transaction = store.app(organization).await?;
-                    let now = store::batch_by_id(&mut transaction, organization, batch).await?;
-                    if now.is_none_or(|now| now.state.name().has_ended()) {
-                        break;
-                    }
+            tokio::select! {
+                () = stop.cancelled() => {
+                    view.end();
+                    return Ok(Watched::Interrupted);
                 }
-                Ok(Err(_)) => tokio::time::sleep(left).await,
-                Err(_) => break,
+                () = tokio::time::sleep(left) => break,
+                Ok(()) = moved.changed() => {}
+            }
+            // Only the end is worth an early look.
+            let now = steadily(async || {
+                let mut transaction = store.app(organization).await?;
+                store::batch_by_id(&mut transaction, organization, batch).await
+            })
+            .await?;
+            if now.is_none_or(|now| now.state.name().has_ended()) {
+                break;
             }
         }
     }
@@ -104,7 +117,8 @@ struct Bars {
 
 impl Bars {
     fn new() -> Self {
-        let all = MultiProgress::new();
+        // Hidden until there is something to count: a bar of 0 of 0 looks like a full one.
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
         let style = |template: &str| {
             ProgressStyle::with_template(template)
                 .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -134,6 +148,12 @@ impl View for Bars {
     }
 
     fn show(&mut self, state: BatchStateName, counts: &BatchCounts, at_stage: &AtStage) {
+        if counts.accepted == 0 {
+            return;
+        }
+        if self.all.is_hidden() {
+            self.all.set_draw_target(ProgressDrawTarget::stderr());
+        }
         self.batch.set_length(counts.accepted);
         self.batch.set_position(counts.ended());
         self.batch.set_message(said(state));
@@ -178,6 +198,9 @@ impl View for Lines {
     }
 
     fn show(&mut self, state: BatchStateName, counts: &BatchCounts, _at_stage: &AtStage) {
+        if counts.accepted == 0 && !state.has_ended() {
+            return;
+        }
         let due = self.written.is_none_or(|(at, before)| {
             at.elapsed() >= WRITE || (before != state && state.has_ended())
         });

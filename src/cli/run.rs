@@ -10,7 +10,8 @@ use std::{
 
 use clap::Args;
 use graphmill_jobs::{BatchId, OrganizationId};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     error::{CliError, INTERRUPTED, SOME_FAILED, USAGE},
@@ -18,7 +19,7 @@ use super::{
     input::{self, Input},
     output,
     progress::{self, Watched},
-    session::Session,
+    session::{Session, steadily},
     summary,
 };
 use crate::{
@@ -30,6 +31,9 @@ use crate::{
     worker::Worker,
     workflow::{self, BatchReport, NewBatch, Submission, SubmitError},
 };
+
+/// How long a statement that is under way may take after Ctrl-C.
+const STATEMENT: Duration = Duration::from_secs(2);
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -117,7 +121,7 @@ pub(super) fn extractor(
     extractors.get(name).ok_or_else(|| {
         let names: Vec<&str> = extractors.names().collect();
         CliError::Usage(format!(
-            "there is no extractor `{name}`: there are {}",
+            "there is no extractor `{name}`: choose from {}",
             names.join(", ")
         ))
     })
@@ -144,13 +148,19 @@ pub(super) async fn run(
     {
         args.paths.insert(0, PathBuf::from(std::mem::take(wanted)));
     }
+    // `--name N --resume` means that batch, not whichever is the last.
+    if let (Some(wanted), Some(name)) = (args.resume.as_mut(), &args.name)
+        && wanted.is_empty()
+    {
+        wanted.clone_from(name);
+    }
     let inputs = if args.resume.is_some() && args.paths.is_empty() {
         None
     } else {
         Some(input::read(&args.paths, args.pipeline.limits())?)
     };
     if let Some(destination) = &args.export {
-        check_destination(&destination.path)?;
+        export::check_destination(&destination.path)?;
     }
     let session = Session::open(servers, args.json).await?;
     let done = work(&session, &args, inputs, extractors).await;
@@ -165,8 +175,11 @@ async fn work(
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
     let organization = OrganizationId::DEFAULT;
+    // Before there is a batch: one that can't be worked would only be in the way.
+    let queue = session.queue().await?;
+    let mut interrupts = Interrupts::listen();
     let target = match &args.resume {
-        Some(wanted) => resumed(session, wanted).await?,
+        Some(wanted) => resumed(session, wanted, args.name.as_deref()).await?,
         None => opened(session, args).await?,
     };
     let (batch, name) = (target.batch, target.name);
@@ -189,26 +202,48 @@ async fn work(
     }
     let slots = (args.concurrency as usize).clamp(8, 256);
     let settings = args.worker.settings(slots);
-    let queue = session.queue().await?;
     let worker = Worker::start(session.store.clone(), queue, extractors, settings).await?;
-    let working = async {
-        if let (Some(submission), Some(inputs)) = (target.submission, inputs) {
-            submit(submission, inputs, &worker).await?;
+    let stop = CancellationToken::new();
+    let submitting = target.submission.is_some();
+    let mut submitted = !submitting;
+    let watched = {
+        let working = async {
+            if let (Some(submission), Some(inputs)) = (target.submission, inputs) {
+                submitted = submit(submission, inputs, &worker, &stop).await?;
+                if !submitted {
+                    return Ok(Watched::Interrupted);
+                }
+            }
+            worker.wake(organization, batch);
+            progress::follow(&session.store, organization, batch, &worker, &stop).await
+        };
+        tokio::pin!(working);
+        tokio::select! {
+            watched = &mut working => watched,
+            () = interrupts.next() => {
+                stop.cancel();
+                // It stops between two statements, unless a server is away.
+                let stopped = tokio::time::timeout(STATEMENT, working).await;
+                stopped.unwrap_or(Ok(Watched::Interrupted))
+            }
         }
-        worker.wake(organization, batch);
-        progress::follow(&session.store, organization, batch, &worker).await
     };
-    let watched = tokio::select! {
-        watched = working => watched,
-        () = interrupted() => Ok(Watched::Interrupted),
+    let hint = if submitted {
+        format!("graphmill run --resume {batch}")
+    } else {
+        let paths: Vec<_> = args
+            .paths
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        format!("graphmill run {} --resume {batch}", paths.join(" "))
     };
-    if !matches!(watched, Ok(Watched::Ended)) {
-        tokio::spawn(async {
-            interrupted().await;
-            output::note("stopped hard");
-            std::process::exit(i32::from(INTERRUPTED));
-        });
-    }
+    let hard = format!("stopped hard; go on with: {hint}");
+    tokio::spawn(async move {
+        interrupts.next().await;
+        output::note(&hard);
+        std::process::exit(i32::from(INTERRUPTED));
+    });
     if matches!(watched, Ok(Watched::Interrupted)) {
         output::note("draining what is in work (Ctrl-C again stops hard)");
     }
@@ -216,9 +251,13 @@ async fn work(
     match watched? {
         Watched::Ended => finish(session, args, batch, calls_before).await,
         Watched::Interrupted => {
-            output::note(&format!(
-                "interrupted; go on with: graphmill run --resume {batch}"
-            ));
+            output::note(&format!("interrupted; go on with: {hint}"));
+            if args.json
+                && let Some(report) =
+                    workflow::report(&session.store, organization, batch, calls_before).await?
+            {
+                output::written(output::json(&report))?;
+            }
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
@@ -248,7 +287,11 @@ async fn opened(session: &Session, args: &RunArgs) -> Result<Target, CliError> {
 }
 
 /// Finds the batch to go on with; the newest one at all, if none is unfinished.
-async fn resumed(session: &Session, wanted: &str) -> Result<Target, CliError> {
+async fn resumed(
+    session: &Session,
+    wanted: &str,
+    called: Option<&str>,
+) -> Result<Target, CliError> {
     let organization = OrganizationId::DEFAULT;
     let store = &session.store;
     let batch = if wanted.is_empty() {
@@ -270,6 +313,11 @@ async fn resumed(session: &Session, wanted: &str) -> Result<Target, CliError> {
         .map(|batch| batch.name)
         .unwrap_or_default();
     drop(transaction);
+    if let Some(called) = called.filter(|called| *called != name) {
+        return Err(CliError::Usage(format!(
+            "--resume {wanted} is the batch `{name}`, not `{called}`: leave out --name"
+        )));
+    }
     let submission = match Submission::reopen(store, organization, batch).await {
         Ok(submission) => Some(submission),
         Err(SubmitError::Sealed) => None,
@@ -282,13 +330,18 @@ async fn resumed(session: &Session, wanted: &str) -> Result<Target, CliError> {
     })
 }
 
+/// Submits the documents; `false` if it was stopped before the last.
 async fn submit(
     mut submission: Submission,
     inputs: impl Iterator<Item = Input> + Send,
     worker: &Worker,
-) -> Result<(), CliError> {
+    stop: &CancellationToken,
+) -> Result<bool, CliError> {
     let batch = submission.batch();
     for input in inputs {
+        if stop.is_cancelled() {
+            return Ok(false);
+        }
         match input {
             Input::Document(document) => submission.add(document).await?,
             Input::Refused { id, failure } => submission.refuse(id, failure).await?,
@@ -296,7 +349,7 @@ async fn submit(
         worker.wake(OrganizationId::DEFAULT, batch);
     }
     submission.seal().await?;
-    Ok(())
+    Ok(true)
 }
 
 /// Exports, reports, and says with the exit code how it went.
@@ -310,11 +363,12 @@ async fn finish(
     if let Some(Destination { format, path }) = &args.export {
         export::to_file(&session.store, batch, *format, path).await?;
     }
-    let report = workflow::report(&session.store, organization, batch, calls_before)
-        .await?
-        .ok_or_else(|| CliError::Usage(format!("there is no batch `{batch}`")))?;
-    // A closed pipe is the reader's choice.
-    let _ = if args.json {
+    let report = steadily(async || {
+        workflow::report(&session.store, organization, batch, calls_before).await
+    })
+    .await?
+    .ok_or_else(|| CliError::Usage(format!("there is no batch `{batch}`")))?;
+    output::written(if args.json {
         output::json(&report)
     } else {
         let mut transaction = session.store.app(organization).await?;
@@ -325,7 +379,7 @@ async fn finish(
             .as_ref()
             .map(|destination| destination.path.as_path());
         output::line(&summary::report(&report, &busiest, exported))
-    };
+    })?;
     Ok(exit_code(&report))
 }
 
@@ -352,35 +406,29 @@ fn hint(paths: &[PathBuf]) -> String {
         .unwrap_or_else(|| "batch".to_owned())
 }
 
-/// A file that can't be written is better said before an hour's work than after it.
-fn check_destination(path: &Path) -> Result<(), CliError> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    if folder.is_some_and(|folder| !folder.is_dir()) || path.is_dir() {
-        return Err(CliError::Write {
-            path: path.display().to_string(),
-            source: std::io::ErrorKind::NotFound.into(),
-        });
+/// Ctrl-C and SIGTERM, none of them missed from here on.
+pub(super) struct Interrupts([Option<Signal>; 2]);
+
+impl Interrupts {
+    pub(super) fn listen() -> Self {
+        Self([SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).ok()))
     }
-    Ok(())
+
+    /// Waits for the next one; for ever, where none can be listened for.
+    pub(super) async fn next(&mut self) {
+        let [int, term] = &mut self.0;
+        let heard = async |signal: &mut Option<Signal>| match signal {
+            Some(signal) => signal.recv().await,
+            None => std::future::pending().await,
+        };
+        tokio::select! {
+            _ = heard(int) => {}
+            _ = heard(term) => {}
+        }
+    }
 }
 
-/// Waits for Ctrl-C or SIGTERM; for ever, where neither can be listened for.
+/// Waits for Ctrl-C or SIGTERM.
 pub(super) async fn interrupted() {
-    let listen = |kind| signal(kind).ok();
-    let (mut int, mut term) = (
-        listen(SignalKind::interrupt()),
-        listen(SignalKind::terminate()),
-    );
-    let heard = async |signal: &mut Option<tokio::signal::unix::Signal>| match signal {
-        Some(signal) => signal.recv().await,
-        None => std::future::pending().await,
-    };
-    tokio::select! {
-        _ = heard(&mut int) => {}
-        _ = heard(&mut term) => {}
-    }
-    // Whoever waits for a second signal must not get the first one.
-    tokio::time::sleep(Duration::from_millis(1)).await;
+    Interrupts::listen().next().await;
 }

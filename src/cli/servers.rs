@@ -43,12 +43,16 @@ pub(super) async fn servers(args: &ServerArgs, wanted: ServersArgs) -> Result<Ex
     }
     let done = match wanted.command.split_first() {
         None => {
-            // A closed pipe is the reader's choice.
-            let _ = output::line(&format!(
+            let told = output::line(&format!(
                 "DATABASE_URL='{database_url}'\nREDIS_URL='{redis_url}'"
             ));
-            interrupted().await;
-            Ok(ExitCode::SUCCESS)
+            match output::written(told) {
+                Ok(()) => {
+                    interrupted().await;
+                    Ok(ExitCode::SUCCESS)
+                }
+                Err(error) => Err(error),
+            }
         }
         Some((program, arguments)) => Command::new(program)
             .args(arguments)

@@ -1,10 +1,12 @@
 //! The servers of a command: one's own where addresses are given, private ones where not.
 
+use std::time::{Duration, Instant};
+
 use crate::{
     config::ServerArgs,
     queue::Queue,
     servers::Servers,
-    store::{self, Schema, Store},
+    store::{self, Schema, Store, StoreError},
 };
 
 use super::{error::CliError, output};
@@ -44,7 +46,10 @@ pub(super) async fn addresses(args: &ServerArgs, quiet: bool) -> Result<Addresse
         }
     };
     if let Some(servers) = servers.as_ref().filter(|_| !quiet) {
-        output::note(&private_line(servers));
+        output::note(&format!(
+            "using {} (set DATABASE_URL / REDIS_URL to use your own)",
+            what_runs(servers)
+        ));
     }
     let address = |given: Option<&str>, private: Option<&str>| {
         given.or(private).unwrap_or_default().to_owned()
@@ -62,14 +67,15 @@ pub(super) async fn addresses(args: &ServerArgs, quiet: bool) -> Result<Addresse
     })
 }
 
-fn private_line(servers: &Servers) -> String {
+/// What runs privately, and where.
+pub(super) fn what_runs(servers: &Servers) -> String {
     let versions = servers.versions();
     let names: Vec<String> = [("Postgres", &versions.postgres), ("Redis", &versions.redis)]
         .into_iter()
         .filter_map(|(name, version)| version.as_ref().map(|version| format!("{name} {version}")))
         .collect();
     format!(
-        "using private {} in {} (set DATABASE_URL / REDIS_URL to use your own)",
+        "private {} in {}",
         names.join(" and "),
         servers.dir().display()
     )
@@ -78,6 +84,12 @@ fn private_line(servers: &Servers) -> String {
 impl Session {
     /// Connects to both servers. A private database is migrated by itself; one's own must be up to date.
     pub(super) async fn open(args: &ServerArgs, quiet: bool) -> Result<Self, CliError> {
+        // One's own first: a wrong address is to be said before anything is started.
+        if let Some(own) = args.database_url()
+            && let Schema::Behind { applied, known } = store::check_schema(own).await?
+        {
+            return Err(CliError::SchemaBehind { applied, known });
+        }
         let Addresses {
             database_url,
             redis_url,
@@ -85,9 +97,6 @@ impl Session {
         } = addresses(args, quiet).await?;
         if args.database_url().is_none() {
             store::migrate(&database_url).await?;
-        } else if let Schema::Behind { applied, known } = store::check_schema(&database_url).await?
-        {
-            return Err(CliError::SchemaBehind { applied, known });
         }
         let store = Store::connect(&database_url, &args.pools()).await?;
         Ok(Self {
@@ -108,6 +117,27 @@ impl Session {
         if let Some(servers) = self.servers {
             // It waits for processes to end; the result says nothing that could still be acted upon.
             let _ = tokio::task::spawn_blocking(move || servers.stop()).await;
+        }
+    }
+}
+
+/// How long a server may be away in the middle of a command. The owner of private servers may end at any time, and
+/// another process takes them over within seconds.
+const AWAY: Duration = Duration::from_secs(30);
+/// The pause before trying again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Repeats what only reads for as long as its error is transient, within reason.
+pub(super) async fn steadily<T>(
+    mut read: impl AsyncFnMut() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let begun = Instant::now();
+    loop {
+        match read().await {
+            Err(error) if error.is_transient() && begun.elapsed() < AWAY => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            done => return done,
         }
     }
 }

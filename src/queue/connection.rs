@@ -3,7 +3,7 @@
 //! Knows addresses, timeouts and what `INFO` says. Must not know jobs. Invariant: every call ends within the
 //! response timeout, or within the reconnects that are allowed; nothing waits for Redis for ever.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, io, sync::Arc, time::Duration};
 
 use redis::{
     Client, IntoConnectionInfo,
@@ -22,6 +22,9 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long one attempt to connect may take.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the first connection may take with all its attempts: somebody waits for it.
+const FIRST_CONNECTION: Duration = Duration::from_secs(4);
 
 /// Attempts before the commands that wait for the connection fail. The next command starts anew.
 const RECONNECTS: usize = 6;
@@ -122,9 +125,13 @@ impl Queue {
     /// [`QueueError::Address`]: trying again does not help. [`QueueError::Connect`]: it does, once Redis is there.
     pub async fn connect(url: &str) -> Result<Self, QueueError> {
         let client = client(url)?;
-        let redis = client
-            .get_connection_manager_with_config(settings())
+        let connecting = client.get_connection_manager_with_config(settings());
+        let redis = tokio::time::timeout(FIRST_CONNECTION, connecting)
             .await
+            .unwrap_or_else(|_| {
+                let silent = format!("no answer within {} s", FIRST_CONNECTION.as_secs());
+                Err(io::Error::new(io::ErrorKind::TimedOut, silent).into())
+            })
             .map_err(QueueError::Connect)?;
         Ok(Self::over(client, redis))
     }

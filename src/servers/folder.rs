@@ -92,7 +92,9 @@ impl Folder {
             RunAs::Same | RunAs::Looking { .. } => rustix::process::geteuid().as_raw(),
         };
         let own = [user, rustix::process::geteuid().as_raw()];
-        if !meta.is_dir() || !own.contains(&meta.uid()) {
+        // Inside a folder that we could make it in, it may be left from a run as another user.
+        let is_ours = own.contains(&meta.uid()) || self.run.starts_with(&self.dir);
+        if !meta.is_dir() || !is_ours {
             return Err(ServersError::ForeignRunFolder(self.run.clone()));
         }
         make_private(&self.run)?;

@@ -1,10 +1,16 @@
 //! The schema's version, and applying it.
 
-use std::path::Path;
+use std::{path::Path, str::FromStr, time::Duration};
 
-use sqlx::{Connection, PgConnection, migrate::Migrator, query_scalar};
+use sqlx::{
+    ConnectOptions, Connection, PgConnection, migrate::Migrator, postgres::PgConnectOptions,
+    query_scalar,
+};
 
 use super::StoreError;
+
+/// How long the first connection may take: a server that swallows packets must not look like a slow start.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -45,15 +51,13 @@ pub async fn migrate_from(url: &str, folder: &Path) -> Result<(), StoreError> {
 /// Applies the migrations that are missing, as the login's own role. Safe to run from several places at once.
 ///
 /// # Errors
-/// [`StoreError::Connect`] (trying again may help) or [`StoreError::Migrate`], which names the migration.
+/// [`StoreError::Address`], [`StoreError::Connect`] (trying again may help) or [`StoreError::Migrate`], which names the migration.
 pub async fn migrate(url: &str) -> Result<(), StoreError> {
     run(url, &MIGRATIONS).await
 }
 
 async fn run(url: &str, migrations: &Migrator) -> Result<(), StoreError> {
-    let mut connection = PgConnection::connect(url)
-        .await
-        .map_err(StoreError::Connect)?;
+    let mut connection = connect(url).await?;
     migrations
         .run(&mut connection)
         .await
@@ -65,11 +69,9 @@ async fn run(url: &str, migrations: &Migrator) -> Result<(), StoreError> {
 /// Compares the database's schema with this binary's.
 ///
 /// # Errors
-/// [`StoreError::Connect`]; trying again may help.
+/// [`StoreError::Address`], or [`StoreError::Connect`] (trying again may help).
 pub async fn check_schema(url: &str) -> Result<Schema, StoreError> {
-    let mut connection = PgConnection::connect(url)
-        .await
-        .map_err(StoreError::Connect)?;
+    let mut connection = connect(url).await?;
     let known = MIGRATIONS
         .iter()
         .map(|migration| migration.version)
@@ -94,4 +96,15 @@ pub async fn check_schema(url: &str) -> Result<Schema, StoreError> {
         std::cmp::Ordering::Equal => Schema::Current,
         std::cmp::Ordering::Greater => Schema::Ahead { applied, known },
     })
+}
+
+async fn connect(url: &str) -> Result<PgConnection, StoreError> {
+    let options = PgConnectOptions::from_str(url).map_err(StoreError::Address)?;
+    match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
+        Ok(connected) => connected.map_err(StoreError::Connect),
+        Err(_) => Err(StoreError::Connect(sqlx::Error::Io(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
+        )))),
+    }
 }

@@ -402,6 +402,7 @@ impl Worked {
             end: End::Failed { failure },
             checkpoints: Vec::new(),
             output: Output::None,
+            keep: None,
         }
     }
 
@@ -452,7 +453,6 @@ impl Worked {
             records,
         });
         Self {
-            keep: None,
             end,
             checkpoints,
             output,

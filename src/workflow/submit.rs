@@ -1,7 +1,10 @@
 //! Submitting: the batch first, then its documents in bounded steps, then the seal. Every step is durable when it
 //! returns, and repeating a submission that was cut off adds nothing twice.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use graphmill_jobs::{BatchId, OrganizationId};
 use uuid::Uuid;
@@ -36,6 +39,12 @@ pub struct NewBatch {
     /// Extra rounds that `retry-failed` gives.
     pub max_retries: u32,
 }
+
+/// How long Postgres may be away during a submission: the owner of private servers may end at any time, and another
+/// process takes them over within seconds.
+const AWAY: Duration = Duration::from_secs(30);
+/// The pause before a step is repeated.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a submission failed.
 #[derive(Debug, thiserror::Error)]
@@ -174,14 +183,33 @@ impl Submission {
     /// [`SubmitError::Store`]; the batch stays open.
     pub async fn seal(mut self) -> Result<BatchId, SubmitError> {
         self.flush().await?;
+        let begun = Instant::now();
+        while let Err(error) = self.write_seal().await {
+            wait_out(error, begun).await?;
+        }
+        Ok(self.batch)
+    }
+
+    async fn write_seal(&self) -> Result<(), StoreError> {
         let (organization, batch) = (self.organization, self.batch);
         let mut transaction = self.store.app(organization).await?;
         seal(&mut transaction, organization, batch).await?;
-        transaction.commit().await.map_err(StoreError::from)?;
-        Ok(batch)
+        Ok(transaction.commit().await?)
     }
 
     async fn flush(&mut self) -> Result<(), SubmitError> {
+        let begun = Instant::now();
+        while let Err(error) = self.write_step().await {
+            wait_out(error, begun).await?;
+        }
+        self.documents.clear();
+        self.refused.clear();
+        self.bytes = 0;
+        Ok(())
+    }
+
+    /// May be repeated after a commit of unknown outcome: what is there already is not added twice.
+    async fn write_step(&self) -> Result<(), StoreError> {
         let mut transaction = self.store.app(self.organization).await?;
         if !self.documents.is_empty() {
             let rows: Vec<DocumentRow<'_>> = self
@@ -207,12 +235,17 @@ impl Submission {
             )
             .await?;
         }
-        transaction.commit().await.map_err(StoreError::from)?;
-        self.documents.clear();
-        self.refused.clear();
-        self.bytes = 0;
-        Ok(())
+        Ok(transaction.commit().await?)
     }
+}
+
+/// Waits a while after a transient error, unless it has lasted too long.
+async fn wait_out(error: StoreError, begun: Instant) -> Result<(), StoreError> {
+    if !error.is_transient() || begun.elapsed() > AWAY {
+        return Err(error);
+    }
+    tokio::time::sleep(PAUSE).await;
+    Ok(())
 }
 
 /// Says that no more documents will come, and tells of it, the first time.

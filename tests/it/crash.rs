@@ -178,7 +178,7 @@ impl Scene {
 /// An export with every id replaced by what it stands for, sorted.
 pub(crate) fn without_ids(export: &Value) -> Value {
     let list = |name: &str| export[name].as_array().unwrap().clone();
-    let mut names: HashMap<String, Value> = HashMap::new();
+    let mut stands_for: HashMap<String, Value> = HashMap::new();
     let mut entities = Vec::new();
     for mut entity in list("entities") {
         let id = entity["id"].as_str().unwrap().to_owned();
@@ -190,7 +190,7 @@ pub(crate) fn without_ids(export: &Value) -> Value {
         );
         entities.push(entity);
     }
-    let named = |id: &Value| names[id.as_str().unwrap()].clone();
+    let named = |id: &Value| stands_for[id.as_str().unwrap()].clone();
     let mut relations = Vec::new();
     for mut relation in list("relations") {
         relation["subject"] = named(&relation["subject"]);

@@ -8,6 +8,7 @@
 
 mod database;
 mod drill;
+mod graphmill;
 mod ground;
 mod process;
 mod redis;
@@ -16,8 +17,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use graphmill::servers::{Durability, Settings};
+use ::graphmill::servers::{Durability, Settings};
 
+pub(crate) use self::graphmill::{Said, bare, command, examples, migrated, say};
 pub(crate) use database::{Database, template};
 pub(crate) use drill::{Drill, Scripted, quick};
 pub(crate) use ground::{Ground, OURS, documents, new_batch, poll, refusal, texts};
