@@ -46,7 +46,7 @@ pub enum SubmitError {
     /// The settings have no JSON form; a bug.
     #[error("the batch's settings can't be written down")]
     Settings(#[source] serde_json::Error),
-    /// The batch takes no more documents.
+    /// The batch takes no more documents: its submission has ended, or it was cancelled meanwhile.
     #[error("the batch is sealed: it takes no more documents")]
     Sealed,
 }
@@ -168,12 +168,7 @@ impl Submission {
         let (organization, batch) = (self.organization, self.batch);
         let mut transaction = self.store.app(organization).await?;
         if store::seal_batch(&mut transaction, organization, batch).await? {
-            let event = Event {
-                organization,
-                batch,
-                execution: None,
-                kind: EventKind::BatchSealed,
-            };
+            let event = sealed(organization, batch);
             store::append_event(&mut transaction, &event).await?;
         }
         transaction.commit().await.map_err(StoreError::from)?;
@@ -181,6 +176,9 @@ impl Submission {
     }
 
     async fn flush(&mut self) -> Result<(), SubmitError> {
+        if self.documents.is_empty() && self.refused.is_empty() {
+            return Ok(());
+        }
         let mut transaction = self.store.app(self.organization).await?;
         if !self.documents.is_empty() {
             let rows: Vec<DocumentRow<'_>> = self
@@ -206,6 +204,12 @@ impl Submission {
             )
             .await?;
         }
+        // Adding documents has locked the batch: if it was not sealed now, it is not before the commit. What comes
+        // behind the seal would never be worked, since the batch may have ended by then.
+        let found = store::batch_by_id(&mut transaction, self.organization, self.batch).await?;
+        if found.is_none_or(|batch| batch.sealed) {
+            return Err(SubmitError::Sealed);
+        }
         transaction.commit().await.map_err(StoreError::from)?;
         self.documents.clear();
         self.refused.clear();
@@ -215,7 +219,8 @@ impl Submission {
 }
 
 /// Flags a batch to stop: nothing more of it is admitted, and what is in work stops at its next unit boundary.
-/// `false` if it had ended or was stopping already.
+/// `false` if it had ended or was stopping already. It is sealed too, since an open batch never ends: a submission
+/// that is still going on fails with [`SubmitError::Sealed`], and one that was cut off needs nobody to finish it.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
@@ -227,8 +232,21 @@ pub async fn cancel_batch(
     let mut transaction = store.app(organization).await?;
     let stopped =
         store::stop_batch(&mut transaction, organization, batch, Stopping::Cancel).await?;
+    if stopped && store::seal_batch(&mut transaction, organization, batch).await? {
+        let event = sealed(organization, batch);
+        store::append_event(&mut transaction, &event).await?;
+    }
     transaction.commit().await?;
     Ok(stopped)
+}
+
+fn sealed(organization: OrganizationId, batch: BatchId) -> Event {
+    Event {
+        organization,
+        batch,
+        execution: None,
+        kind: EventKind::BatchSealed,
+    }
 }
 
 /// A name for a batch that was given none: `hint` and eight hex digits.
