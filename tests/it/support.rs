@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "not every helper has its user yet")]
 
 mod database;
+mod graphmill;
 mod process;
 mod redis;
 
@@ -14,9 +15,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use graphmill::servers::{Durability, Settings};
+use ::graphmill::servers::{Durability, Settings};
 
 pub(crate) use database::{Database, template};
+pub(crate) use graphmill::{command, migrated};
 pub(crate) use process::{Keeper, is_running, keep};
 pub(crate) use redis::Redis;
 
@@ -24,7 +26,7 @@ pub(crate) use redis::Redis;
 const ROOM: u64 = 1 << 30;
 
 /// How long a test waits for anything before it fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Settings for throw-away servers in a fresh folder of this process, with the binaries that `./do setup` left.
 pub(crate) fn settings(name: &str) -> Settings {
