@@ -1,8 +1,32 @@
-//! The HTTP API.
+//! The HTTP API: batches are submitted, listed, reported and cancelled here.
+//!
+//! Knows requests, answers and how an error is told ([`problem`]). Must not know how a batch is worked: it runs no
+//! stage, rings no bell and names no extractor beyond its name; it writes rows through `workflow` and reads them.
+//!
+//! Invariants: a 2xx to a submission means that its rows are durable and the batch is sealed. A submission that has
+//! begun is not cut off by its client's leaving, by a time-out or by a graceful stop. Every error is an RFC 9457
+//! problem, and none quotes a document.
 
-use std::future::Future;
+mod batches;
+mod body;
+mod health;
+mod intake;
+mod problem;
+mod request;
 
-use tokio::net::TcpListener;
+use std::{future::Future, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::StatusCode,
+    middleware,
+    routing::{get, post},
+};
+use graphmill_jobs::OrganizationId;
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
 use crate::{
     pipeline::{Limits, Settings},
@@ -10,37 +34,55 @@ use crate::{
     store::Store,
 };
 
-/// What every route needs.
+/// How long a request may take before it is answered without a result.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long open requests have to end after a stop: what a request may take, and a little to say so.
+const STOP_TIMEOUT: Duration = Duration::from_secs(35);
+/// Submissions that are read and written at once. Each holds its whole body in memory, twice for a moment; the rest
+/// wait.
+const SUBMISSIONS: usize = 8;
+/// The least that a body may have, in bytes, however small a document must be.
+const LEAST_BODY_LIMIT: u64 = 64 << 20;
+/// Whose everything is, until there are keys. Only loopback addresses are served for that reason.
+const ORGANIZATION: OrganizationId = OrganizationId::DEFAULT;
+
+/// What every route needs; cheap to clone.
 #[derive(Clone)]
-pub struct State {
+pub struct State(Arc<Shared>);
+
+struct Shared {
     store: Store,
     queue: Queue,
     extractors: Vec<String>,
     limits: Limits,
     settings: Settings,
+    permits: Semaphore,
+    submissions: TaskTracker,
 }
 
 impl State {
     /// The state of a server: batches may name one of `extractors`, and documents must keep to `limits`.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         store: Store,
         queue: Queue,
         extractors: Vec<String>,
         limits: Limits,
         settings: Settings,
     ) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             store,
             queue,
             extractors,
             limits,
             settings,
-        }
+            permits: Semaphore::new(SUBMISSIONS),
+            submissions: TaskTracker::new(),
+        }))
     }
 }
 
-/// Serves until `stop` is over, then lets open requests end.
+/// Serves until `stop` is over, then lets open requests end, for 35 seconds at most.
 ///
 /// # Errors
 /// When the listener breaks.
@@ -49,8 +91,57 @@ pub async fn serve(
     state: State,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let _ = state;
-    axum::serve(listener, axum::Router::<()>::new())
-        .with_graceful_shutdown(stop)
+    let stopping = CancellationToken::new();
+    let told = stopping.clone();
+    let submissions = state.0.submissions.clone();
+    let serving = axum::serve(listener, router(state)).with_graceful_shutdown(async move {
+        stop.await;
+        tracing::info!("stopping: open requests may end");
+        told.cancel();
+    });
+    let too_long = async {
+        stopping.cancelled().await;
+        tokio::time::sleep(STOP_TIMEOUT).await;
+    };
+    let served = tokio::select! {
+        served = std::future::IntoFuture::into_future(serving) => served,
+        // A client that never ends its request must not keep the process.
+        () = too_long => Ok(()),
+    };
+    submissions.close();
+    if tokio::time::timeout(STOP_TIMEOUT, submissions.wait())
         .await
+        .is_err()
+    {
+        tracing::warn!(
+            "stopped with submissions that were not sealed: cancel them, or send them again"
+        );
+    }
+    served
+}
+
+fn router(state: State) -> Router {
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/api/batches", get(batches::list).post(batches::submit))
+        .route("/api/batches/{batch}", get(batches::show))
+        .route("/api/batches/{batch}/cancel", post(batches::cancel))
+        .fallback(async || problem::Problem::of(StatusCode::NOT_FOUND))
+        .layer(DefaultBodyLimit::max(body_limit(state.0.limits)))
+        .layer(CatchPanicLayer::custom(request::panicked))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            REQUEST_TIMEOUT,
+        ))
+        .layer(middleware::from_fn(request::settle))
+        .with_state(state)
+}
+
+/// The most bytes that a body may have: room for a few of the largest documents.
+fn body_limit(limits: Limits) -> usize {
+    let limit = limits
+        .document_bytes
+        .saturating_mul(4)
+        .max(LEAST_BODY_LIMIT);
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }

@@ -204,7 +204,7 @@ pub async fn details(
     }))
 }
 
-/// Reports of batches, newest first, without their failures and calls, which only a single report counts.
+/// Reports of batches, newest first.
 ///
 /// # Errors
 /// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].

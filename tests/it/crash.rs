@@ -184,7 +184,7 @@ pub(crate) fn without_ids(export: &Value) -> Value {
         let id = entity["id"].as_str().unwrap().to_owned();
         entity.as_object_mut().unwrap().remove("id");
         let first = &entity["mentions"][0]["start"];
-        names.insert(
+        stands_for.insert(
             id,
             serde_json::json!([entity["document"], entity["name"], first]),
         );

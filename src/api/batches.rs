@@ -1,0 +1,305 @@
+//! The routes of batches. Must not know how a batch is worked.
+//!
+//! Invariant: a submission runs as a task of its own. Whoever waits for it may leave, and it still ends with a seal or
+//! with a problem that names the batch.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use axum::{
+    Extension, Json,
+    body::Bytes,
+    extract::{self, FromRequest, Path, Query, Request, rejection::QueryRejection},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use graphmill_jobs::BatchId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tracing::Instrument;
+
+use super::{
+    ORGANIZATION, State, body,
+    intake::{self, Entry},
+    problem::Problem,
+    request::Arrived,
+};
+use crate::{
+    store,
+    workflow::{self, BatchReport, NewBatch, Submission, SubmitError},
+};
+
+/// How long after its arrival a submission is answered, done or not: a little before the request's time is over.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(29);
+/// How long a body may take to arrive, so that there is time left to write it down.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a submission waits for its turn.
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long Postgres may take to begin. A pool tries again for as long as a request may last, and by then nobody could
+/// say that nothing was begun.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Batches in a list: at most, and without a limit.
+const MOST_LISTED: i64 = 1000;
+const LISTED: i64 = 50;
+
+/// `POST /api/batches`: 201 with the report once all is durable and sealed.
+pub(super) async fn submit(
+    extract::State(state): extract::State<State>,
+    Extension(Arrived(arrived)): Extension<Arrived>,
+    request: Request,
+) -> Result<Response, Problem> {
+    check_content_type(request.headers())?;
+    let shared = &state.0;
+    let turn = tokio::time::timeout(TURN_TIMEOUT, shared.permits.acquire());
+    let Ok(Ok(_turn)) = turn.await else {
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many submissions at once: trying again helps",
+        ));
+    };
+    let bytes = read_body(request, &state).await?;
+    let parsing = {
+        let state = state.clone();
+        // Checking many megabytes would keep a thread from answering others.
+        tokio::task::spawn_blocking(move || {
+            let shared = &state.0;
+            let body = body::read(&bytes)?;
+            drop(bytes);
+            intake::check(body, &shared.extractors, shared.limits, shared.settings)
+        })
+    };
+    let (batch, entries) = parsing.await.map_err(|error| Problem::bug(&error))??;
+    match tokio::time::timeout(BEGIN_TIMEOUT, shared.store.app(ORGANIZATION)).await {
+        Ok(begun) => drop(begun?),
+        Err(_) => {
+            return Err(Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Postgres does not answer, and nothing was stored: trying again may help",
+            ));
+        }
+    }
+    let name = batch.name.clone();
+    let submitted = entries.len() as u64;
+    let opened = Arc::new(OnceLock::new());
+    let work = write(state.clone(), batch, entries, Arc::clone(&opened)).in_current_span();
+    let task = shared.submissions.spawn(work);
+    let until = arrived + ANSWER_TIMEOUT;
+    let id = match tokio::time::timeout_at(until, task).await {
+        Ok(Ok(written)) => written?,
+        Ok(Err(panic)) => return Err(naming(Problem::bug(&panic), opened.get())),
+        Err(_) => {
+            let late = Problem::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                format!(
+                    "the submission takes longer than a request may, and goes on: see what becomes of the batch \
+                     `{name}` before sending it again"
+                ),
+            );
+            return Err(naming(late.with("name", name), opened.get()));
+        }
+    };
+    let mut report = report(&state, id).await.map_err(|problem| {
+        problem
+            .with("batch_id", id.to_string())
+            .with("sealed", true)
+    })?;
+    // The counts follow the batch's events, which nobody may have folded yet; this one is known already.
+    report.documents.total = report.documents.total.max(submitted);
+    let location = [(header::LOCATION, format!("/api/batches/{id}"))];
+    Ok((StatusCode::CREATED, location, Json(report)).into_response())
+}
+
+/// Writes a submission down. Says which batch it is as soon as there is one.
+async fn write(
+    state: State,
+    batch: NewBatch,
+    entries: Vec<Entry>,
+    opened: Arc<OnceLock<BatchId>>,
+) -> Result<BatchId, Problem> {
+    let written = async {
+        let mut submission = Submission::open(&state.0.store, ORGANIZATION, &batch).await?;
+        let _ = opened.set(submission.batch());
+        for entry in entries {
+            match entry {
+                Entry::Document(document) => submission.add(document).await?,
+                Entry::Refused { name, failure } => submission.refuse(name, failure).await?,
+            }
+        }
+        submission.seal().await
+    };
+    match written.await {
+        Ok(id) => {
+            tracing::info!(batch.id = %id, "a batch was submitted");
+            Ok(id)
+        }
+        Err(error) => Err(naming(submit_problem(&error), opened.get())),
+    }
+}
+
+fn submit_problem(error: &SubmitError) -> Problem {
+    match error {
+        SubmitError::Store(error) => Problem::store(error),
+        SubmitError::Settings(_) => Problem::bug(error),
+        SubmitError::Sealed => Problem::new(
+            StatusCode::CONFLICT,
+            "the batch was cancelled while its documents were being written",
+        ),
+    }
+}
+
+/// The same problem with the batch that is left open, if there is one.
+fn naming(problem: Problem, opened: Option<&BatchId>) -> Problem {
+    match opened {
+        Some(id) => {
+            tracing::warn!(batch.id = %id, "a submission did not end within its request");
+            problem
+                .with("batch_id", id.to_string())
+                .with("cancel", format!("/api/batches/{id}/cancel"))
+        }
+        None => problem,
+    }
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let value = |name| {
+        let value = headers.get(name).map(|value| value.to_str());
+        value.map_or(Ok(""), |value| value.map(str::trim))
+    };
+    let is_json = value(header::CONTENT_TYPE).is_ok_and(|content_type| {
+        let essence = content_type.split(';').next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case("application/json")
+    });
+    let is_plain = value(header::CONTENT_ENCODING)
+        .is_ok_and(|encoding| encoding.is_empty() || encoding.eq_ignore_ascii_case("identity"));
+    if is_json && is_plain {
+        Ok(())
+    } else {
+        Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "a submission is JSON: send it with `content-type: application/json` and without a content-encoding",
+        ))
+    }
+}
+
+async fn read_body(request: Request, state: &State) -> Result<Bytes, Problem> {
+    let limit = super::body_limit(state.0.limits);
+    let too_large = || {
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!(
+                "the body has more than {limit} bytes: submit the documents in several batches"
+            ),
+        )
+        .with("limit", limit)
+    };
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            Err(too_large())
+        }
+        Ok(Err(rejection)) => Err(Problem::new(
+            rejection.status(),
+            "the body did not arrive whole",
+        )),
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!(
+                "the body did not arrive within {} s",
+                BODY_TIMEOUT.as_secs()
+            ),
+        )),
+    }
+}
+
+/// What a list may be asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    limit: Option<i64>,
+}
+
+/// `GET /api/batches?limit=`: the newest batches.
+pub(super) async fn list(
+    extract::State(state): extract::State<State>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let limit = query
+        .ok()
+        .map(|Query(query)| query.limit.unwrap_or(LISTED))
+        .filter(|limit| (1..=MOST_LISTED).contains(limit))
+        .ok_or_else(|| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                format!("the one parameter is `limit`, a whole number within 1 to {MOST_LISTED}"),
+            )
+        })?;
+    let batches = workflow::list(&state.0.store, ORGANIZATION, limit).await?;
+    Ok(Json(json!({ "batches": batches })))
+}
+
+/// `GET /api/batches/{id or name}`: the report.
+pub(super) async fn show(
+    extract::State(state): extract::State<State>,
+    Path(wanted): Path<String>,
+) -> Result<Json<BatchReport>, Problem> {
+    let id = find(&state, &wanted).await?;
+    Ok(Json(report(&state, id).await?))
+}
+
+/// `POST /api/batches/{id or name}/cancel`: 202 with the report; what is in work ends at its next unit. Cancelling
+/// again changes nothing; 409 if the batch has ended.
+pub(super) async fn cancel(
+    extract::State(state): extract::State<State>,
+    Path(wanted): Path<String>,
+) -> Result<(StatusCode, Json<BatchReport>), Problem> {
+    let id = find(&state, &wanted).await?;
+    let store = &state.0.store;
+    let stopped = workflow::cancel_batch(store, ORGANIZATION, id).await?;
+    if stopped {
+        tracing::info!(batch.id = %id, "a batch is being cancelled");
+    } else {
+        let mut transaction = store.app(ORGANIZATION).await?;
+        let batch = store::batch_by_id(&mut transaction, ORGANIZATION, id).await?;
+        if batch.is_some_and(|batch| batch.state.name().has_ended()) {
+            return Err(Problem::new(
+                StatusCode::CONFLICT,
+                "the batch has ended: there is nothing to cancel",
+            )
+            .with("batch_id", id.to_string()));
+        }
+    }
+    Ok((StatusCode::ACCEPTED, Json(report(&state, id).await?)))
+}
+
+async fn find(state: &State, wanted: &str) -> Result<BatchId, Problem> {
+    // No batch has such a name, and Postgres takes no NUL.
+    let can_be = !wanted.chars().any(char::is_control);
+    let found = if can_be {
+        workflow::find_batch(&state.0.store, ORGANIZATION, wanted).await?
+    } else {
+        None
+    };
+    found.ok_or_else(unknown)
+}
+
+async fn report(state: &State, id: BatchId) -> Result<BatchReport, Problem> {
+    workflow::report(&state.0.store, ORGANIZATION, id, 0)
+        .await?
+        .ok_or_else(unknown)
+}
+
+fn unknown() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "no batch has this id or name: GET /api/batches lists them",
+    )
+}

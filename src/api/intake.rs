@@ -1,0 +1,218 @@
+//! From what was sent to what is submitted: the settings are checked, and every document passes the intake or is
+//! refused by name.
+//!
+//! Pure. Invariant: every document of the body comes out exactly once, and no two carry one name.
+
+use std::{collections::HashSet, sync::Arc};
+
+use axum::http::StatusCode;
+
+use super::{
+    body::{DocumentBody, SubmissionBody},
+    problem::Problem,
+};
+use crate::{
+    flow::{Failure, FailureCode, FailurePolicy},
+    graph::Ontology,
+    pipeline::{Limits, NewDocument, Settings, check_id},
+    workflow::{NewBatch, fresh_name},
+};
+
+/// What a batch has that is not told otherwise. **Source:** the command line's defaults.
+const CONCURRENCY: u32 = 5;
+const MAX_RETRIES: u32 = 2;
+const EXTRACTOR: &str = "local";
+
+/// A document that goes into the batch, or the reason why not.
+pub(super) enum Entry {
+    /// It is fit.
+    Document(NewDocument),
+    /// It is not.
+    Refused { name: String, failure: Failure },
+}
+
+/// Checks what was sent.
+///
+/// # Errors
+/// 422 for what no batch can be opened with; trying the same again does not help.
+pub(super) fn check(
+    body: SubmissionBody,
+    extractors: &[String],
+    limits: Limits,
+    settings: Settings,
+) -> Result<(NewBatch, Vec<Entry>), Problem> {
+    if body.documents.is_empty() {
+        return Err(unfit(
+            "documents",
+            "there are none: a batch has at least one",
+        ));
+    }
+    let name = match body.name {
+        Some(name) => batch_name(name)?,
+        None => fresh_name("batch"),
+    };
+    let policy = body
+        .failure_policy
+        .map_or(Ok(FailurePolicy::ContinueOnFailure), |policy| {
+            policy.parse().map_err(|_| {
+                let known = FailurePolicy::ALL.map(FailurePolicy::as_str);
+                unfit("failure_policy", &format!("known are {}", known.join(", ")))
+            })
+        })?;
+    let extractor = body.extractor.unwrap_or_else(|| EXTRACTOR.to_owned());
+    if !extractors.contains(&extractor) {
+        let known = format!("known are {}", extractors.join(", "));
+        return Err(unfit("extractor", &known));
+    }
+    let batch = NewBatch {
+        name,
+        extractor,
+        ontology: Arc::new(Ontology::builtin().map_err(|error| Problem::bug(&error))?),
+        settings,
+        concurrency: within("concurrency", body.concurrency, 1, 10_000, CONCURRENCY)?,
+        policy,
+        max_retries: within("max_retries", body.max_retries, 0, 100, MAX_RETRIES)?,
+    };
+    Ok((batch, entries(body.documents, limits)))
+}
+
+fn unfit(field: &str, why: &str) -> Problem {
+    Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        format!("`{field}`: {why}"),
+    )
+    .with("place", field)
+}
+
+fn batch_name(name: String) -> Result<String, Problem> {
+    match name.chars().count() {
+        1..=200 if !name.chars().any(char::is_control) => Ok(name),
+        _ => Err(unfit(
+            "name",
+            "a name has 1 to 200 characters, none of them a control character",
+        )),
+    }
+}
+
+fn within(
+    field: &str,
+    given: Option<u32>,
+    least: u32,
+    most: u32,
+    otherwise: u32,
+) -> Result<u32, Problem> {
+    let given = given.unwrap_or(otherwise);
+    if (least..=most).contains(&given) {
+        Ok(given)
+    } else {
+        Err(unfit(
+            field,
+            &format!("{given} is not within {least} to {most}"),
+        ))
+    }
+}
+
+fn entries(documents: Vec<DocumentBody>, limits: Limits) -> Vec<Entry> {
+    // Names that are made up must not meet one that is still to come.
+    let mut names: HashSet<String> = documents
+        .iter()
+        .map(|document| document.id.clone())
+        .collect();
+    let mut made_up = |wanted: String| {
+        let mut name = wanted.clone();
+        let mut number = 2_u32;
+        while !names.insert(name.clone()) {
+            name = format!("{wanted} ({number})");
+            number += 1;
+        }
+        name
+    };
+    let mut taken = HashSet::new();
+    documents
+        .into_iter()
+        .enumerate()
+        .map(|(index, document)| {
+            let document = NewDocument {
+                title: document.title,
+                source_uri: document.source_uri,
+                metadata: document
+                    .metadata
+                    .unwrap_or_else(|| serde_json::Value::Object(serde_json::Map::new())),
+                ..NewDocument::new(document.id, document.text)
+            };
+            if check_id(&document.id).is_err() {
+                let name = made_up(format!("documents[{index}]"));
+                return match document.check(&limits) {
+                    Err(failure) => Entry::Refused { name, failure },
+                    // An id that is no id is refused by the check too.
+                    Ok(()) => Entry::Document(document),
+                };
+            }
+            let free = taken.insert(document.id.clone());
+            let failure = match document.check(&limits) {
+                Ok(()) if free => return Entry::Document(document),
+                Ok(()) => Failure::terminal(
+                    FailureCode::DuplicateId,
+                    format!(
+                        "the id `{}` of documents[{index}] is already that of another document: give one of them \
+                         another id, or submit them in two batches",
+                        document.id
+                    ),
+                ),
+                // What is wrong with it matters more than that its name is taken as well.
+                Err(failure) => failure,
+            };
+            let name = if free {
+                document.id
+            } else {
+                made_up(format!("{} (documents[{index}])", document.id))
+            };
+            Entry::Refused { name, failure }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(id: &str, text: &str) -> DocumentBody {
+        DocumentBody {
+            id: id.to_owned(),
+            text: text.to_owned(),
+            title: None,
+            source_uri: None,
+            metadata: None,
+        }
+    }
+
+    #[test]
+    fn every_document_comes_out_under_a_name_of_its_own() {
+        let sent = vec![
+            document("documents[2]", "one"),
+            document("a", "two"),
+            document(" ", "three"),
+            document("a", "two"),
+            document("b", ""),
+            document("b", "four"),
+        ];
+        let told: Vec<String> = entries(sent, Limits::default())
+            .into_iter()
+            .map(|entry| match entry {
+                Entry::Document(document) => document.id,
+                Entry::Refused { name, failure } => format!("{name}: {}", failure.code.as_str()),
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "documents[2]",
+                "a",
+                "documents[2] (2): broken_line",
+                "a (documents[3]): duplicate_id",
+                "b: empty",
+                "b (documents[5]): duplicate_id",
+            ]
+        );
+    }
+}
