@@ -26,14 +26,20 @@ pub(super) struct ServersArgs {
 }
 
 pub(super) async fn servers(args: &ServerArgs, wanted: ServersArgs) -> Result<ExitCode, CliError> {
-    let Addresses { database_url, redis_url, servers } = addresses(args, false).await?;
+    let Addresses {
+        database_url,
+        redis_url,
+        servers,
+    } = addresses(args, false).await?;
     if args.database_url().is_none() {
         store::migrate(&database_url).await?;
     }
     let done = match wanted.command.split_first() {
         None => {
             // A closed pipe is the reader's choice.
-            let _ = output::line(&format!("DATABASE_URL='{database_url}'\nREDIS_URL='{redis_url}'"));
+            let _ = output::line(&format!(
+                "DATABASE_URL='{database_url}'\nREDIS_URL='{redis_url}'"
+            ));
             interrupted().await;
             Ok(ExitCode::SUCCESS)
         }
@@ -54,6 +60,8 @@ pub(super) async fn servers(args: &ServerArgs, wanted: ServersArgs) -> Result<Ex
 
 /// The command's own exit code, or 128 and its signal, as a shell has it.
 fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
