@@ -8,6 +8,10 @@
     reason = "a test that can't go on should stop where it is"
 )]
 
+mod binary;
+mod compose;
+mod house;
 mod queue;
+mod readme;
 mod servers;
 mod support;
