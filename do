@@ -1,5 +1,5 @@
 #!/bin/sh
-# The three commands of this repository; each may be run again at any time.
+# The commands of this repository; each may be run again at any time.
 #
 #   ./do setup   have what building and running takes: gcc, Postgres and Redis, from apt and nothing else
 #   ./do demo    build graphmill and turn the example documents into a graph
@@ -100,7 +100,7 @@ setup() {
     # shellcheck disable=SC2086 # lists of package names
     if [ -z "$servers$tools" ]; then :
     elif ! have apt-get; then
-        remedy "missing here:$servers $tools, and no apt-get: install them; or for the servers, docker compose up -d" \
+        remedy "missing here:$servers $tools, and no apt-get: install them; or for the servers, docker compose up -d postgres redis" \
             "and set DATABASE_URL and REDIS_URL"
     elif [ "$(id -u)" = 0 ]; then
         install_packages $servers $tools

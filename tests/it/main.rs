@@ -9,13 +9,17 @@
 )]
 
 mod api;
+mod binary;
 mod cli;
+mod compose;
 mod crash;
 mod engine;
+mod house;
 mod machines;
 mod persistence;
 mod protocol;
 mod queue;
+mod readme;
 mod roles;
 mod servers;
 mod support;

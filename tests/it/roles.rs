@@ -56,8 +56,8 @@ async fn seed(ground: &Ground, organization: OrganizationId) {
              select id, '{of}', 'chunk', 0, '', 'done', 1, 1 from workflow_execution where organization_id = '{of}';
          insert into chunk (workflow_execution_id, organization_id, ordinal, start_char, end_char)
              select id, '{of}', 0, 0, 1 from workflow_execution where organization_id = '{of}';
-         insert into entity (id, workflow_execution_id, organization_id, ordinal, name, type)
-             select gen_random_uuid(), id, '{of}', 0, 'n', 'person'
+         insert into entity (id, workflow_execution_id, organization_id, ordinal, name, type, mentions)
+             select gen_random_uuid(), id, '{of}', 0, 'n', 'person', '{{0}}'
              from workflow_execution where organization_id = '{of}';
          insert into mention (workflow_execution_id, organization_id, ordinal, entity_id, start_char, end_char, text,
                               type, confidence)
