@@ -1,8 +1,8 @@
 //! What durability costs: the durable path against the direct one, the same extractor, documents and parallelism.
 //!
 //! ```text
-//! cargo bench --bench overhead                       # the example documents
-//! cargo bench --bench overhead -- FILE.jsonl 64 7    # a file, documents in parallel, pairs
+//! cargo bench --bench overhead                       # the example documents, 8 in parallel, 5 pairs
+//! cargo bench --bench overhead -- FILE.jsonl 32 7    # a file, documents in parallel, pairs
 //! ```
 //!
 //! Two extractors: `local`, which keeps every core busy, and `slow`, which waits 100 ms in each call as a model would.
@@ -197,7 +197,7 @@ fn documents(file: Option<&Path>) -> Result<Vec<(String, String)>> {
                 .context("no name")?
                 .to_string_lossy()
                 .into_owned();
-            for copy in 0..10 {
+            for copy in 0..5 {
                 documents.push((format!("{name}-{copy}"), format!("{text}\n\nCopy {copy}.")));
             }
         }
@@ -259,8 +259,11 @@ async fn main() -> Result<()> {
         .skip(1)
         .filter(|argument| !argument.starts_with("--"))
         .collect();
-    let file = arguments.first().map(PathBuf::from);
-    let parallel = arguments.get(1).map_or(Ok(32), |number| number.parse())?;
+    let file = arguments
+        .first()
+        .filter(|file| *file != "examples")
+        .map(PathBuf::from);
+    let parallel = arguments.get(1).map_or(Ok(8), |number| number.parse())?;
     let pairs: usize = arguments.get(2).map_or(Ok(5), |number| number.parse())?;
 
     let logs = LogArgs {

@@ -199,7 +199,10 @@ impl Store {
                         .application_name(&format!("graphmill {role}"))
                         .options([("role", format!("graphmill_{role}"))])
                         .options([("idle_in_transaction_session_timeout", "10s")])
-                        .options([("statement_timeout", "60s")]),
+                        .options([("statement_timeout", "60s")])
+                        // Every statement looks rows up by their keys: its plan does not depend on the
+                        // parameters, and planning costs more than running it.
+                        .options([("plan_cache_mode", "force_generic_plan")]),
                 )
         };
         let store = Self {
