@@ -19,8 +19,18 @@ begin
                             'as an administrator: create role graphmill_app nologin; create role graphmill_engine nologin; grant graphmill_app, graphmill_engine to %I', current_user);
             end;
         end if;
-        if not pg_has_role(current_user, wanted, 'member') then
-            execute format('grant %I to current_user', wanted);
+        -- From Postgres 16 on, whoever creates a role may administer it and still not set it.
+        if not pg_has_role(current_user, wanted,
+                           case when current_setting('server_version_num')::integer >= 160000
+                                then 'set' else 'member' end) then
+            begin
+                execute format('grant %I to current_user', wanted);
+            exception
+                when insufficient_privilege then
+                    raise exception '% is no member of the role % and may not grant it', current_user, wanted
+                        using hint = format(
+                            'as an administrator: grant graphmill_app, graphmill_engine to %I', current_user);
+            end;
         end if;
     end loop;
 end

@@ -92,7 +92,10 @@ struct Engine {
     sequencer: sequencer::Bell,
     /// Rises whenever this process' sequencer moved something.
     moved: watch::Sender<u64>,
+    /// No more work is taken.
     stop: CancellationToken,
+    /// What was in work has ended: the sequencer folds what is left, and goes.
+    drained: CancellationToken,
 }
 
 /// The stages of a process at work, until drained.
@@ -130,6 +133,7 @@ impl Worker {
             sequencer: sequencer::Bell::default(),
             moved: watch::Sender::new(0),
             stop: CancellationToken::new(),
+            drained: CancellationToken::new(),
         });
         keeper::say_alive(&engine).await?;
         let config = WorkersConfig::new(id, Slots::each(settings.slots));
@@ -175,6 +179,7 @@ impl Worker {
         });
         let drained = self.workers.drain(deadline + Duration::from_secs(5)).await;
         hand_back.abort();
+        self.engine.drained.cancel();
         while self.drivers.join_next().await.is_some() {}
         self.keep.cancel();
         if self.keeper.await.is_err() {

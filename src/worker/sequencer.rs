@@ -64,7 +64,7 @@ pub(super) async fn run(engine: Arc<Engine>) {
             IDLE
         };
         tokio::select! {
-            () = engine.stop.cancelled() => {
+            () = engine.drained.cancelled() => {
                 // What this process has settled is folded before it goes, if it can be.
                 while let Ok(true) = step(&engine, false).await {}
                 return;

@@ -47,7 +47,8 @@ impl Kind {
 
 /// A kind and how sure it is, 0 to 1.
 ///
-/// **Source:** the rules' precision over 500 introductions of encyclopedia articles, rounded.
+/// **Source:** set by hand from what the rules got right over 500 introductions of encyclopedia articles; not
+/// calibrated.
 pub(super) type Guess = (Kind, f32);
 
 /// How far a description may be from its name, in tokens.

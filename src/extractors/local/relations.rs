@@ -186,7 +186,9 @@ impl<'a> Reader<'a> {
                 predicate: relation.clone(),
                 object: object.mention.span,
                 evidence,
-                confidence: confidence * subject.confidence * object.confidence,
+                // To hundredths: the rules' figures are no more precise.
+                confidence: (confidence * subject.confidence * object.confidence * 100.0).round()
+                    / 100.0,
             });
             any = true;
         }
