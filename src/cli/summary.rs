@@ -152,9 +152,9 @@ pub(super) fn table(reports: &[BatchReport]) -> String {
 pub(super) fn details(details: &BatchDetails) -> String {
     let mut text = report(&details.report, &[], None);
     text.push('\n');
-    if !details.stage.is_empty() {
+    if !details.stages.is_empty() {
         text.push_str("  stages\n");
-        for row in &details.stage {
+        for row in &details.stages {
             line(
                 &mut text,
                 format!(

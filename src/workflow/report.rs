@@ -86,8 +86,11 @@ pub struct BatchDetails {
     /// The report.
     #[serde(flatten)]
     pub report: BatchReport,
-    /// How many documents are where.
-    pub stage: Vec<StageReport>,
+    /// The furthest stage that one of its executions has entered.
+    pub stage: Option<Stage>,
+    /// How many executions are where; for people, who don't want to count.
+    #[serde(skip)]
+    pub stages: Vec<StageReport>,
     /// Its executions; ten thousand at most.
     pub executions: Vec<ExecutionReport>,
 }
@@ -171,9 +174,13 @@ pub async fn details(
     };
     let mut transaction = store.app(organization).await?;
     let counts = store::status_counts(&mut transaction, organization, id).await?;
+    let begun = counts
+        .iter()
+        .filter(|(_, status, _)| *status != ExecutionStatus::Queued);
+    let stage = begun.map(|(stage, ..)| *stage).max();
     let executions =
         store::executions(&mut transaction, organization, id, None, EXECUTIONS).await?;
-    let mut stage: Vec<StageReport> = counts
+    let mut stages: Vec<StageReport> = counts
         .into_iter()
         .map(|(stage, status, count)| StageReport {
             stage,
@@ -181,7 +188,7 @@ pub async fn details(
             count,
         })
         .collect();
-    stage.sort_by_key(|row| (row.stage, row.status));
+    stages.sort_by_key(|row| (row.stage, row.status));
     let executions = executions
         .into_iter()
         .map(|execution| ExecutionReport {
@@ -200,6 +207,7 @@ pub async fn details(
     Ok(Some(BatchDetails {
         report,
         stage,
+        stages,
         executions,
     }))
 }
