@@ -30,7 +30,7 @@ pub(crate) use redis::Redis;
 const ROOM: u64 = 1 << 30;
 
 /// How long a test waits for anything before it fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Settings for throw-away servers in a fresh folder of this process, with the binaries that `./do setup` left.
 pub(crate) fn settings(name: &str) -> Settings {
