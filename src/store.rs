@@ -61,7 +61,7 @@ pub use schema::{Schema, check_schema, migrate, migrate_from};
 pub use signal::{
     Signal, apply_orphaned_stop, cancel_execution, deliver_signals, orphaned_stops, signals,
 };
-pub use worker::{forget_workers, live_slots, see_worker};
+pub use worker::{forget_workers, see_worker};
 
 /// What the store could not do. The variants say what was attempted; [`StoreError::is_transient`] whether trying
 /// again can help.

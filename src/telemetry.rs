@@ -1,5 +1,7 @@
 //! Logs: to stderr, for people or as JSON. No document text, prompt, answer or key is ever logged.
 
+use std::error::Error;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogArgs, LogFormat};
@@ -50,4 +52,20 @@ fn say_where_it_panics() {
             .unwrap_or_default();
         tracing::error!(place, "a panic, which is a bug");
     }));
+}
+
+/// An error with its causes, each said once.
+#[must_use]
+pub fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let said = next.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = next.source();
+    }
+    text
 }

@@ -12,7 +12,7 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::store::StoreError;
+use crate::{store::StoreError, telemetry::causes};
 
 /// The media type of a problem.
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -140,15 +140,5 @@ impl IntoResponse for Problem {
 
 /// An error with its causes, in one line.
 pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let said = next.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = next.source();
-    }
-    text.replace('\n', "; ")
+    causes(error).replace('\n', "; ")
 }

@@ -14,6 +14,7 @@ use crate::{
     config::ServerArgs,
     queue::Queue,
     store::{self, Schema, Store},
+    telemetry,
 };
 
 /// Arguments of `doctor`.
@@ -76,7 +77,7 @@ pub(super) async fn doctor(args: &ServerArgs, doctor: DoctorArgs) -> Result<Exit
         Err(error) => all.add(
             "servers",
             false,
-            output::causes(&error),
+            telemetry::causes(&error),
             // The message has it.
             "",
         ),
@@ -99,7 +100,7 @@ async fn postgres(all: &mut Findings, args: &ServerArgs, addresses: &Addresses) 
         Ok(schema) => schema,
         Err(error) => {
             let remedy = "start the server, or correct DATABASE_URL";
-            return all.add("Postgres", false, output::causes(&error), remedy);
+            return all.add("Postgres", false, telemetry::causes(&error), remedy);
         }
     };
     let private = args.database_url().is_none();
@@ -107,7 +108,7 @@ async fn postgres(all: &mut Findings, args: &ServerArgs, addresses: &Addresses) 
         return all.add(
             "schema",
             false,
-            output::causes(&error),
+            telemetry::causes(&error),
             "look at the server's log",
         );
     }
@@ -132,7 +133,7 @@ async fn postgres(all: &mut Findings, args: &ServerArgs, addresses: &Addresses) 
         Ok(health) => health,
         Err(error) => {
             let remedy = "grant graphmill_app and graphmill_engine to the login of DATABASE_URL";
-            return all.add("Postgres", false, output::causes(&error), remedy);
+            return all.add("Postgres", false, telemetry::causes(&error), remedy);
         }
     };
     all.add(
@@ -191,7 +192,7 @@ async fn redis(all: &mut Findings, addresses: &Addresses) {
         Ok(health) => health,
         Err(error) => {
             let remedy = "start the server, or correct REDIS_URL";
-            return all.add("Redis", false, output::causes(&error), remedy);
+            return all.add("Redis", false, telemetry::causes(&error), remedy);
         }
     };
     all.add(

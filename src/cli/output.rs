@@ -7,6 +7,8 @@ use std::{
 
 use serde::Serialize;
 
+use crate::telemetry;
+
 use super::error::CliError;
 
 /// Writes a line to stdout.
@@ -42,22 +44,7 @@ pub(super) fn note(text: &str) {
 
 /// Writes an error with its causes to stderr, in one line.
 pub(super) fn complain(error: &dyn Error) {
-    note(&format!("graphmill: {}", causes(error)).replace('\n', "; "));
-}
-
-/// An error with its causes, each said once.
-pub(super) fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let said = next.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = next.source();
-    }
-    text
+    note(&format!("graphmill: {}", telemetry::causes(error)).replace('\n', "; "));
 }
 
 /// Whether somebody looks at stderr.

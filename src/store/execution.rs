@@ -660,6 +660,24 @@ pub struct Execution {
     pub error: Option<Failure>,
 }
 
+macro_rules! read_execution {
+    ($row:expr) => {{
+        let row = $row;
+        Ok::<Execution, StoreError>(Execution {
+            id: row.id.into(),
+            batch: row.batch_id.into(),
+            document: row.external_id,
+            status: parsed("a status", &row.status)?,
+            stage: stage(&row.current_activity)?,
+            partial: row.partial,
+            error: row
+                .error
+                .map(|error| from_json("a failure", error))
+                .transpose()?,
+        })
+    }};
+}
+
 /// Reads one execution.
 ///
 /// # Errors
@@ -680,21 +698,7 @@ pub async fn execution_by_id(
     )
     .fetch_optional(connection)
     .await?;
-    row.map(|row| {
-        Ok(Execution {
-            id: row.id.into(),
-            batch: row.batch_id.into(),
-            document: row.external_id,
-            status: parsed("a status", &row.status)?,
-            stage: stage(&row.current_activity)?,
-            partial: row.partial,
-            error: row
-                .error
-                .map(|error| from_json("a failure", error))
-                .transpose()?,
-        })
-    })
-    .transpose()
+    row.map(|row| read_execution!(row)).transpose()
 }
 
 /// A page of a batch's executions, by id, after `after`.
@@ -723,22 +727,7 @@ pub async fn executions(
     )
     .fetch_all(connection)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Execution {
-                id: row.id.into(),
-                batch: row.batch_id.into(),
-                document: row.external_id,
-                status: parsed("a status", &row.status)?,
-                stage: stage(&row.current_activity)?,
-                partial: row.partial,
-                error: row
-                    .error
-                    .map(|error| from_json("a failure", error))
-                    .transpose()?,
-            })
-        })
-        .collect()
+    rows.into_iter().map(|row| read_execution!(row)).collect()
 }
 
 /// How many documents of the batch are at which stage and status; counted from the rows.

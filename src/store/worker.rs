@@ -1,7 +1,7 @@
 //! The table `worker`: which processes work stages.
 
 use graphmill_jobs::WorkerId;
-use sqlx::{PgConnection, query, query_scalar};
+use sqlx::{PgConnection, query};
 
 use super::StoreError;
 
@@ -42,18 +42,4 @@ pub async fn forget_workers(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// Slots of all workers that were seen in the last minute, and how many those are.
-///
-/// # Errors
-/// [`StoreError::Query`]; trying again may help.
-pub async fn live_slots(connection: &mut PgConnection) -> Result<usize, StoreError> {
-    let slots = query_scalar!(
-        r#"select coalesce(sum(slots), 0) as "slots!" from worker
-           where seen_at > now() - interval '1 minute'"#,
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(usize::try_from(slots).unwrap_or(0))
 }

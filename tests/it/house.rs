@@ -97,7 +97,15 @@ const ROOMS: [Room; 13] = [
     Room {
         name: "api",
         floor: 4,
-        names: &["flow", "graph", "store", "queue", "pipeline", "workflow"],
+        names: &[
+            "telemetry",
+            "flow",
+            "graph",
+            "store",
+            "queue",
+            "pipeline",
+            "workflow",
+        ],
     },
     // It hands the extractors on, and runs nothing of them. It is the only one that names neighbours: `worker` and
     // `serve` are commands.
