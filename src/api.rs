@@ -12,13 +12,13 @@ mod body;
 mod health;
 mod intake;
 mod problem;
+mod receive;
 mod request;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
     http::StatusCode,
     middleware,
     routing::{get, post},
@@ -127,7 +127,6 @@ fn router(state: State) -> Router {
         .route("/api/batches/{batch}", get(batches::show))
         .route("/api/batches/{batch}/cancel", post(batches::cancel))
         .fallback(async || problem::Problem::of(StatusCode::NOT_FOUND))
-        .layer(DefaultBodyLimit::max(body_limit(state.0.limits)))
         .layer(CatchPanicLayer::custom(request::panicked))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -10,9 +10,8 @@ use std::{
 
 use axum::{
     Extension, Json,
-    body::Bytes,
-    extract::{self, FromRequest, Path, Query, Request, rejection::QueryRejection},
-    http::{HeaderMap, StatusCode, header},
+    extract::{self, Path, Query, Request, rejection::QueryRejection},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use graphmill_jobs::BatchId;
@@ -24,6 +23,7 @@ use super::{
     ORGANIZATION, State, body,
     intake::{self, Entry},
     problem::Problem,
+    receive,
     request::Arrived,
 };
 use crate::{
@@ -33,8 +33,6 @@ use crate::{
 
 /// How long after its arrival a submission is answered, done or not: a little before the request's time is over.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(29);
-/// How long a body may take to arrive, so that there is time left to write it down.
-const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a submission waits for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long Postgres may take to begin. A pool tries again for as long as a request may last, and by then nobody could
@@ -50,7 +48,6 @@ pub(super) async fn submit(
     Extension(Arrived(arrived)): Extension<Arrived>,
     request: Request,
 ) -> Result<Response, Problem> {
-    check_content_type(request.headers())?;
     let shared = &state.0;
     let turn = tokio::time::timeout(TURN_TIMEOUT, shared.permits.acquire());
     let Ok(Ok(_turn)) = turn.await else {
@@ -59,7 +56,7 @@ pub(super) async fn submit(
             "too many submissions at once: trying again helps",
         ));
     };
-    let bytes = read_body(request, &state).await?;
+    let bytes = receive::json(request, super::body_limit(shared.limits)).await?;
     let parsing = {
         let state = state.clone();
         // Checking many megabytes would keep a thread from answering others.
@@ -159,64 +156,6 @@ fn naming(problem: Problem, opened: Option<&BatchId>) -> Problem {
                 .with("cancel", format!("/api/batches/{id}/cancel"))
         }
         None => problem,
-    }
-}
-
-fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let value = |name| {
-        let value = headers.get(name).map(|value| value.to_str());
-        value.map_or(Ok(""), |value| value.map(str::trim))
-    };
-    let is_json = value(header::CONTENT_TYPE).is_ok_and(|content_type| {
-        let essence = content_type.split(';').next().unwrap_or_default().trim();
-        essence.eq_ignore_ascii_case("application/json")
-    });
-    let is_plain = value(header::CONTENT_ENCODING)
-        .is_ok_and(|encoding| encoding.is_empty() || encoding.eq_ignore_ascii_case("identity"));
-    if is_json && is_plain {
-        Ok(())
-    } else {
-        Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "a submission is JSON: send it with `content-type: application/json` and without a content-encoding",
-        ))
-    }
-}
-
-async fn read_body(request: Request, state: &State) -> Result<Bytes, Problem> {
-    let limit = super::body_limit(state.0.limits);
-    let too_large = || {
-        Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!(
-                "the body has more than {limit} bytes: submit the documents in several batches"
-            ),
-        )
-        .with("limit", limit)
-    };
-    let announced = request
-        .headers()
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > limit) {
-        return Err(too_large());
-    }
-    match tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            Err(too_large())
-        }
-        Ok(Err(rejection)) => Err(Problem::new(
-            rejection.status(),
-            "the body did not arrive whole",
-        )),
-        Err(_) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            format!(
-                "the body did not arrive within {} s",
-                BODY_TIMEOUT.as_secs()
-            ),
-        )),
     }
 }
 

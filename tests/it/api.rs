@@ -418,6 +418,8 @@ async fn what_can_not_be_meant_is_a_problem_that_says_where() {
         assert_eq!(refused["place"], place, "{refused}");
     }
     problem(server.submit_raw(good.to_string(), "text/plain").await, 415).await;
+    let text = vec![b' '; 8 << 20];
+    problem(server.submit_raw(text, "text/plain").await, 415).await;
     let large = vec![b' '; (64 << 20) + 1];
     problem(server.submit_raw(large, json).await, 413).await;
     let listed = object(server.get("/api/batches").await, 200).await;
