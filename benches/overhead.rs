@@ -36,6 +36,7 @@ use graphmill::{
 };
 use graphmill_jobs::{BatchId, OrganizationId};
 use sqlx::{Connection, PgConnection, Row};
+use tokio_util::sync::CancellationToken;
 
 const ORGANIZATION: OrganizationId = OrganizationId::DEFAULT;
 /// What a call of the slow extractor takes.
@@ -115,6 +116,7 @@ impl Bench {
                     ontology: Arc::clone(&self.ontology),
                     settings: Settings::default(),
                     round: 0,
+                    pause: CancellationToken::new(),
                 };
                 tokio::spawn(async move { pipeline::extract(&work).await.map(|_| ()) })
             })

@@ -16,6 +16,7 @@ mod sequencer;
 mod settle;
 mod sink;
 mod stager;
+mod steps;
 mod sweeper;
 
 use std::{sync::Arc, time::Duration};
@@ -27,6 +28,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+pub use steps::{Step, watch_steps};
 
 use crate::{
     extractors::Extractors,
@@ -168,10 +171,11 @@ impl Worker {
         self.engine.moved.subscribe()
     }
 
-    /// Stops taking work, lets what is in work go on until the deadline, then hands its leases back, so that others
-    /// go on with it at once.
+    /// Stops taking work, lets the units in work go on to their checkpoints, until the deadline at most, and hands
+    /// every lease back, so that others go on with it at once.
     pub async fn drain(mut self, deadline: Duration) {
         self.engine.stop.cancel();
+        self.engine.held.pause_all();
         let held = self.engine.held.clone();
         let hand_back = tokio::spawn(async move {
             tokio::time::sleep(deadline).await;

@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use clap::Args;
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     error::{CliError, SOME_FAILED},
@@ -92,6 +93,7 @@ pub(super) async fn extract(
                     ontology,
                     settings,
                     round: 0,
+                    pause: CancellationToken::new(),
                 };
                 match pipeline::extract(&work).await {
                     Ok(graph) => Extracted::Graph { id, text, graph },

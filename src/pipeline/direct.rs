@@ -60,6 +60,10 @@ pub async fn extract(work: &Work) -> Result<DocumentGraph, DirectError> {
             }
             (Outcome::Retry { wait, .. }, _) => tokio::time::sleep(wait).await,
             (Outcome::Failed { failure }, _) => return Err(DirectError(failure)),
+            (Outcome::Paused, _) => {
+                let failure = Failure::transient(FailureCode::Cancelled, "it was asked to pause");
+                return Err(DirectError(failure));
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     assemble, chunk,
@@ -75,6 +76,8 @@ pub struct Work {
     pub settings: Settings,
     /// The batch's round that the document is in; failed units of an earlier one have their tries back.
     pub round: i32,
+    /// Once cancelled, no further unit is begun; those in work go on to their checkpoints.
+    pub pause: CancellationToken,
 }
 
 /// What came of a stage.
@@ -101,6 +104,8 @@ pub enum Outcome {
         /// The failure of the first of them.
         failure: Failure,
     },
+    /// It was asked to pause: every unit that was begun has its checkpoint, and others are still to be worked.
+    Paused,
 }
 
 /// Works `stage`: `records` are the document's checkpoints of this stage and of those before it, and are extended
@@ -143,17 +148,14 @@ pub async fn run(
             Some(start(stage, unit, work, &findings, tries))
         })
         .collect();
-    let fresh = units::run(
-        stage,
-        work.round,
-        open,
-        parallel,
-        &work.settings.units,
-        checkpoints,
-    )
-    .await?;
+    let wanted = open.len();
+    let fresh = units::run(stage, work, open, parallel, checkpoints).await?;
+    let paused = fresh.len() < wanted;
     records.retain(|old| old.stage != stage || !fresh.iter().any(|new| new.unit == old.unit));
     records.extend(fresh);
+    if paused {
+        return Ok(Outcome::Paused);
+    }
     Ok(judge(stage, units, work, records))
 }
 

@@ -13,6 +13,7 @@ use tokio::{
 };
 use tracing::{Instrument, warn};
 
+use super::stage::Work as StageWork;
 use crate::{
     extractors::{ExtractError, UnitName},
     flow::{Failure, FailureCode, RetryPolicy, Stage},
@@ -163,15 +164,16 @@ pub(super) struct Planned {
 
 type Work = Pin<Box<dyn Future<Output = Result<UnitOutput, ExtractError>> + Send>>;
 
-/// Runs `planned` units, at most `parallel` at a time, and records each as it ends.
+/// Runs `planned` units, at most `parallel` at a time, and records each as it ends. Once the work is asked to pause,
+/// no further one is begun: fewer records come back.
 pub(super) async fn run(
     stage: Stage,
-    round: i32,
+    work: &StageWork,
     planned: Vec<Planned>,
     parallel: usize,
-    settings: &UnitSettings,
     checkpoints: &mut dyn Checkpoints,
 ) -> Result<Vec<UnitRecord>, CheckpointError> {
+    let (round, settings) = (work.round, &work.settings.units);
     let mut waiting = planned.into_iter();
     let mut running = JoinSet::new();
     let mut started: HashMap<Id, (i32, [u8; 32], u32)> = HashMap::new();
@@ -179,7 +181,7 @@ pub(super) async fn run(
     let mut ticks = tokio::time::interval(Duration::from_millis(25));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        while running.len() < parallel.max(1) {
+        while running.len() < parallel.max(1) && !work.pause.is_cancelled() {
             let Some(Planned {
                 name,
                 input_hash,
@@ -223,7 +225,7 @@ pub(super) async fn run(
             input_hash,
             outcome,
         };
-        let last = running.is_empty() && waiting.len() == 0;
+        let last = running.is_empty() && (waiting.len() == 0 || work.pause.is_cancelled());
         checkpoints.record(record.clone(), last).await?;
         records.push(record);
     }

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use graphmill_jobs::Ring;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, error, field, info, info_span, warn};
 
 use super::{
@@ -18,6 +19,7 @@ use super::{
     recent, resolution,
     settle::{self, Decision, End},
     sink::Sink,
+    steps::{Step, reached},
 };
 use crate::{
     flow::{ExecutionStatus, Failure, FailureCode, IllegalMove, Stage},
@@ -51,6 +53,14 @@ pub(super) enum ExecuteError {
     /// The batch or the document is gone.
     #[error("its batch or its document is gone")]
     Gone,
+}
+
+/// How far a stage's work came.
+enum Came {
+    /// To an end, which is to be settled.
+    Through(Box<Worked>),
+    /// To a unit boundary, where it was asked to pause; with the checkpoints that are not written yet.
+    ToAPause(Vec<CheckpointRow>),
 }
 
 /// What a stage's work gave, to be written with its settle.
@@ -103,18 +113,28 @@ impl Executor {
         };
         Span::current().record("attempt", lease.attempt);
         let mut hold = engine.held.hold(lease.fence);
+        if engine.stop.is_cancelled() {
+            hold.pause.cancel();
+        }
+        reached(stage, Step::Leased, ring.execution);
+        let pause = hold.pause.clone();
         let worked = tokio::select! {
             biased;
             why = hold.ended() => match why {
                 Why::Lost => return Ok(()),
-                Why::Drain => return self.hand_back(&lease).await,
-                Why::Stop => Worked { end: End::Stopped, checkpoints: Vec::new(), output: Output::None, keep: None },
+                Why::Drain => return self.hand_back(&lease, &[]).await,
+                Why::Stop => Came::Through(Worked::ended(End::Stopped).into()),
             },
-            worked = self.work(stage, &lease) => match worked {
+            worked = self.work(stage, &lease, pause) => match worked {
                 Ok(worked) => worked,
-                Err(error) => Worked::failed(corrupt(error)?),
+                Err(error) => Came::Through(Worked::failed(corrupt(error)?).into()),
             },
         };
+        let worked = match worked {
+            Came::Through(worked) => *worked,
+            Came::ToAPause(checkpoints) => return self.hand_back(&lease, &checkpoints).await,
+        };
+        reached(stage, Step::Worked, ring.execution);
         let successor = match self.settle(stage, &lease, ring.version, worked).await {
             Ok(successor) => successor,
             Err(error) => {
@@ -123,12 +143,14 @@ impl Executor {
             }
         };
         drop(hold);
+        reached(stage, Step::Settled, ring.execution);
         engine.sequencer.ring();
         match successor {
             Some(next) => doorbell::ring(engine, vec![next], false).await,
             // A slot of the batch is free again.
             None => engine.stager.ring(ring.organization, lease.batch),
         }
+        reached(stage, Step::Rung, ring.execution);
         Ok(())
     }
 
@@ -148,16 +170,20 @@ impl Executor {
         Ok(store::lease(&mut connection, &request).await?)
     }
 
-    async fn work(&self, stage: Stage, lease: &Lease) -> Result<Worked, ExecuteError> {
+    async fn work(
+        &self,
+        stage: Stage,
+        lease: &Lease,
+        pause: CancellationToken,
+    ) -> Result<Came, ExecuteError> {
         let engine = &*self.0;
         let Some(document) = lease.document else {
             let (resolution, clusters) = resolution::work(engine, lease).await?;
-            return Ok(Worked {
-                end: End::Resolution { clusters },
-                checkpoints: Vec::new(),
+            let worked = Worked {
                 output: Output::Resolution(resolution),
-                keep: None,
-            });
+                ..Worked::ended(End::Resolution { clusters })
+            };
+            return Ok(Came::Through(worked.into()));
         };
         let organization = lease.fence.organization;
         let context = engine
@@ -165,7 +191,7 @@ impl Executor {
             .get(engine, organization, lease.batch)
             .await?
             .ok_or(ExecuteError::Gone)?;
-        let Some(work) = self.load(stage, lease, document, &context).await? else {
+        let Some(work) = self.load(stage, lease, document, &context, pause).await? else {
             let failure = Failure::transient(
                 FailureCode::Extractor,
                 format!(
@@ -177,18 +203,13 @@ impl Executor {
                 failure,
                 wait: NO_EXTRACTOR_WAIT,
             };
-            return Ok(Worked {
-                end,
-                checkpoints: Vec::new(),
-                output: Output::None,
-                keep: None,
-            });
+            return Ok(Came::Through(Worked::ended(end).into()));
         };
         let (work, mut records) = work;
         let paid = work.extractor.is_paid() && stage != Stage::Chunk;
-        let mut sink = Sink::new(engine, lease.fence, paid);
+        let mut sink = Sink::new(engine, stage, lease.fence, paid);
         let outcome = pipeline::run(stage, &work, &mut records, &mut sink).await?;
-        Ok(Worked::new(stage, outcome, records, work, sink.rest()))
+        Ok(Came::of(stage, outcome, records, work, sink.rest()))
     }
 
     /// The document with its checkpoints; `None` if this process lacks the batch's extractor.
@@ -198,6 +219,7 @@ impl Executor {
         lease: &Lease,
         document: graphmill_jobs::DocumentId,
         context: &BatchContext,
+        pause: CancellationToken,
     ) -> Result<Option<(Work, Vec<UnitRecord>)>, ExecuteError> {
         let Some(extractor) = context.extractor.clone() else {
             return Ok(None);
@@ -212,6 +234,7 @@ impl Executor {
             ontology: Arc::clone(&context.ontology),
             settings: context.settings,
             round: lease.round,
+            pause,
         };
         Ok(Some((work, records)))
     }
@@ -340,15 +363,45 @@ impl Executor {
         Ok(true)
     }
 
-    async fn hand_back(&self, lease: &Lease) -> Result<(), ExecuteError> {
-        let mut connection = self.0.store.engine().await?;
+    /// Gives the lease back before the stage is through, with the checkpoints of what is.
+    async fn hand_back(
+        &self,
+        lease: &Lease,
+        checkpoints: &[CheckpointRow],
+    ) -> Result<(), ExecuteError> {
+        let mut patience = Patience::new();
+        loop {
+            match self.write_back(lease, checkpoints).await {
+                Err(error) if patience.again(&error).await => {}
+                result => {
+                    if result? {
+                        info!("handed back");
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn write_back(
+        &self,
+        lease: &Lease,
+        checkpoints: &[CheckpointRow],
+    ) -> Result<bool, StoreError> {
+        let fence = lease.fence;
+        let mut transaction = self.0.store.app(fence.organization).await?;
+        if !checkpoints.is_empty()
+            && !store::record_units(&mut transaction, fence, checkpoints).await?
+        {
+            return Ok(false);
+        }
         let reason = Failure::transient(
             FailureCode::LeaseLost,
-            "the worker shut down and handed it back",
+            "the worker was asked to stop and handed it back",
         );
-        store::release(&mut connection, lease.fence, &reason).await?;
-        info!("handed back");
-        Ok(())
+        let released = store::release(&mut transaction, fence, &reason).await?;
+        transaction.commit().await?;
+        Ok(released)
     }
 
     /// Logs a failure once, where it is settled.
@@ -398,15 +451,22 @@ fn corrupt(error: ExecuteError) -> Result<Failure, ExecuteError> {
 
 impl Worked {
     const fn failed(failure: Failure) -> Self {
+        Self::ended(End::Failed { failure })
+    }
+
+    /// An end that leaves nothing else to write.
+    const fn ended(end: End) -> Self {
         Self {
-            end: End::Failed { failure },
+            end,
             checkpoints: Vec::new(),
             output: Output::None,
             keep: None,
         }
     }
+}
 
-    fn new(
+impl Came {
+    fn of(
         stage: Stage,
         outcome: Outcome,
         records: Vec<UnitRecord>,
@@ -447,17 +507,19 @@ impl Worked {
             }
             Outcome::Retry { failure, wait } => (End::Retry { failure, wait }, Output::None),
             Outcome::Failed { failure } => (End::Failed { failure }, Output::None),
+            Outcome::Paused => return Self::ToAPause(checkpoints),
         };
         let keep = matches!(end, End::Stage { .. }).then_some(recent::Settled {
             document: work.document,
             records,
         });
-        Self {
+        let worked = Worked {
             end,
             checkpoints,
             output,
             keep,
-        }
+        };
+        Self::Through(worked.into())
     }
 }
 

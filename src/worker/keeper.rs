@@ -36,49 +36,71 @@ pub(super) enum Why {
 #[derive(Clone, Default)]
 pub(super) struct Held(Arc<Mutex<Leases>>);
 
-type Leases = HashMap<WorkflowExecutionId, (Fence, watch::Sender<Option<Why>>)>;
+type Leases = HashMap<WorkflowExecutionId, Lease>;
+
+struct Lease {
+    fence: Fence,
+    why: watch::Sender<Option<Why>>,
+    pause: CancellationToken,
+}
 
 /// One of them, for as long as it is in scope.
 pub(super) struct Hold {
     held: Held,
     fence: Fence,
     why: watch::Receiver<Option<Why>>,
+    /// Cancelled when no further unit is to be begun.
+    pub(super) pause: CancellationToken,
 }
 
 impl Held {
     pub(super) fn hold(&self, fence: Fence) -> Hold {
         let (sender, why) = watch::channel(None);
-        self.lock().insert(fence.execution, (fence, sender));
+        let pause = CancellationToken::new();
+        let lease = Lease {
+            fence,
+            why: sender,
+            pause: pause.clone(),
+        };
+        self.lock().insert(fence.execution, lease);
         Hold {
             held: self.clone(),
             fence,
             why,
+            pause,
         }
     }
 
     pub(super) fn cancel_all(&self, why: Why) {
-        for (_, sender) in self.lock().values() {
-            sender.send_replace(Some(why));
+        for lease in self.lock().values() {
+            lease.why.send_replace(Some(why));
+        }
+    }
+
+    /// Every stage in work stops at its next unit boundary and gives its lease back.
+    pub(super) fn pause_all(&self) {
+        for lease in self.lock().values() {
+            lease.pause.cancel();
         }
     }
 
     fn stop(&self, execution: WorkflowExecutionId) {
-        if let Some((_, sender)) = self.lock().get(&execution) {
-            sender.send_replace(Some(Why::Stop));
+        if let Some(lease) = self.lock().get(&execution) {
+            lease.why.send_replace(Some(Why::Stop));
         }
     }
 
     /// The execution may have been settled and leased anew, here, since its fence was asked about: that lease holds.
     fn lose(&self, fence: Fence) {
-        if let Some((held, sender)) = self.lock().get(&fence.execution)
-            && *held == fence
+        if let Some(lease) = self.lock().get(&fence.execution)
+            && lease.fence == fence
         {
-            sender.send_replace(Some(Why::Lost));
+            lease.why.send_replace(Some(Why::Lost));
         }
     }
 
     fn fences(&self) -> Vec<Fence> {
-        self.lock().values().map(|(fence, _)| *fence).collect()
+        self.lock().values().map(|lease| lease.fence).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Leases> {
@@ -102,7 +124,7 @@ impl Drop for Hold {
         // A later lease of the same execution, in this process, is not ours to remove.
         if held
             .get(&self.fence.execution)
-            .is_some_and(|(fence, _)| *fence == self.fence)
+            .is_some_and(|lease| lease.fence == self.fence)
         {
             held.remove(&self.fence.execution);
         }

@@ -6,8 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Engine, patience::Patience};
+use super::{
+    Engine,
+    patience::Patience,
+    steps::{Step, reached},
+};
 use crate::{
+    flow::Stage,
     pipeline::{CheckpointError, Checkpoints, UnitOutcome, UnitRecord},
     store::{self, CheckpointRow, Fence, StoreError, UnitEnd},
 };
@@ -17,6 +22,7 @@ const WAIT: Duration = Duration::from_millis(50);
 
 pub(super) struct Sink<'a> {
     engine: &'a Engine,
+    stage: Stage,
     fence: Fence,
     paid: bool,
     waiting: Vec<CheckpointRow>,
@@ -24,9 +30,10 @@ pub(super) struct Sink<'a> {
 }
 
 impl<'a> Sink<'a> {
-    pub(super) const fn new(engine: &'a Engine, fence: Fence, paid: bool) -> Self {
+    pub(super) const fn new(engine: &'a Engine, stage: Stage, fence: Fence, paid: bool) -> Self {
         Self {
             engine,
+            stage,
             fence,
             paid,
             waiting: Vec::new(),
@@ -60,6 +67,7 @@ impl<'a> Sink<'a> {
         self.waiting.clear();
         self.since = None;
         if held {
+            reached(self.stage, Step::UnitDone, self.fence.execution);
             Ok(())
         } else {
             Err(CheckpointError::LeaseLost)

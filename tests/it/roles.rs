@@ -296,7 +296,7 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
         ),
         (
             "workflow_execution",
-            "status round lease_owner lease_epoch lease_until due_at rung_at ring_incarnation started_at \
+            "status round lost_leases lease_owner lease_epoch lease_until due_at rung_at ring_incarnation started_at \
              completed_at updated_at",
         ),
         ("workflow_activity", "status error completed_at"),

@@ -20,6 +20,7 @@ use graphmill::{
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{Drill, OURS, Scripted, documents, new_batch, quick};
 
@@ -78,6 +79,7 @@ async fn direct(batch: &NewBatch, document: &NewDocument) -> Value {
         ontology: Arc::clone(&batch.ontology),
         settings: batch.settings,
         round: 0,
+        pause: CancellationToken::new(),
     };
     let graph = pipeline::extract(&work).await.unwrap();
     // Through the line's own JSON, so that confidences are rounded as the export rounds them.
