@@ -6,6 +6,7 @@
 mod batch;
 mod doctor;
 mod error;
+mod execution;
 mod export;
 mod extract;
 mod input;
@@ -66,8 +67,10 @@ enum Command {
     Migrate,
     /// Look at binaries, servers, versions and settings, and say what to do.
     Doctor(doctor::DoctorArgs),
-    /// List and show batches.
+    /// List, show and steer batches.
     Batch(batch::BatchArgs),
+    /// Show and steer one document's pass.
+    Execution(execution::ExecutionArgs),
     /// Write a batch's graph to stdout or a file.
     Export(export::ExportArgs),
 }
@@ -84,6 +87,7 @@ pub fn main(extractors: Extractors) -> ExitCode {
         | Command::Migrate
         | Command::Doctor(_)
         | Command::Batch(_)
+        | Command::Execution(_)
         | Command::Export(_) => "warn",
     };
     let done = telemetry::init(&cli.log, level)
@@ -113,6 +117,7 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Migrate => migrate::migrate(servers).await,
         Command::Doctor(args) => doctor::doctor(servers, args).await,
         Command::Batch(args) => batch::batch(servers, args).await,
+        Command::Execution(args) => execution::execution(servers, args).await,
         Command::Export(args) => export::export(servers, args).await,
     }
 }

@@ -1,5 +1,5 @@
 //! What may happen to a piece of work: stages, the state machines of executions, activities and batches, the
-//! failure policies, retries and the events that tell of it all.
+//! failure policies, retries, signals and the events that tell of it all.
 //!
 //! Pure: no async, no clock, no I/O, and no other room. One transition function per machine; nothing else in the
 //! house decides a status, and the SQL CHECKs say the same (`tests/it/machines.rs` compares them).
@@ -11,6 +11,7 @@ mod execution;
 mod failure;
 mod policy;
 mod retry;
+mod signal;
 mod stage;
 
 pub use activity::{ActivityEvent, ActivityStatus};
@@ -18,11 +19,12 @@ pub use batch::{
     BatchCounts, BatchEvent, BatchState, BatchStateName, NextStep, Progress, ResolutionEnd,
     Stopping,
 };
-pub use event::{Event, EventKind};
+pub use event::{Event, EventKind, Replaced};
 pub use execution::{ExecutionEvent, ExecutionStatus};
 pub use failure::{Failure, FailureCode};
 pub use policy::{FailurePolicy, Verdict};
 pub use retry::RetryPolicy;
+pub use signal::{Answer, Signal, Standing};
 pub use stage::{Stage, WORKFLOW_VERSION, WorkflowType};
 
 /// A move that a state machine does not allow. It is a bug or a lost race, never a user's mistake; trying the

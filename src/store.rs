@@ -15,6 +15,7 @@ mod execution;
 mod findings;
 mod health;
 mod ontology;
+mod retry;
 mod schema;
 mod signal;
 mod worker;
@@ -28,13 +29,15 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-pub use activity::{Activity, activities};
+pub use activity::{Activity, activities, settled_status};
 pub use batch::{
     Batch, BatchMove, BatchSpec, BatchToAdmit, BatchToMove, add_batch, batch_by_id, batch_by_name,
-    batches, last_unfinished_batch, move_batch, open_batches, open_batches_to_move, seal_batch,
-    stop_batch,
+    batches, last_unfinished_batch, move_batch, open_batches, open_batches_to_move, pause_batch,
+    resume_batch, seal_batch, stop_batch,
 };
-pub use checkpoint::{CheckpointRow, UnitEnd, calls, checkpoints_of, record_units};
+pub use checkpoint::{
+    CheckpointRow, UnitCounts, UnitEnd, calls, checkpoints_of, record_units, unit_counts,
+};
 pub use cluster::{
     ClusterRow, add_clusters, cluster_page, drop_unpublished_clusters, publish_resolution,
     resolvable_page,
@@ -47,19 +50,22 @@ pub use event::{
     LoggedEvent, append_event, events_after, outbox_page, publish_events, sequencer_lock,
 };
 pub use execution::{
-    Admitted, Execution, Fence, Lease, LeaseRequest, Ringable, Settled, admit, admit_lock,
-    cancel_stopped, execution_by_id, executions, lease, mark_unrung, release, renew_leases,
-    revive_failed, settle, start_resolution, status_counts, stopped_leases, to_ring,
+    Admitted, Execution, Fence, Lease, LeaseRequest, Ringable, Settled, Settlement, admit,
+    admit_lock, cancel_stopped, execution_by_id, executions, lease, mark_unrung, release,
+    renew_leases, revive_failed, settle, start_resolution, status_counts, to_ring,
 };
 pub use findings::{
     EntityRow, EvidenceRow, MentionRow, Place, RelationRow, add_chunks, add_graph, busiest,
-    entity_page, relation_page,
+    drop_older_graphs, entity_page, relation_page,
 };
 pub use health::{Health, health};
 pub use ontology::{ensure_ontology, ontology_by_id};
+pub use retry::{
+    BatchToRetry, add_retries, batch_to_retry, open_generation, retry_waiting, retryable,
+};
 pub use schema::{Schema, check_schema, migrate, migrate_from};
 pub use signal::{
-    Signal, apply_orphaned_stop, cancel_execution, deliver_signals, orphaned_stops, signals,
+    Interruption, SentSignal, answer_signals, interruptions, orphaned_signals, send_signal, signals,
 };
 pub use worker::{forget_workers, see_worker};
 

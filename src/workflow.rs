@@ -1,10 +1,12 @@
-//! What a client does with batches: submit documents, follow, cancel, read the report, export the graph. The command
+//! What a client does with batches: submit documents, follow, signal, read the report, export the graph. The command
 //! line and the HTTP API are two faces of this room.
 //!
 //! It writes rows and reads them; making them move is the worker's business, which may be another process.
 
 mod export;
 mod report;
+mod service;
+mod signal;
 mod submit;
 
 pub use export::{ExportFailure, export};
@@ -12,4 +14,6 @@ pub use report::{
     BatchDetails, BatchReport, CallCounts, DocumentCounts, ExecutionReport, FailureReport,
     StageReport, details, find_batch, list, report,
 };
-pub use submit::{NewBatch, Submission, SubmitError, cancel_batch, fresh_name};
+pub use service::{ActivityReport, History, SignalReport, WorkflowService};
+pub use signal::{BatchSignalled, SignalError, signal_batch, signal_execution};
+pub use submit::{NewBatch, Submission, SubmitError, fresh_name};

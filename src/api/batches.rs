@@ -27,8 +27,8 @@ use super::{
     request::Arrived,
 };
 use crate::{
-    store,
-    workflow::{self, BatchReport, NewBatch, Submission, SubmitError},
+    flow::Signal,
+    workflow::{self, BatchReport, BatchSignalled, NewBatch, Submission, SubmitError},
 };
 
 /// How long after its arrival a submission is answered, done or not: a little before the request's time is over.
@@ -139,7 +139,7 @@ fn submit_problem(error: &SubmitError) -> Problem {
     match error {
         SubmitError::Store(error) => Problem::store(error),
         SubmitError::Settings(_) => Problem::bug(error),
-        SubmitError::Sealed => Problem::new(
+        SubmitError::Sealed | SubmitError::Refused => Problem::new(
             StatusCode::CONFLICT,
             "the batch was cancelled while its documents were being written",
         ),
@@ -202,13 +202,10 @@ pub(super) async fn cancel(
 ) -> Result<(StatusCode, Json<BatchReport>), Problem> {
     let id = find(&state, &wanted).await?;
     let store = &state.0.store;
-    let stopped = workflow::cancel_batch(store, ORGANIZATION, id).await?;
-    if stopped {
-        tracing::info!(batch.id = %id, "a batch is being cancelled");
-    } else {
-        let mut transaction = store.app(ORGANIZATION).await?;
-        let batch = store::batch_by_id(&mut transaction, ORGANIZATION, id).await?;
-        if batch.is_some_and(|batch| batch.state.name().has_ended()) {
+    match workflow::signal_batch(store, ORGANIZATION, id, Signal::Cancel).await? {
+        BatchSignalled::Done => tracing::info!(batch.id = %id, "a batch is being cancelled"),
+        BatchSignalled::Nothing | BatchSignalled::Retrying(_) => {}
+        BatchSignalled::Ended => {
             return Err(Problem::new(
                 StatusCode::CONFLICT,
                 "the batch has ended: there is nothing to cancel",

@@ -12,7 +12,7 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{store::StoreError, telemetry::causes};
+use crate::{store::StoreError, telemetry::causes, workflow::SignalError};
 
 /// The media type of a problem.
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -126,6 +126,21 @@ impl Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         Self::store(&error)
+    }
+}
+
+impl From<SignalError> for Problem {
+    fn from(error: SignalError) -> Self {
+        match error {
+            SignalError::Store(error) => Self::store(&error),
+            SignalError::Illegal(illegal) => {
+                tracing::error!(%illegal, "a signal could not be given");
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the signal could not be given",
+                )
+            }
+        }
     }
 }
 

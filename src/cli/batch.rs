@@ -1,4 +1,4 @@
-//! `graphmill batch list|show`.
+//! `graphmill batch list|show|cancel|pause|resume|retry`.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,11 @@ use clap::{Args, Subcommand};
 use graphmill_jobs::OrganizationId;
 
 use super::{error::CliError, output, session::Session, summary};
-use crate::{config::ServerArgs, workflow};
+use crate::{
+    config::ServerArgs,
+    flow::Signal,
+    workflow::{self, BatchSignalled},
+};
 
 /// Batches that `list` shows at most.
 const LISTED: i64 = 1000;
@@ -34,8 +38,23 @@ enum BatchCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Stop a batch: nothing more of it is begun, and what is in work stops at its next unit.
+    /// Stop a batch: nothing more of it is begun, and what is in work stops.
     Cancel {
+        /// The batch's id or name.
+        batch: String,
+    },
+    /// Let a batch wait: nothing more of it is begun, and what is in work stops at its next unit.
+    Pause {
+        /// The batch's id or name.
+        batch: String,
+    },
+    /// Let a paused batch go on.
+    Resume {
+        /// The batch's id or name.
+        batch: String,
+    },
+    /// Try again what failed: documents that were given up, stopped or left partial; what is done is not done again.
+    Retry {
         /// The batch's id or name.
         batch: String,
     },
@@ -71,17 +90,35 @@ async fn work(session: &Session, args: BatchArgs) -> Result<(), CliError> {
                 output::line(&summary::details(&details))
             })
         }
-        BatchCommand::Cancel { batch } => {
-            let id = find(session, &batch).await?;
-            let stopped = workflow::cancel_batch(store, organization, id).await?;
-            output::note(if stopped {
-                "stopping: what is in work ends at its next unit"
-            } else {
-                "nothing to stop: it has ended, or is stopping already"
-            });
-            Ok(())
-        }
+        BatchCommand::Cancel { batch } => ask(session, &batch, Signal::Cancel).await,
+        BatchCommand::Pause { batch } => ask(session, &batch, Signal::Pause).await,
+        BatchCommand::Resume { batch } => ask(session, &batch, Signal::Resume).await,
+        BatchCommand::Retry { batch } => ask(session, &batch, Signal::Retry).await,
     }
+}
+
+/// Signals a batch, and says what came of it.
+async fn ask(session: &Session, batch: &str, signal: Signal) -> Result<(), CliError> {
+    let id = find(session, batch).await?;
+    let done = workflow::signal_batch(&session.store, OrganizationId::DEFAULT, id, signal).await?;
+    output::note(&match (signal, done) {
+        (_, BatchSignalled::Retrying(documents)) => format!(
+            "{documents} documents are tried again: a worker takes them up, or `graphmill run --resume {batch}`"
+        ),
+        (Signal::Retry, _) => "nothing to retry".to_owned(),
+        (_, BatchSignalled::Ended) => {
+            "it has ended: `graphmill batch retry` tries again what failed".to_owned()
+        }
+        (Signal::Cancel, BatchSignalled::Done) => "stopping: what is in work ends".to_owned(),
+        (Signal::Cancel, BatchSignalled::Nothing) => "it is stopping already".to_owned(),
+        (Signal::Pause, BatchSignalled::Done) => {
+            "paused: what is in work stops at its next unit".to_owned()
+        }
+        (Signal::Pause, BatchSignalled::Nothing) => "it is paused already".to_owned(),
+        (Signal::Resume, BatchSignalled::Done) => "it goes on".to_owned(),
+        (Signal::Resume, BatchSignalled::Nothing) => "it is not paused".to_owned(),
+    });
+    Ok(())
 }
 
 /// The batch with that id or name.

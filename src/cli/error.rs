@@ -10,7 +10,7 @@ use crate::{
     store::StoreError,
     telemetry::LogFilterError,
     worker::WorkerError,
-    workflow::{ExportFailure, SubmitError},
+    workflow::{ExportFailure, SignalError, SubmitError},
 };
 
 /// Some document did not complete, or was refused.
@@ -53,6 +53,8 @@ pub(super) enum CliError {
     #[error(transparent)]
     Submit(SubmitError),
     #[error(transparent)]
+    Signal(#[from] SignalError),
+    #[error(transparent)]
     Export(ExportFailure),
     #[error("`{path}` can't be written")]
     Write {
@@ -75,9 +77,10 @@ impl From<SubmitError> for CliError {
                 "the name `{name}` is taken by another batch: give another --name, or go on with that batch: \
                  --resume {name}"
             )),
-            SubmitError::Store(_) | SubmitError::Settings(_) | SubmitError::Sealed => {
-                Self::Submit(error)
-            }
+            SubmitError::Store(_)
+            | SubmitError::Settings(_)
+            | SubmitError::Sealed
+            | SubmitError::Refused => Self::Submit(error),
         }
     }
 }
@@ -106,6 +109,7 @@ impl CliError {
             | Self::Queue(_)
             | Self::Worker(_)
             | Self::Submit(_)
+            | Self::Signal(_)
             | Self::Export(_)
             | Self::Listen { .. }
             | Self::Runtime(_) => SERVER,

@@ -46,7 +46,7 @@ pub enum BatchState {
         /// How far the batch is.
         progress: Progress,
     },
-    /// Final.
+    /// Done; a retry opens the next generation.
     Completed {
         /// What came of it.
         counts: BatchCounts,
@@ -56,7 +56,7 @@ pub enum BatchState {
         /// Why.
         error: Failure,
     },
-    /// Final: stopped by hand.
+    /// Stopped by hand; a retry opens the next generation.
     Cancelled {
         /// What came of it until then.
         counts: BatchCounts,
@@ -83,7 +83,7 @@ pub enum BatchEvent {
     Fail(Failure),
     /// It was stopped by hand and every document is final.
     Cancel(BatchCounts),
-    /// The next generation opens.
+    /// Somebody opens the next generation of a batch that has ended.
     Retry,
 }
 
@@ -135,7 +135,7 @@ impl BatchStateName {
         }
     }
 
-    /// Whether the batch has ended (a `Failed` one may still be retried).
+    /// Whether the batch has ended (it may still be retried).
     #[must_use]
     pub const fn has_ended(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
@@ -186,7 +186,7 @@ impl BatchState {
             }
             BatchEvent::Fail(error) if !from.has_ended() => Ok(Self::Failed { error }),
             BatchEvent::Cancel(counts) if !from.has_ended() => Ok(Self::Cancelled { counts }),
-            BatchEvent::Retry if from == BatchStateName::Failed => Ok(Self::Pending),
+            BatchEvent::Retry if from.has_ended() => Ok(Self::Pending),
             BatchEvent::Enter(..)
             | BatchEvent::Complete(_)
             | BatchEvent::Fail(_)
@@ -277,6 +277,9 @@ pub struct BatchCounts {
     pub sealed: bool,
     /// How its resolution ended, once it has.
     pub resolution: Option<ResolutionEnd>,
+    /// How often the batch was opened again after its end.
+    #[serde(default)]
+    pub retries: i32,
 }
 
 /// How a resolution ended.
@@ -347,11 +350,29 @@ impl BatchCounts {
                 partial,
                 entities,
                 relations,
+                replaced,
             } => {
                 self.completed += 1;
                 self.partial += u64::from(*partial);
-                self.entities += entities;
-                self.relations += relations;
+                self.entities = (self.entities + entities).saturating_sub(replaced.entities);
+                self.relations = (self.relations + relations).saturating_sub(replaced.relations);
+            }
+            // Whoever retries a batch counts it at once, lest it be taken for one that is through.
+            EventKind::BatchRetried { generation, .. } if self.retries + 1 >= *generation => {}
+            EventKind::BatchRetried {
+                generation,
+                abandoned,
+                cancelled,
+                partial,
+            } => {
+                self.retries = generation - 1;
+                self.sealed = false;
+                self.furthest = None;
+                self.resolution = None;
+                self.abandoned = self.abandoned.saturating_sub(*abandoned);
+                self.cancelled = self.cancelled.saturating_sub(*cancelled);
+                self.completed = self.completed.saturating_sub(*partial);
+                self.partial = self.partial.saturating_sub(*partial);
             }
             EventKind::DocumentFailed { .. } => self.failed += 1,
             EventKind::DocumentRevived { .. } => self.failed = self.failed.saturating_sub(1),
@@ -369,6 +390,10 @@ impl BatchCounts {
             }
             EventKind::BatchCreated { .. }
             | EventKind::StageRetried { .. }
+            | EventKind::DocumentPaused
+            | EventKind::DocumentResumed
+            | EventKind::BatchPaused { .. }
+            | EventKind::BatchResumed
             | EventKind::ResolutionStarted
             | EventKind::StageEntered { .. }
             | EventKind::BatchCompleted
@@ -484,10 +509,9 @@ mod tests {
                 let before = state.name();
                 match state.on(event.clone()) {
                     Ok(next) => {
-                        let retried = before == BatchStateName::Failed;
+                        let retried = before.has_ended();
                         prop_assert!(retried || next.name() > before);
-                        prop_assert!(before != BatchStateName::Completed);
-                        prop_assert!(before != BatchStateName::Cancelled);
+                        prop_assert!(!retried || next.name() == BatchStateName::Pending);
                         if next.name() == BatchStateName::Completed {
                             prop_assert_eq!(before, BatchStateName::Resolving);
                         }

@@ -19,6 +19,21 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+/// What a document's newest graph takes the place of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// Entities that are gone.
+    pub entities: u64,
+    /// Relations that are gone.
+    pub relations: u64,
+}
+
+impl Replaced {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What can happen. The `type` and the fields are the wire format; a release may add kinds and fields and changes
 /// none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +83,9 @@ pub enum EventKind {
         entities: u64,
         /// Relations found in it.
         relations: u64,
+        /// What an earlier generation had found in it, which this replaces.
+        #[serde(default, skip_serializing_if = "Replaced::is_nothing")]
+        replaced: Replaced,
     },
     /// A document used up its tries and waits for another round.
     DocumentFailed {
@@ -89,6 +107,10 @@ pub enum EventKind {
         /// It was waiting for another round.
         was_failed: bool,
     },
+    /// A document waits until somebody resumes it.
+    DocumentPaused,
+    /// A paused document may go on.
+    DocumentResumed,
     /// Every document is final; the resolution begins.
     ResolutionStarted,
     /// The batch's clusters are published.
@@ -105,6 +127,24 @@ pub enum EventKind {
     StageEntered {
         /// To which one.
         stage: Stage,
+    },
+    /// Nothing of the batch is begun until somebody resumes it.
+    BatchPaused {
+        /// Why.
+        reason: String,
+    },
+    /// A paused batch may go on.
+    BatchResumed,
+    /// An ended batch was opened again: documents of it get another try, in its next generation.
+    BatchRetried {
+        /// Which generation begins, from 2.
+        generation: i32,
+        /// How many of them had been given up.
+        abandoned: u64,
+        /// How many had been stopped.
+        cancelled: u64,
+        /// How many had completed with failed units.
+        partial: u64,
     },
     /// The batch is done.
     BatchCompleted,
@@ -133,10 +173,15 @@ impl EventKind {
             Self::DocumentRevived { .. } => "DocumentRevived",
             Self::DocumentAbandoned { .. } => "DocumentAbandoned",
             Self::DocumentCancelled { .. } => "DocumentCancelled",
+            Self::DocumentPaused => "DocumentPaused",
+            Self::DocumentResumed => "DocumentResumed",
             Self::ResolutionStarted => "ResolutionStarted",
             Self::ResolutionCompleted { .. } => "ResolutionCompleted",
             Self::ResolutionAbandoned { .. } => "ResolutionAbandoned",
             Self::StageEntered { .. } => "StageEntered",
+            Self::BatchPaused { .. } => "BatchPaused",
+            Self::BatchResumed => "BatchResumed",
+            Self::BatchRetried { .. } => "BatchRetried",
             Self::BatchCompleted => "BatchCompleted",
             Self::BatchFailed { .. } => "BatchFailed",
             Self::BatchCancelled => "BatchCancelled",

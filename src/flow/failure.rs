@@ -46,6 +46,8 @@ pub enum FailureCode {
     Timeout,
     /// The worker that held the lease went away.
     LeaseLost,
+    /// The worker gave it back before it was through.
+    HandedBack,
     /// Stopped by a signal or by the batch's policy.
     Cancelled,
     /// A stored output can't be read back.
@@ -71,6 +73,7 @@ impl FailureCode {
             Self::Panic => "panic",
             Self::Timeout => "timeout",
             Self::LeaseLost => "lease_lost",
+            Self::HandedBack => "handed_back",
             Self::Cancelled => "cancelled",
             Self::Corrupt => "corrupt",
             Self::BatchFailed => "batch_failed",

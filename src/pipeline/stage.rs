@@ -143,9 +143,12 @@ pub async fn run(
     let open: Vec<Planned> = planned
         .into_iter()
         .filter_map(|unit| {
+            let hash = unit.hash(stage, work);
             let before = stored.get(&unit.number).copied();
+            // What was worked on another input was another unit: a retry may have found more since.
+            let before = before.filter(|record| unit.is_settled() || record.input_hash == hash);
             let tries = before.map_or(Some(0), |record| tries_before(record, work.round))?;
-            Some(start(stage, unit, work, &findings, tries))
+            Some(start(stage, unit, hash, work, &findings, tries))
         })
         .collect();
     let wanted = open.len();
@@ -177,6 +180,22 @@ pub(super) struct Unit {
     pub(super) job: Job,
 }
 
+impl Unit {
+    /// A group of mentions that has its classes: it keeps its members, whatever others there are by now.
+    fn is_settled(&self) -> bool {
+        matches!(&self.job, Job::Entities { members } if members.is_empty())
+    }
+
+    /// SHA-256 of what the unit is given.
+    fn hash(&self, stage: Stage, work: &Work) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(stage.as_str());
+        hash.update(work.extractor.name());
+        hash.update(&self.input);
+        hash.finalize().into()
+    }
+}
+
 /// The work of a unit.
 pub(super) enum Job {
     Chunk,
@@ -185,16 +204,19 @@ pub(super) enum Job {
     Relations { chunk: usize },
 }
 
-fn start(stage: Stage, unit: Unit, work: &Work, findings: &Arc<Findings>, tries: u32) -> Planned {
+fn start(
+    stage: Stage,
+    unit: Unit,
+    input_hash: [u8; 32],
+    work: &Work,
+    findings: &Arc<Findings>,
+    tries: u32,
+) -> Planned {
     let name = UnitName {
         document: Arc::clone(&work.document.name),
         stage: stage.as_str(),
         unit: unit.number,
     };
-    let mut hash = Sha256::new();
-    hash.update(stage.as_str());
-    hash.update(work.extractor.name());
-    hash.update(&unit.input);
     let (work, findings) = (work.clone(), Arc::clone(findings));
     let of = name.clone();
     let future = async move {
@@ -207,7 +229,7 @@ fn start(stage: Stage, unit: Unit, work: &Work, findings: &Arc<Findings>, tries:
     };
     Planned {
         name,
-        input_hash: hash.finalize().into(),
+        input_hash,
         tries,
         work: Box::pin(future),
     }

@@ -1,11 +1,12 @@
 //! The table `workflow_activity`: the attempts at stages. They are begun and ended by `lease` and `settle`, in the
 //! same statement as the execution's move; here they are read.
 
+use chrono::{DateTime, Utc};
 use graphmill_jobs::{OrganizationId, WorkflowActivityId, WorkflowExecutionId};
-use sqlx::{PgConnection, query};
+use sqlx::{PgConnection, query, query_scalar};
 
-use super::{StoreError, from_json, parsed};
-use crate::flow::{ActivityStatus, Failure, Stage};
+use super::{Fence, StoreError, from_json, parsed};
+use crate::flow::{ActivityStatus, ExecutionStatus, Failure, Stage};
 
 /// One attempt at one stage.
 #[derive(Debug, Clone)]
@@ -20,10 +21,37 @@ pub struct Activity {
     pub attempt: i32,
     /// What it gave, in short.
     pub output: Option<serde_json::Value>,
-    /// Why it failed.
+    /// Why it failed, or was given back.
     pub error: Option<Failure>,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
     /// Milliseconds by the database's clock, once it has ended.
     pub duration_ms: Option<i64>,
+}
+
+/// Where an execution stands if the attempt under `fence` has ended and nobody has leased it since; else `None`. It
+/// tells a settle that was committed from one that was not, when the connection broke in between.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn settled_status(
+    connection: &mut PgConnection,
+    fence: Fence,
+    stage: Stage,
+) -> Result<Option<ExecutionStatus>, StoreError> {
+    let status = query_scalar!(
+        "select e.status from workflow_execution e
+         join workflow_activity a on a.organization_id = e.organization_id and a.workflow_execution_id = e.id
+         where e.organization_id = $1 and e.id = $2 and e.lease_epoch = $3 and e.lease_owner is null
+           and a.lease_epoch = $3 and a.activity_name = $4 and a.status <> 'running'",
+        fence.organization.uuid(),
+        fence.execution.uuid(),
+        fence.epoch,
+        stage.activity_name(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    status.map(|status| parsed("a status", &status)).transpose()
 }
 
 /// The attempts of an execution, in order.
@@ -36,7 +64,7 @@ pub async fn activities(
     execution: WorkflowExecutionId,
 ) -> Result<Vec<Activity>, StoreError> {
     let rows = query!(
-        "select id, activity_name, status, attempt_number, output, error, duration_ms
+        "select id, activity_name, status, attempt_number, output, error, started_at, duration_ms
          from workflow_activity
          where organization_id = $1 and workflow_execution_id = $2
          order by lease_epoch",
@@ -59,6 +87,7 @@ pub async fn activities(
                     .error
                     .map(|error| from_json("a failure", error))
                     .transpose()?,
+                started_at: row.started_at,
                 duration_ms: row.duration_ms,
             })
         })

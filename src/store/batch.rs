@@ -51,6 +51,8 @@ pub struct Batch {
     pub sealed: bool,
     /// The published resolution.
     pub resolution: Option<Uuid>,
+    /// Why it is paused, if it is.
+    pub paused: Option<String>,
     /// When it was opened.
     pub created_at: DateTime<Utc>,
     /// Milliseconds from its opening to its end, or until now.
@@ -135,6 +137,49 @@ pub async fn stop_batch(
     Ok(stopped.rows_affected() == 1)
 }
 
+/// Pauses a batch: nothing of it is admitted or leased any more, and what is in work is given back at its next unit
+/// boundary. `false` if it has ended or is paused already.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn pause_batch(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    id: BatchId,
+    reason: &str,
+) -> Result<bool, StoreError> {
+    let paused = query!(
+        "update batch set paused_at = now(), pause_reason = $3, updated_at = now()
+         where organization_id = $1 and id = $2 and paused_at is null and ended_at is null",
+        organization.uuid(),
+        id.uuid(),
+        reason,
+    )
+    .execute(connection)
+    .await?;
+    Ok(paused.rows_affected() == 1)
+}
+
+/// Lets a paused batch go on; `false` if it is not paused.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn resume_batch(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    id: BatchId,
+) -> Result<bool, StoreError> {
+    let resumed = query!(
+        "update batch set paused_at = null, pause_reason = null, updated_at = now()
+         where organization_id = $1 and id = $2 and paused_at is not null and ended_at is null",
+        organization.uuid(),
+        id.uuid(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(resumed.rows_affected() == 1)
+}
+
 macro_rules! read_batch {
     ($row:expr) => {{
         let row = $row;
@@ -149,6 +194,7 @@ macro_rules! read_batch {
             counts: from_json("counts", row.counts)?,
             sealed: row.sealed_at.is_some(),
             resolution: row.resolution_id,
+            paused: row.pause_reason,
             created_at: row.created_at,
             duration_ms: row.duration_ms,
         })
@@ -166,7 +212,7 @@ pub async fn batch_by_id(
 ) -> Result<Option<Batch>, StoreError> {
     let row = query!(
         r#"select id, name, ontology_id, extractor, config, generation, state_data, counts, sealed_at,
-                  resolution_id, created_at,
+                  resolution_id, pause_reason, created_at,
                   (extract(epoch from coalesce(ended_at, now()) - created_at) * 1000)::bigint as "duration_ms!"
            from batch where organization_id = $1 and id = $2"#,
         organization.uuid(),
@@ -226,7 +272,7 @@ pub async fn batches(
 ) -> Result<Vec<Batch>, StoreError> {
     let rows = query!(
         r#"select id, name, ontology_id, extractor, config, generation, state_data, counts, sealed_at,
-                  resolution_id, created_at,
+                  resolution_id, pause_reason, created_at,
                   (extract(epoch from coalesce(ended_at, now()) - created_at) * 1000)::bigint as "duration_ms!"
            from batch where organization_id = $1 and ($2::uuid is null or id < $2)
            order by id desc limit $3"#,

@@ -1,6 +1,8 @@
-//! The table `checkpoint`: what became of each unit. One that is done is never written again.
+//! The table `checkpoint`: what became of each unit. One that is done is never written again, unless it was given
+//! something else since.
 
 use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
+use serde::Serialize;
 use serde_json::Value;
 use sqlx::{PgConnection, query, query_scalar};
 
@@ -86,7 +88,7 @@ pub async fn record_units(
                set lease_epoch = excluded.lease_epoch, round = excluded.round, tries = excluded.tries,
                    input_hash = excluded.input_hash, outcome = excluded.outcome,
                    output = excluded.output, failure = excluded.failure, created_at = clock_timestamp()
-               where checkpoint.outcome <> 'done'
+               where checkpoint.outcome <> 'done' or checkpoint.input_hash <> excluded.input_hash
            )
            select count(*) as "count!" from held"#,
         fence.organization.uuid(),
@@ -106,7 +108,7 @@ pub async fn record_units(
     Ok(held == 1)
 }
 
-/// The checkpoints of an execution, up to and including `stage`.
+/// The checkpoints of an execution; one that was retried has inherited some of later stages.
 ///
 /// # Errors
 /// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
@@ -114,19 +116,12 @@ pub async fn checkpoints_of(
     connection: &mut PgConnection,
     organization: OrganizationId,
     execution: WorkflowExecutionId,
-    stage: Stage,
 ) -> Result<Vec<CheckpointRow>, StoreError> {
-    let stages: Vec<String> = Stage::ALL
-        .into_iter()
-        .filter(|&earlier| earlier <= stage)
-        .map(|earlier| earlier.as_str().to_owned())
-        .collect();
     let rows = query!(
         "select stage, unit, round, tries, input_hash, outcome, output, failure from checkpoint
-         where organization_id = $1 and workflow_execution_id = $2 and stage = any($3)",
+         where organization_id = $1 and workflow_execution_id = $2",
         organization.uuid(),
         execution.uuid(),
-        &stages,
     )
     .fetch_all(connection)
     .await?;
@@ -161,6 +156,54 @@ pub async fn checkpoints_of(
         .collect()
 }
 
+/// What the units of a stage came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnitCounts {
+    /// The stage.
+    pub stage: Stage,
+    /// Units that are done.
+    pub done: u64,
+    /// Units that will be tried again.
+    pub retry: u64,
+    /// Units that failed for good.
+    pub failed: u64,
+}
+
+/// What the units of an execution came to, by stage.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn unit_counts(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    execution: WorkflowExecutionId,
+) -> Result<Vec<UnitCounts>, StoreError> {
+    let rows = query!(
+        r#"select stage, count(*) filter (where outcome = 'done') as "done!",
+                  count(*) filter (where outcome = 'retry') as "retry!",
+                  count(*) filter (where outcome = 'failed') as "failed!"
+           from checkpoint where organization_id = $1 and workflow_execution_id = $2
+           group by stage"#,
+        organization.uuid(),
+        execution.uuid(),
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut counts = rows
+        .into_iter()
+        .map(|row| {
+            Ok(UnitCounts {
+                stage: parsed("a stage", &row.stage)?,
+                done: row.done.unsigned_abs(),
+                retry: row.retry.unsigned_abs(),
+                failed: row.failed.unsigned_abs(),
+            })
+        })
+        .collect::<Result<Vec<_>, StoreError>>()?;
+    counts.sort_by_key(|counts| counts.stage);
+    Ok(counts)
+}
+
 /// Calls of the extractor that a batch's checkpoints stand for: every try of a unit of `mentions`, `entities` and
 /// `relations`.
 ///
@@ -176,7 +219,9 @@ pub async fn calls(
            join workflow_execution e
              on e.organization_id = c.organization_id and e.id = c.workflow_execution_id
            where e.organization_id = $1 and e.batch_id = $2
-             and c.stage in ('mentions', 'entities', 'relations')"#,
+             and c.stage in ('mentions', 'entities', 'relations')
+             -- Not those that a retry has inherited.
+             and c.lease_epoch > 0"#,
         organization.uuid(),
         batch.uuid(),
     )

@@ -428,6 +428,9 @@ pub async fn failures(
                select d.id, d.external_id, e.error from workflow_execution e
                join document d on d.organization_id = e.organization_id and d.id = e.document_id
                where e.organization_id = $1 and e.batch_id = $2 and e.status in ('failed', 'abandoned')
+                 and not exists (select from workflow_execution later
+                                 where later.document_id = e.document_id and later.generation > e.generation
+                                   and later.workflow_type = 'extraction')
            ) as failed
            order by id limit $3"#,
         organization.uuid(),

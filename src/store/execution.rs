@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use graphmill_jobs::{
     BatchId, DocumentId, OrganizationId, WorkerId, WorkflowActivityId, WorkflowExecutionId,
 };
@@ -149,6 +150,9 @@ pub async fn to_ring(
                select organization_id, id from workflow_execution
                where status = 'processing' and due_at <= now() and paused_at is null
                  and stop_requested_at is null
+                 and not exists (select from batch b
+                                 where b.organization_id = workflow_execution.organization_id
+                                   and b.id = workflow_execution.batch_id and b.paused_at is not null)
                  and (lease_until is null or lease_until < now())
                  and (rung_at is null or rung_at < now() - make_interval(secs => $2)
                       or ring_incarnation is distinct from $1)
@@ -361,35 +365,8 @@ pub async fn renew_leases(
     Ok(held.into_iter().map(Into::into).collect())
 }
 
-/// Which of these are asked to stop: a signal waits for them, or their batch stops.
-///
-/// # Errors
-/// [`StoreError::Query`]; trying again may help.
-pub async fn stopped_leases(
-    connection: &mut PgConnection,
-    fences: &[Fence],
-) -> Result<Vec<WorkflowExecutionId>, StoreError> {
-    let (organizations, executions, _) = keys(
-        fences
-            .iter()
-            .map(|fence| (fence.organization, fence.execution, fence.epoch)),
-    );
-    let stopped = query_scalar!(
-        "select e.id
-         from unnest($1::uuid[], $2::uuid[]) as held (organization_id, id)
-         join workflow_execution e on e.organization_id = held.organization_id and e.id = held.id
-         join batch b on b.organization_id = e.organization_id and b.id = e.batch_id
-         where e.stop_requested_at is not null or b.stopping is not null",
-        &organizations,
-        &executions,
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(stopped.into_iter().map(Into::into).collect())
-}
-
 /// Gives a lease back with nothing settled, so that the work can go on elsewhere at once: the attempt is closed as
-/// failed for `reason`.
+/// cancelled, for `reason`.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
@@ -406,7 +383,7 @@ pub async fn release(
              returning organization_id, id, lease_epoch
          )
          update workflow_activity a
-         set status = 'failed', completed_at = now(), error = $4
+         set status = 'cancelled', completed_at = now(), error = $4
          from released r
          where a.organization_id = r.organization_id and a.workflow_execution_id = r.id
            and a.lease_epoch = r.lease_epoch and a.status = 'running'",
@@ -447,8 +424,19 @@ pub struct Settled<'a> {
     pub events: &'a [EventKind],
 }
 
+/// What came of a settle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// It is written.
+    Written,
+    /// It is written, and a signal waits for an answer in the same transaction.
+    Signalled,
+    /// The lease is lost: nothing is written, and the transaction must be rolled back.
+    Lost,
+}
+
 /// Settles a stage: the execution's move, the attempt's end and the events, in one statement; outputs and
-/// checkpoints go into the same transaction. `false`: the lease is lost, and the transaction must be rolled back.
+/// checkpoints go into the same transaction.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
@@ -457,7 +445,7 @@ pub async fn settle(
     fence: Fence,
     batch: BatchId,
     settled: &Settled<'_>,
-) -> Result<bool, StoreError> {
+) -> Result<Settlement, StoreError> {
     let error = settled
         .error
         .map(|failure| to_json("a failure", failure))
@@ -479,10 +467,11 @@ pub async fn settle(
                    due_at = case when $4 = 'retry' then now() + make_interval(secs => $7) else due_at end,
                    lease_owner = null, lease_until = null,
                    rung_at = case when $4 = 'processing' then now() end, ring_incarnation = $8,
-                   error = $9, output = coalesce($10, output), checkpoint = $11,
+                   lost_leases = 0, error = $9, output = coalesce($10, output), checkpoint = $11,
                    completed_at = case when $12 then now() end, updated_at = now()
                where organization_id = $1 and id = $2 and lease_epoch = $3 and lease_owner is not null
-               returning organization_id, id, lease_epoch
+               returning organization_id, id, lease_epoch,
+                         (stop_requested_at is not null or paused_at is not null) as signalled
            ), ended as (
                update workflow_activity
                set status = $13, completed_at = clock_timestamp(), error = $9,
@@ -494,7 +483,7 @@ pub async fn settle(
                select m.organization_id, $15, m.id, e.type, e.payload
                from moved m cross join unnest($16::text[], $17::jsonb[]) as e (type, payload)
            )
-           select count(*) as "count!" from moved"#,
+           select signalled as "signalled!" from moved"#,
         fence.organization.uuid(),
         fence.execution.uuid(),
         fence.epoch,
@@ -513,9 +502,13 @@ pub async fn settle(
         &types,
         &payloads,
     )
-    .fetch_one(connection)
+    .fetch_optional(connection)
     .await?;
-    Ok(moved == 1)
+    Ok(match moved {
+        None => Settlement::Lost,
+        Some(false) => Settlement::Written,
+        Some(true) => Settlement::Signalled,
+    })
 }
 
 /// Cancels what a stopping batch has not begun or has not in work, at most `most` at a time; returns how many.
@@ -658,6 +651,20 @@ pub struct Execution {
     pub partial: bool,
     /// Why it failed last.
     pub error: Option<Failure>,
+    /// Which try of the batch it belongs to.
+    pub generation: i32,
+    /// Extra rounds that it was given.
+    pub round: i32,
+    /// Why it is paused, if it is.
+    pub paused: Option<String>,
+    /// Somebody works on it.
+    pub leased: bool,
+    /// When it is due, while it waits.
+    pub due_at: DateTime<Utc>,
+    /// When it was admitted first.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it became final.
+    pub completed_at: Option<DateTime<Utc>>,
 }
 
 macro_rules! read_execution {
@@ -674,6 +681,13 @@ macro_rules! read_execution {
                 .error
                 .map(|error| from_json("a failure", error))
                 .transpose()?,
+            generation: row.generation,
+            round: row.round,
+            paused: row.pause_reason,
+            leased: row.leased,
+            due_at: row.due_at,
+            started_at: row.started_at,
+            completed_at: row.completed_at,
         })
     }};
 }
@@ -689,7 +703,8 @@ pub async fn execution_by_id(
 ) -> Result<Option<Execution>, StoreError> {
     let row = query!(
         r#"select e.id, e.batch_id, d.external_id as "external_id?", e.status, e.current_activity,
-                  e.partial, e.error
+                  e.partial, e.error, e.generation, e.round, e.pause_reason, e.due_at, e.started_at,
+                  e.completed_at, coalesce(e.lease_until > now(), false) as "leased!"
            from workflow_execution e
            left join document d on d.organization_id = e.organization_id and d.id = e.document_id
            where e.organization_id = $1 and e.id = $2"#,
@@ -701,7 +716,7 @@ pub async fn execution_by_id(
     row.map(|row| read_execution!(row)).transpose()
 }
 
-/// A page of a batch's executions, by id, after `after`.
+/// A page of a batch's executions, by id, after `after`; of a document that was retried only the newest.
 ///
 /// # Errors
 /// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
@@ -714,10 +729,14 @@ pub async fn executions(
 ) -> Result<Vec<Execution>, StoreError> {
     let rows = query!(
         r#"select e.id, e.batch_id, d.external_id as "external_id?", e.status, e.current_activity,
-                  e.partial, e.error
+                  e.partial, e.error, e.generation, e.round, e.pause_reason, e.due_at, e.started_at,
+                  e.completed_at, coalesce(e.lease_until > now(), false) as "leased!"
            from workflow_execution e
            left join document d on d.organization_id = e.organization_id and d.id = e.document_id
            where e.organization_id = $1 and e.batch_id = $2 and e.id > $3
+             and not exists (select from workflow_execution later
+                             where later.document_id = e.document_id and later.generation > e.generation
+                               and later.workflow_type = 'extraction')
            order by e.id
            limit $4"#,
         organization.uuid(),
@@ -740,8 +759,11 @@ pub async fn status_counts(
     batch: BatchId,
 ) -> Result<Vec<(Stage, ExecutionStatus, u64)>, StoreError> {
     let rows = query!(
-        r#"select current_activity, status, count(*) as "count!" from workflow_execution
+        r#"select current_activity, status, count(*) as "count!" from workflow_execution e
            where organization_id = $1 and batch_id = $2
+             and not exists (select from workflow_execution later
+                             where later.document_id = e.document_id and later.generation > e.generation
+                               and later.workflow_type = 'extraction')
            group by current_activity, status"#,
         organization.uuid(),
         batch.uuid(),
@@ -765,7 +787,7 @@ fn stage(activity: &str) -> Result<Stage, StoreError> {
         .ok_or_else(|| StoreError::decode("an activity name")(activity.to_owned().into()))
 }
 
-fn keys(
+pub(super) fn keys(
     keys: impl Iterator<Item = (OrganizationId, WorkflowExecutionId, i64)>,
 ) -> (Vec<Uuid>, Vec<Uuid>, Vec<i64>) {
     let (mut organizations, mut executions, mut epochs) = (Vec::new(), Vec::new(), Vec::new());

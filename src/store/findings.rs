@@ -1,12 +1,17 @@
 //! The tables `chunk`, `mention`, `entity`, `relation` and `evidence`: written when their stage settles, in its
 //! transaction, and read in pages.
 
-use graphmill_jobs::{BatchId, EntityId, OrganizationId, RelationId, WorkflowExecutionId};
+use graphmill_jobs::{
+    BatchId, DocumentId, EntityId, OrganizationId, RelationId, WorkflowExecutionId,
+};
 use sqlx::{PgConnection, query};
 use uuid::Uuid;
 
 use super::{Fence, StoreError};
-use crate::graph::{DocumentGraph, NameLabel, Span, Text};
+use crate::{
+    flow::Replaced,
+    graph::{DocumentGraph, NameLabel, Span, Text},
+};
 
 /// Writes how a document was cut.
 ///
@@ -435,6 +440,48 @@ pub async fn relation_page(
             })
         })
         .collect()
+}
+
+/// Removes what executions of earlier generations had found in the document of `fence`, whose new graph takes their
+/// place; returns how much that was.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn drop_older_graphs(
+    connection: &mut PgConnection,
+    fence: Fence,
+    document: DocumentId,
+) -> Result<Replaced, StoreError> {
+    let row = query!(
+        r#"with older as (
+               select organization_id, id from workflow_execution
+               where organization_id = $1 and document_id = $3 and id <> $2 and workflow_type = 'extraction'
+           ), entities as (
+               delete from entity n using older o
+               where n.organization_id = o.organization_id and n.workflow_execution_id = o.id
+               returning 1
+           ), relations as (
+               delete from relation r using older o
+               where r.organization_id = o.organization_id and r.workflow_execution_id = o.id
+               returning r.organization_id, r.id
+           ), mentions as (
+               delete from mention m using older o
+               where m.organization_id = o.organization_id and m.workflow_execution_id = o.id
+           ), evidences as (
+               delete from evidence v using relations r
+               where v.organization_id = r.organization_id and v.relation_id = r.id
+           )
+           select (select count(*) from entities) as "entities!", (select count(*) from relations) as "relations!""#,
+        fence.organization.uuid(),
+        fence.execution.uuid(),
+        document.uuid(),
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Replaced {
+        entities: row.entities.unsigned_abs(),
+        relations: row.relations.unsigned_abs(),
+    })
 }
 
 /// The entities of a batch that most documents speak of: name, class, documents, mentions.

@@ -1,35 +1,76 @@
 //! The table `workflow_signal`: what somebody asked of an execution. A signal's delivery commits with the move that
 //! it causes, or with "too late".
+//!
+//! Signals are answered under a lock on the execution's row, in the order in which they came: by whoever sends one,
+//! if nobody works on the execution; else by the holder of the lease; else, when the holder is gone, by the sweeper.
 
 use graphmill_jobs::{OrganizationId, WorkflowExecutionId, WorkflowSignalId};
+use serde_json::Value;
 use sqlx::{PgConnection, query};
+use uuid::Uuid;
 
-use super::{StoreError, event::append_event, parsed};
-use crate::flow::{Event, EventKind, ExecutionEvent, ExecutionStatus, Failure};
+use super::{Fence, StoreError, event::append_event, execution::keys, parsed, to_json};
+use crate::flow::{Answer, Event, EventKind, ExecutionStatus, Failure, Signal, Standing};
 
 /// A signal, as it is shown.
 #[derive(Debug, Clone)]
-pub struct Signal {
+pub struct SentSignal {
     /// Its id.
     pub id: WorkflowSignalId,
-    /// `cancel`, `pause`, `resume` or `retry`.
-    pub name: String,
+    /// What was asked.
+    pub signal: Signal,
     /// `delivered` or `too_late`, once it is.
     pub outcome: Option<String>,
 }
 
-/// Asks an execution to stop. Without a live lease it stops now; else its holder stops it at the next unit boundary
-/// or settle. `None`: there is no such execution.
+/// Writes a signal down and answers it, if nobody holds a lease on the execution; else its holder will. `None`: there
+/// is no such execution.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
-pub async fn cancel_execution(
+pub async fn send_signal(
     connection: &mut PgConnection,
     organization: OrganizationId,
     execution: WorkflowExecutionId,
-) -> Result<Option<WorkflowSignalId>, StoreError> {
+    signal: Signal,
+    payload: &Value,
+) -> Result<Option<SentSignal>, StoreError> {
+    let id = WorkflowSignalId::generate();
+    let sent = query!(
+        "insert into workflow_signal (id, organization_id, workflow_execution_id, signal_name, payload)
+         select $3, organization_id, id, $4, $5 from workflow_execution
+         where organization_id = $1 and id = $2
+         for update",
+        organization.uuid(),
+        execution.uuid(),
+        id.uuid(),
+        signal.as_str(),
+        payload,
+    )
+    .execute(&mut *connection)
+    .await?;
+    if sent.rows_affected() == 0 {
+        return Ok(None);
+    }
+    answer_signals(&mut *connection, organization, execution, None).await?;
+    let sent = signals(connection, organization, execution).await?;
+    Ok(sent.into_iter().find(|sent| sent.id == id))
+}
+
+/// Answers the open signals of an execution that can be answered now; returns where it stands then, `None` if there
+/// is no such execution. `heard` is the signal that whoever calls has just acted upon, in the same transaction.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn answer_signals(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    execution: WorkflowExecutionId,
+    heard: Option<Signal>,
+) -> Result<Option<ExecutionStatus>, StoreError> {
     let Some(row) = query!(
-        r#"select batch_id, status, document_id, coalesce(lease_until > now(), false) as "leased!"
+        r#"select batch_id, status, document_id, round, paused_at is not null as "paused!",
+                  coalesce(lease_until > now(), false) as "leased!"
            from workflow_execution where organization_id = $1 and id = $2 for update"#,
         organization.uuid(),
         execution.uuid(),
@@ -39,89 +80,208 @@ pub async fn cancel_execution(
     else {
         return Ok(None);
     };
-    let status: ExecutionStatus = parsed("a status", &row.status)?;
-    let id = WorkflowSignalId::generate();
-    let outcome = match status.on(ExecutionEvent::Cancel) {
-        Err(_) => Some("too_late"),
-        Ok(_) if row.leased => None,
-        Ok(next) => {
-            query!(
-                "update workflow_execution
-                 set status = $3, completed_at = now(), updated_at = now(), lease_owner = null,
-                     lease_until = null
-                 where organization_id = $1 and id = $2",
-                organization.uuid(),
-                execution.uuid(),
-                next.as_str(),
-            )
-            .execute(&mut *connection)
-            .await?;
-            query!(
-                "update workflow_activity set status = 'cancelled', completed_at = now()
-                 where organization_id = $1 and workflow_execution_id = $2 and status = 'running'",
-                organization.uuid(),
-                execution.uuid(),
-            )
-            .execute(&mut *connection)
-            .await?;
-            // One that waited for a holder who went away has had its way too.
-            deliver_signals(&mut *connection, organization, execution, false).await?;
-            let event = Event {
-                organization,
-                batch: row.batch_id.into(),
-                execution: Some(execution),
-                kind: cancelled(row.document_id.is_some(), status == ExecutionStatus::Failed),
-            };
-            append_event(&mut *connection, &event).await?;
-            Some("delivered")
-        }
+    let before = Standing {
+        status: parsed("a status", &row.status)?,
+        paused: row.paused,
+        leased: row.leased,
     };
-    if outcome.is_none() {
-        query!(
-            "update workflow_execution set stop_requested_at = coalesce(stop_requested_at, now())
-             where organization_id = $1 and id = $2",
-            organization.uuid(),
-            execution.uuid(),
-        )
-        .execute(&mut *connection)
-        .await?;
-    }
-    query!(
-        "insert into workflow_signal (id, organization_id, workflow_execution_id, signal_name, outcome,
-                                      delivered_at)
-         values ($1, $2, $3, 'cancel', $4, case when $4::text is not null then now() end)",
-        id.uuid(),
+    let open = query!(
+        "select id, signal_name from workflow_signal
+         where organization_id = $1 and workflow_execution_id = $2 and delivered_at is null order by id",
         organization.uuid(),
         execution.uuid(),
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut now = before;
+    // For the holder of the lease, and what else is to be written.
+    let (mut stop, mut pause, mut retry) = (false, false, false);
+    let (mut delivered, mut too_late): (Vec<Uuid>, Vec<Uuid>) = (Vec::new(), Vec::new());
+    for asked in open {
+        let signal: Signal = parsed("a signal", &asked.signal_name)?;
+        match signal.answer(Standing {
+            paused: now.paused || pause,
+            ..now
+        }) {
+            Answer::Done(after) => {
+                now = after;
+                retry |= signal == Signal::Retry;
+                delivered.push(asked.id);
+            }
+            Answer::Holder => {
+                stop |= signal == Signal::Cancel;
+                pause |= signal == Signal::Pause;
+                // A pause that somebody has resumed before its holder saw it is over.
+                continue;
+            }
+            Answer::TooLate if heard == Some(signal) => delivered.push(asked.id),
+            Answer::TooLate => too_late.push(asked.id),
+        }
+        if signal == Signal::Resume {
+            pause = false;
+            settle_pauses(&mut *connection, organization, execution, asked.id).await?;
+        }
+    }
+    if now.status.is_final() {
+        now.paused = false;
+    }
+    let after = Standing {
+        paused: now.paused || pause,
+        ..now
+    };
+    if after != before || stop || retry {
+        write(
+            &mut *connection,
+            organization,
+            execution,
+            (before, after),
+            stop,
+            retry,
+        )
+        .await?;
+    }
+    if now.status != before.status {
+        close_attempt(&mut *connection, organization, execution).await?;
+    }
+    mark(&mut *connection, organization, &delivered, "delivered").await?;
+    mark(&mut *connection, organization, &too_late, "too_late").await?;
+    for kind in told(before, after, row.document_id.is_some(), row.round) {
+        let event = Event {
+            organization,
+            batch: row.batch_id.into(),
+            execution: Some(execution),
+            kind,
+        };
+        append_event(&mut *connection, &event).await?;
+    }
+    Ok(Some(now.status))
+}
+
+/// Writes how an execution stands after its signals: `stop` is for the holder of its lease to see, `due` is what a
+/// retry makes it.
+async fn write(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    execution: WorkflowExecutionId,
+    (before, after): (Standing, Standing),
+    stop: bool,
+    due: bool,
+) -> Result<(), StoreError> {
+    let moved = after.status != before.status;
+    query!(
+        "update workflow_execution
+         set status = $3, round = round + case when $4 then 1 else 0 end,
+             paused_at = case when $5 then coalesce(paused_at, now()) end,
+             pause_reason = case when $5 then coalesce(pause_reason, 'by hand') end,
+             stop_requested_at = case when $6 then coalesce(stop_requested_at, now()) else stop_requested_at end,
+             due_at = case when $7 then now() else due_at end,
+             completed_at = case when $8 then now() else completed_at end,
+             lease_owner = case when not $9 then lease_owner end,
+             lease_until = case when not $9 then lease_until end,
+             updated_at = now()
+         where organization_id = $1 and id = $2",
+        organization.uuid(),
+        execution.uuid(),
+        after.status.as_str(),
+        before.status == ExecutionStatus::Failed && after.status == ExecutionStatus::Retry,
+        after.paused,
+        stop,
+        due || moved,
+        after.status.is_final() && moved,
+        moved,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What the log says of an answer.
+fn told(before: Standing, now: Standing, is_document: bool, round: i32) -> Vec<EventKind> {
+    let mut told = Vec::new();
+    if now.status != before.status {
+        match (now.status, before.status) {
+            // A batch waits for the end of its resolution, however it ends.
+            (ExecutionStatus::Cancelled, _) if !is_document => {
+                told.push(EventKind::ResolutionAbandoned {
+                    failure: Failure::cancelled(),
+                });
+            }
+            (ExecutionStatus::Cancelled, from) => told.push(EventKind::DocumentCancelled {
+                was_failed: from == ExecutionStatus::Failed,
+            }),
+            (ExecutionStatus::Retry, ExecutionStatus::Failed) => {
+                told.push(EventKind::DocumentRevived { round: round + 1 });
+            }
+            (_, _) => {}
+        }
+    }
+    if is_document && !now.status.is_final() {
+        match (before.paused, now.paused) {
+            (false, true) => told.push(EventKind::DocumentPaused),
+            (true, false) => told.push(EventKind::DocumentResumed),
+            (true, true) | (false, false) => {}
+        }
+    }
+    told
+}
+
+/// Closes the attempt that ends with a signal.
+async fn close_attempt(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    execution: WorkflowExecutionId,
+) -> Result<(), StoreError> {
+    query!(
+        "update workflow_activity set status = 'cancelled', completed_at = now(), error = $3
+         where organization_id = $1 and workflow_execution_id = $2 and status = 'running'",
+        organization.uuid(),
+        execution.uuid(),
+        to_json("a failure", &Failure::cancelled())?,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Marks the open pauses that came before a resume: both were heard.
+async fn settle_pauses(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    execution: WorkflowExecutionId,
+    before: Uuid,
+) -> Result<(), StoreError> {
+    query!(
+        "update workflow_signal set delivered_at = now(), outcome = 'delivered'
+         where organization_id = $1 and workflow_execution_id = $2 and id < $3 and signal_name = 'pause'
+           and delivered_at is null",
+        organization.uuid(),
+        execution.uuid(),
+        before,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn mark(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    signals: &[Uuid],
+    outcome: &str,
+) -> Result<(), StoreError> {
+    if signals.is_empty() {
+        return Ok(());
+    }
+    query!(
+        "update workflow_signal set delivered_at = now(), outcome = $3
+         where organization_id = $1 and id = any($2)",
+        organization.uuid(),
+        signals,
         outcome,
     )
     .execute(connection)
     .await?;
-    Ok(Some(id))
-}
-
-/// Marks the execution's open signals, in the transaction of the move that they caused (or came too late for);
-/// returns how many there were.
-///
-/// # Errors
-/// [`StoreError::Query`]; trying again may help.
-pub async fn deliver_signals(
-    connection: &mut PgConnection,
-    organization: OrganizationId,
-    execution: WorkflowExecutionId,
-    too_late: bool,
-) -> Result<u64, StoreError> {
-    let delivered = query!(
-        "update workflow_signal
-         set delivered_at = now(), outcome = case when $3 then 'too_late' else 'delivered' end
-         where organization_id = $1 and workflow_execution_id = $2 and delivered_at is null",
-        organization.uuid(),
-        execution.uuid(),
-        too_late,
-    )
-    .execute(connection)
-    .await?;
-    Ok(delivered.rows_affected())
+    Ok(())
 }
 
 /// The signals of an execution, in order.
@@ -132,7 +292,7 @@ pub async fn signals(
     connection: &mut PgConnection,
     organization: OrganizationId,
     execution: WorkflowExecutionId,
-) -> Result<Vec<Signal>, StoreError> {
+) -> Result<Vec<SentSignal>, StoreError> {
     let rows = query!(
         "select id, signal_name, outcome from workflow_signal
          where organization_id = $1 and workflow_execution_id = $2 order by id",
@@ -141,39 +301,77 @@ pub async fn signals(
     )
     .fetch_all(connection)
     .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(SentSignal {
+                id: row.id.into(),
+                signal: parsed("a signal", &row.signal_name)?,
+                outcome: row.outcome,
+            })
+        })
+        .collect()
+}
+
+/// What a holder must know of an execution that it works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interruption {
+    /// Stop now: a signal, or the batch stops.
+    Stop,
+    /// Give the lease back at the next unit boundary: it is paused, or its batch is.
+    Pause,
+}
+
+/// Which of these leases are to be interrupted.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn interruptions(
+    connection: &mut PgConnection,
+    fences: &[Fence],
+) -> Result<Vec<(WorkflowExecutionId, Interruption)>, StoreError> {
+    let (organizations, executions, _) = keys(
+        fences
+            .iter()
+            .map(|fence| (fence.organization, fence.execution, fence.epoch)),
+    );
+    let rows = query!(
+        r#"select e.id, (e.stop_requested_at is not null or b.stopping is not null) as "stop!"
+           from unnest($1::uuid[], $2::uuid[]) as held (organization_id, id)
+           join workflow_execution e on e.organization_id = held.organization_id and e.id = held.id
+           join batch b on b.organization_id = e.organization_id and b.id = e.batch_id
+           where e.stop_requested_at is not null or b.stopping is not null
+              or e.paused_at is not null or b.paused_at is not null"#,
+        &organizations,
+        &executions,
+    )
+    .fetch_all(connection)
+    .await?;
     Ok(rows
         .into_iter()
-        .map(|row| Signal {
-            id: row.id.into(),
-            name: row.signal_name,
-            outcome: row.outcome,
+        .map(|row| {
+            let interruption = if row.stop {
+                Interruption::Stop
+            } else {
+                Interruption::Pause
+            };
+            (row.id.into(), interruption)
         })
         .collect())
 }
 
-/// What the log says of an execution that was stopped. A batch waits for the end of its resolution, however it ends.
-fn cancelled(is_document: bool, was_failed: bool) -> EventKind {
-    if is_document {
-        EventKind::DocumentCancelled { was_failed }
-    } else {
-        EventKind::ResolutionAbandoned {
-            failure: Failure::cancelled(),
-        }
-    }
-}
-
-/// Executions with a stop that nobody will deliver: asked for while leased, and the lease is gone since (it ran out,
-/// or its holder settled a retry or a failure before it saw the stop).
+/// Executions with a signal that nobody will answer: it was left to the holder of a lease, and the lease is gone
+/// since. A thousand at most.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
-pub async fn orphaned_stops(
+pub async fn orphaned_signals(
     connection: &mut PgConnection,
 ) -> Result<Vec<(OrganizationId, WorkflowExecutionId)>, StoreError> {
     let rows = query!(
-        "select organization_id, id from workflow_execution
-         where stop_requested_at is not null and status in ('queued', 'processing', 'retry', 'failed')
-           and (lease_until is null or lease_until < now())
+        "select distinct e.organization_id, e.id
+         from workflow_signal s
+         join workflow_execution e on e.organization_id = s.organization_id and e.id = s.workflow_execution_id
+         where s.delivered_at is null and (e.lease_until is null or e.lease_until < now())
          limit 1000",
     )
     .fetch_all(connection)
@@ -182,53 +380,4 @@ pub async fn orphaned_stops(
         .into_iter()
         .map(|row| (row.organization_id.into(), row.id.into()))
         .collect())
-}
-
-/// Stops an execution whose stop was asked for earlier and that nobody holds any more; `false` if it moved since.
-///
-/// # Errors
-/// [`StoreError::Query`]; trying again may help.
-pub async fn apply_orphaned_stop(
-    connection: &mut PgConnection,
-    organization: OrganizationId,
-    execution: WorkflowExecutionId,
-) -> Result<bool, StoreError> {
-    let stopped = query!(
-        r#"with idle as (
-             select organization_id, id, status from workflow_execution
-             where organization_id = $1 and id = $2 and stop_requested_at is not null
-               and status in ('queued', 'processing', 'retry', 'failed')
-               and (lease_until is null or lease_until < now())
-             for update
-         ), stopped as (
-             update workflow_execution e
-             set status = 'cancelled', completed_at = now(), updated_at = now(), lease_owner = null,
-                 lease_until = null
-             from idle
-             where e.organization_id = idle.organization_id and e.id = idle.id
-             returning e.organization_id, e.id, e.batch_id, e.document_id, idle.status as before
-         ), closed as (
-             update workflow_activity a set status = 'cancelled', completed_at = now()
-             from stopped s
-             where a.organization_id = s.organization_id and a.workflow_execution_id = s.id
-               and a.status = 'running'
-         )
-         select batch_id, document_id, before = 'failed' as "was_failed!" from stopped"#,
-        organization.uuid(),
-        execution.uuid(),
-    )
-    .fetch_optional(&mut *connection)
-    .await?;
-    let Some(stopped) = stopped else {
-        return Ok(false);
-    };
-    deliver_signals(&mut *connection, organization, execution, false).await?;
-    let event = Event {
-        organization,
-        batch: stopped.batch_id.into(),
-        execution: Some(execution),
-        kind: cancelled(stopped.document_id.is_some(), stopped.was_failed),
-    };
-    append_event(connection, &event).await?;
-    Ok(true)
 }

@@ -22,14 +22,17 @@ use super::{
     steps::{Step, reached},
 };
 use crate::{
-    flow::{ExecutionStatus, Failure, FailureCode, IllegalMove, Stage},
+    flow::{ExecutionStatus, Failure, FailureCode, IllegalMove, Signal, Stage},
     graph::{DocumentGraph, Span as TextSpan, Text},
     pipeline::{
         self, CheckpointError, Document, Findings, Outcome, UnitOutcome, UnitOutput, UnitRecord,
         Work,
     },
     queue::Handler,
-    store::{self, CheckpointRow, Lease, LeaseRequest, Ringable, Settled, StoreError, UnitEnd},
+    store::{
+        self, CheckpointRow, Lease, LeaseRequest, Ringable, Settled, Settlement, StoreError,
+        UnitEnd,
+    },
 };
 
 /// How long an execution waits for a worker that has its extractor.
@@ -191,7 +194,7 @@ impl Executor {
             .get(engine, organization, lease.batch)
             .await?
             .ok_or(ExecuteError::Gone)?;
-        let Some(work) = self.load(stage, lease, document, &context, pause).await? else {
+        let Some(work) = self.load(lease, document, &context, pause).await? else {
             let failure = Failure::transient(
                 FailureCode::Extractor,
                 format!(
@@ -215,7 +218,6 @@ impl Executor {
     /// The document with its checkpoints; `None` if this process lacks the batch's extractor.
     async fn load(
         &self,
-        stage: Stage,
         lease: &Lease,
         document: graphmill_jobs::DocumentId,
         context: &BatchContext,
@@ -226,7 +228,7 @@ impl Executor {
         };
         let recent::Settled { document, records } = match self.0.recent.take(lease.fence) {
             Some(settled) => settled,
-            None => self.read(stage, lease, document).await?,
+            None => self.read(lease, document).await?,
         };
         let work = Work {
             document,
@@ -242,7 +244,6 @@ impl Executor {
     /// Reads the document and its checkpoints.
     async fn read(
         &self,
-        stage: Stage,
         lease: &Lease,
         document: graphmill_jobs::DocumentId,
     ) -> Result<recent::Settled, ExecuteError> {
@@ -251,7 +252,7 @@ impl Executor {
         let (name, text) = store::document_text(&mut read, organization, document)
             .await?
             .ok_or(ExecuteError::Gone)?;
-        let rows = store::checkpoints_of(&mut read, organization, execution, stage).await?;
+        let rows = store::checkpoints_of(&mut read, organization, execution).await?;
         read.rollback().await.map_err(StoreError::from)?;
         let records = rows
             .into_iter()
@@ -272,27 +273,28 @@ impl Executor {
         version: i32,
         worked: Worked,
     ) -> Result<Option<Ringable>, ExecuteError> {
-        let stopped = matches!(worked.end, End::Stopped);
-        let decision = settle::decide(stage, lease, worked.end)?;
+        let mut decision = settle::decide(stage, lease, worked.end)?;
         let (checkpoints, output) = (&worked.checkpoints, &worked.output);
-        let mut patience = Patience::new();
-        let written = loop {
+        let (mut patience, mut in_doubt) = (Patience::new(), false);
+        let status = loop {
             match self
-                .write(stage, lease, &decision, checkpoints, output, stopped)
+                .write(stage, lease, &mut decision, checkpoints, output)
                 .await
             {
-                Err(error) if patience.again(&error).await => {}
+                // The commit may have gone through before the connection broke.
+                Err(error) if patience.again(&error).await => in_doubt = true,
+                Ok(None) if in_doubt => break self.look_up(stage, lease).await?,
                 result => break result?,
             }
         };
-        if !written {
+        let Some(status) = status else {
             return Err(CheckpointError::LeaseLost.into());
-        }
+        };
         if let Some(settled) = worked.keep {
             self.0.recent.keep(lease.fence, settled);
         }
         Self::tell(&decision);
-        let next = decision.status == ExecutionStatus::Processing;
+        let next = status == ExecutionStatus::Processing;
         Ok(next.then_some(Ringable {
             organization: lease.fence.organization,
             execution: lease.fence.execution,
@@ -302,26 +304,41 @@ impl Executor {
         }))
     }
 
+    /// Where the execution stands if the settle was committed after all; `None` if somebody else has taken it up.
+    async fn look_up(
+        &self,
+        stage: Stage,
+        lease: &Lease,
+    ) -> Result<Option<ExecutionStatus>, StoreError> {
+        let mut read = self.0.store.app(lease.fence.organization).await?;
+        store::settled_status(&mut read, lease.fence, stage).await
+    }
+
+    /// One try of the settle's transaction; returns where the execution stands then, `None` if the lease is lost.
     async fn write(
         &self,
         stage: Stage,
         lease: &Lease,
-        decision: &Decision,
+        decision: &mut Decision,
         checkpoints: &[CheckpointRow],
         output: &Output,
-        stopped: bool,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<ExecutionStatus>, StoreError> {
         let fence = lease.fence;
         let mut transaction = self.0.store.app(fence.organization).await?;
         if !checkpoints.is_empty()
             && !store::record_units(&mut transaction, fence, checkpoints).await?
         {
-            return Ok(false);
+            return Ok(None);
         }
         match output {
             Output::None => {}
             Output::Chunks(chunks) => store::add_chunks(&mut transaction, fence, chunks).await?,
             Output::Graph(text, graph) => {
+                if let (true, Some(document)) = (lease.generation > 1, lease.document) {
+                    let replaced =
+                        store::drop_older_graphs(&mut transaction, fence, document).await?;
+                    decision.replaces(replaced);
+                }
                 store::add_graph(&mut transaction, fence, text, graph).await?;
             }
             Output::Resolution(resolution) => {
@@ -347,20 +364,21 @@ impl Executor {
             incarnation: self.0.doorbell.incarnation(),
             events: &decision.events,
         };
-        if !store::settle(&mut transaction, fence, lease.batch, &settled).await? {
-            return Ok(false);
-        }
-        if decision.status.is_final() {
-            store::deliver_signals(
-                &mut transaction,
-                fence.organization,
-                fence.execution,
-                !stopped,
-            )
-            .await?;
-        }
+        let settlement = store::settle(&mut transaction, fence, lease.batch, &settled).await?;
+        let status = match settlement {
+            Settlement::Lost => return Ok(None),
+            Settlement::Written => decision.status,
+            Settlement::Signalled => {
+                let heard =
+                    (decision.status == ExecutionStatus::Cancelled).then_some(Signal::Cancel);
+                let (organization, execution) = (fence.organization, fence.execution);
+                store::answer_signals(&mut transaction, organization, execution, heard)
+                    .await?
+                    .unwrap_or(decision.status)
+            }
+        };
         transaction.commit().await?;
-        Ok(true)
+        Ok(Some(status))
     }
 
     /// Gives the lease back before the stage is through, with the checkpoints of what is.
@@ -396,10 +414,12 @@ impl Executor {
             return Ok(false);
         }
         let reason = Failure::transient(
-            FailureCode::LeaseLost,
-            "the worker was asked to stop and handed it back",
+            FailureCode::HandedBack,
+            "the worker was asked to pause or to stop, and handed it back",
         );
         let released = store::release(&mut transaction, fence, &reason).await?;
+        let (organization, execution) = (fence.organization, fence.execution);
+        store::answer_signals(&mut transaction, organization, execution, None).await?;
         transaction.commit().await?;
         Ok(released)
     }

@@ -1,5 +1,5 @@
 //! The keeper: renews the leases that this process holds, and tells their holders when they are lost or asked to
-//! stop.
+//! stop or to pause.
 
 use std::{
     collections::HashMap,
@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::Engine;
-use crate::store::{self, Fence, StoreError};
+use crate::store::{self, Fence, Interruption, StoreError};
 
-/// How often stop requests are looked for. **Source:** a cancel is to be felt within a second.
+/// How often signals are looked for. **Source:** a cancel is to be felt within a second.
 const LOOK: Duration = Duration::from_millis(300);
 
 /// Why a holder must let go.
@@ -84,9 +84,14 @@ impl Held {
         }
     }
 
-    fn stop(&self, execution: WorkflowExecutionId) {
+    fn interrupt(&self, execution: WorkflowExecutionId, interruption: Interruption) {
         if let Some(lease) = self.lock().get(&execution) {
-            lease.why.send_replace(Some(Why::Stop));
+            match interruption {
+                Interruption::Stop => {
+                    lease.why.send_replace(Some(Why::Stop));
+                }
+                Interruption::Pause => lease.pause.cancel(),
+            }
         }
     }
 
@@ -146,7 +151,7 @@ pub(super) async fn run(engine: Arc<Engine>, keep: CancellationToken) {
         let result = if due {
             renew(&engine).await
         } else {
-            look_for_stops(&engine).await
+            look_for_interruptions(&engine).await
         };
         match result {
             Ok(()) => {
@@ -184,14 +189,14 @@ async fn renew(engine: &Engine) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn look_for_stops(engine: &Engine) -> Result<(), StoreError> {
+async fn look_for_interruptions(engine: &Engine) -> Result<(), StoreError> {
     let fences = engine.held.fences();
     if fences.is_empty() {
         return Ok(());
     }
     let mut connection = engine.store.engine().await?;
-    for execution in store::stopped_leases(&mut connection, &fences).await? {
-        engine.held.stop(execution);
+    for (execution, interruption) in store::interruptions(&mut connection, &fences).await? {
+        engine.held.interrupt(execution, interruption);
     }
     Ok(())
 }

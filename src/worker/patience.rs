@@ -1,7 +1,7 @@
 //! Repeating a transaction while its error is transient, for some ten seconds.
 //!
 //! A transaction whose commit has an unknown outcome is repeated too: if it was committed, its fence no longer holds,
-//! and the repeat finds that out.
+//! the repeat finds that out, and the rows say which it was.
 
 use std::time::Duration;
 

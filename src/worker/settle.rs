@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     flow::{
         ActivityEvent, ActivityStatus, EventKind, ExecutionEvent, ExecutionStatus, Failure,
-        IllegalMove, Stage, Verdict,
+        IllegalMove, Replaced, Stage, Verdict,
     },
     store::Lease,
 };
@@ -46,6 +46,17 @@ pub(super) struct Decision {
     pub(super) output: Option<Value>,
     pub(super) checkpoint: Value,
     pub(super) events: Vec<EventKind>,
+}
+
+impl Decision {
+    /// The document's graph takes the place of what an earlier generation had found.
+    pub(super) fn replaces(&mut self, older: Replaced) {
+        for event in &mut self.events {
+            if let EventKind::DocumentCompleted { replaced, .. } = event {
+                *replaced = older;
+            }
+        }
+    }
 }
 
 /// Decides what `end` means for the execution, which is in `processing` and at `stage`.
@@ -94,6 +105,7 @@ pub(super) fn decide(stage: Stage, lease: &Lease, end: End) -> Result<Decision, 
                 partial: lease.partial,
                 entities: entities as u64,
                 relations: relations as u64,
+                replaced: Replaced::default(),
             });
         }
         End::Resolution { clusters } => {

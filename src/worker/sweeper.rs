@@ -1,5 +1,5 @@
 //! The sweeper: finds what went silent (expired leases, rings that nobody answered, rings to a Redis that has lost
-//! them) and rings for it again; and applies stops whose holder is gone.
+//! them) and rings for it again; and answers signals whose holder is gone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,11 +44,11 @@ pub(super) async fn run(engine: Arc<Engine>) {
 
 async fn sweep(engine: &Engine) -> Result<(), StoreError> {
     let mut connection = engine.store.engine().await?;
-    let stops = store::orphaned_stops(&mut connection).await?;
+    let orphans = store::orphaned_signals(&mut connection).await?;
     drop(connection);
-    for (organization, execution) in stops {
+    for (organization, execution) in orphans {
         let mut transaction = engine.store.app(organization).await?;
-        store::apply_orphaned_stop(&mut transaction, organization, execution).await?;
+        store::answer_signals(&mut transaction, organization, execution, None).await?;
         transaction.commit().await?;
         engine.sequencer.ring();
     }

@@ -22,6 +22,11 @@ pub struct BatchReport {
     pub name: String,
     /// Where it stands.
     pub state: &'static str,
+    /// Why it is paused, if it is: nothing of it is begun then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+    /// Which try of the batch this is, from 1.
+    pub generation: i32,
     /// What became of its documents.
     pub documents: DocumentCounts,
     /// Entities found.
@@ -123,6 +128,23 @@ pub struct ExecutionReport {
     pub error: Option<FailureReport>,
 }
 
+impl From<store::Execution> for ExecutionReport {
+    fn from(execution: store::Execution) -> Self {
+        Self {
+            id: execution.id,
+            status: execution.status.as_str(),
+            current_activity: execution.stage.activity_name(),
+            partial: execution.partial && execution.status == ExecutionStatus::Completed,
+            error: execution.error.map(|failure| FailureReport {
+                document: execution.document.clone().unwrap_or_default(),
+                code: failure.code.as_str(),
+                message: failure.message,
+            }),
+            document: execution.document,
+        }
+    }
+}
+
 /// Finds a batch by its id or its name.
 ///
 /// # Errors
@@ -189,21 +211,7 @@ pub async fn details(
         })
         .collect();
     stages.sort_by_key(|row| (row.stage, row.status));
-    let executions = executions
-        .into_iter()
-        .map(|execution| ExecutionReport {
-            id: execution.id,
-            status: execution.status.as_str(),
-            current_activity: execution.stage.activity_name(),
-            partial: execution.partial && execution.status == ExecutionStatus::Completed,
-            error: execution.error.map(|failure| FailureReport {
-                document: execution.document.clone().unwrap_or_default(),
-                code: failure.code.as_str(),
-                message: failure.message,
-            }),
-            document: execution.document,
-        })
-        .collect();
+    let executions = executions.into_iter().map(ExecutionReport::from).collect();
     Ok(Some(BatchDetails {
         report,
         stage,
@@ -238,6 +246,8 @@ fn of(batch: &Batch, calls: u64, before: u64, failures: Vec<store::Refused>) -> 
         batch_id: batch.id,
         name: batch.name.clone(),
         state: batch.state.name().as_str(),
+        paused: batch.paused.clone(),
+        generation: batch.generation,
         documents: DocumentCounts {
             total: counts.submitted(),
             completed: counts.completed,

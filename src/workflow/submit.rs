@@ -10,7 +10,7 @@ use graphmill_jobs::{BatchId, OrganizationId};
 use uuid::Uuid;
 
 use crate::{
-    flow::{Event, EventKind, Failure, FailurePolicy, Stopping},
+    flow::{Event, EventKind, Failure, FailurePolicy},
     graph::Ontology,
     pipeline::{NewDocument, Settings, content_hash},
     store::{self, BatchSpec, DocumentRow, Refused, Store, StoreError},
@@ -58,6 +58,9 @@ pub enum SubmitError {
     /// The batch takes no more documents.
     #[error("the batch is sealed: it takes no more documents")]
     Sealed,
+    /// The document was refused: it is in the batch's report with its reason. Trying again does not help.
+    #[error("the document was refused: its batch says why")]
+    Refused,
 }
 
 impl From<StoreError> for SubmitError {
@@ -127,7 +130,10 @@ impl Submission {
         let mut transaction = store.app(organization).await?;
         let found = store::batch_by_id(&mut transaction, organization, batch).await?;
         match found {
-            Some(found) if !found.sealed => Ok(Self::of(store, organization, batch)),
+            // One that is being retried has all its documents.
+            Some(found) if !found.sealed && found.generation == 1 => {
+                Ok(Self::of(store, organization, batch))
+            }
             Some(_) | None => Err(SubmitError::Sealed),
         }
     }
@@ -249,7 +255,7 @@ async fn wait_out(error: StoreError, begun: Instant) -> Result<(), StoreError> {
 }
 
 /// Says that no more documents will come, and tells of it, the first time.
-async fn seal(
+pub(super) async fn seal(
     connection: &mut store::Connection,
     organization: OrganizationId,
     batch: BatchId,
@@ -264,27 +270,6 @@ async fn seal(
         store::append_event(connection, &event).await?;
     }
     Ok(())
-}
-
-/// Flags a batch to stop: nothing more of it is admitted, and what is in work stops at its next unit boundary. It
-/// takes no more documents either: one whose submission was cut off would wait for its seal for ever.
-/// `false` if it had ended or was stopping already.
-///
-/// # Errors
-/// [`StoreError::Query`]; trying again may help.
-pub async fn cancel_batch(
-    store: &Store,
-    organization: OrganizationId,
-    batch: BatchId,
-) -> Result<bool, StoreError> {
-    let mut transaction = store.app(organization).await?;
-    let stopped =
-        store::stop_batch(&mut transaction, organization, batch, Stopping::Cancel).await?;
-    if stopped {
-        seal(&mut transaction, organization, batch).await?;
-    }
-    transaction.commit().await?;
-    Ok(stopped)
 }
 
 /// A name for a batch that was given none: `hint` and eight hex digits.

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use graphmill::{
-    flow::{ActivityStatus, EventKind, ExecutionStatus, Failure, FailureCode, Stage, WorkflowType},
+    flow::{
+        ActivityStatus, EventKind, ExecutionStatus, Failure, FailureCode, Signal, Stage,
+        WorkflowType,
+    },
     pipeline::NewDocument,
-    store::{self, CheckpointRow, Fence, LeaseRequest, Schema, Settled, UnitEnd},
+    store::{self, CheckpointRow, Fence, LeaseRequest, Schema, Settled, Settlement, UnitEnd},
     workflow::Submission,
 };
 use graphmill_jobs::{WorkerId, WorkflowExecutionId};
@@ -103,11 +106,8 @@ async fn an_execution_its_activities_and_its_signals_are_saved_and_loaded() {
             failed_units: 0,
         }],
     };
-    assert!(
-        store::settle(&mut transaction, lease.fence, batch, &done)
-            .await
-            .unwrap()
-    );
+    let settlement = store::settle(&mut transaction, lease.fence, batch, &done).await;
+    assert_eq!(settlement.unwrap(), Settlement::Written);
     transaction.commit().await.unwrap();
 
     let lease = leased(&ground, id, Stage::Mentions, 1).await;
@@ -126,14 +126,14 @@ async fn an_execution_its_activities_and_its_signals_are_saved_and_loaded() {
 
     // Asked for while it is leased: the signal waits for the holder.
     let mut transaction = ground.app().await;
-    let signal = store::cancel_execution(&mut transaction, OURS, id)
+    let sent = store::send_signal(&mut transaction, OURS, id, Signal::Cancel, &json!({}))
         .await
         .unwrap()
         .unwrap();
     let waiting = store::signals(&mut transaction, OURS, id).await.unwrap();
     assert_eq!(
-        (waiting[0].id, waiting[0].name.as_str(), &waiting[0].outcome),
-        (signal, "cancel", &None)
+        (waiting[0].id, waiting[0].signal, &waiting[0].outcome),
+        (sent.id, Signal::Cancel, &None)
     );
     transaction.commit().await.unwrap();
 
@@ -149,17 +149,10 @@ async fn an_execution_its_activities_and_its_signals_are_saved_and_loaded() {
         events: &[EventKind::DocumentAbandoned { failure: failure() }],
         ..done
     };
-    assert!(
-        store::settle(&mut transaction, lease.fence, batch, &failed)
-            .await
-            .unwrap()
-    );
-    assert_eq!(
-        store::deliver_signals(&mut transaction, OURS, id, true)
-            .await
-            .unwrap(),
-        1
-    );
+    let settlement = store::settle(&mut transaction, lease.fence, batch, &failed).await;
+    assert_eq!(settlement.unwrap(), Settlement::Signalled);
+    let status = store::answer_signals(&mut transaction, OURS, id, None).await;
+    assert_eq!(status.unwrap(), Some(ExecutionStatus::Abandoned));
     transaction.commit().await.unwrap();
 
     let mut read = ground.app().await;
@@ -195,17 +188,11 @@ async fn an_execution_its_activities_and_its_signals_are_saved_and_loaded() {
     );
     assert_eq!(activities[1].error, Some(failure()));
     assert!(activities.iter().all(|one| one.duration_ms >= Some(0)));
-    let mut checkpoints = store::checkpoints_of(&mut read, OURS, id, Stage::Mentions)
-        .await
-        .unwrap();
+    let mut checkpoints = store::checkpoints_of(&mut read, OURS, id).await.unwrap();
     checkpoints.sort_by_key(|row| (row.stage, row.unit));
     let mut all = vec![chunk.clone()];
     all.extend(units);
     assert_eq!(checkpoints, all);
-    let earlier = store::checkpoints_of(&mut read, OURS, id, Stage::Chunk)
-        .await
-        .unwrap();
-    assert_eq!(earlier, [chunk], "later stages are not read");
     let signals = store::signals(&mut read, OURS, id).await.unwrap();
     assert_eq!(signals[0].outcome.as_deref(), Some("too_late"));
     assert_eq!(store::calls(&mut read, OURS, batch).await.unwrap(), 6);
@@ -215,7 +202,8 @@ async fn an_execution_its_activities_and_its_signals_are_saved_and_loaded() {
             .unwrap()
             .is_none()
     );
-    let missing = store::cancel_execution(&mut read, OURS, WorkflowExecutionId::generate()).await;
+    let nobody = WorkflowExecutionId::generate();
+    let missing = store::send_signal(&mut read, OURS, nobody, Signal::Cancel, &json!({})).await;
     assert!(missing.unwrap().is_none());
 }
 
@@ -245,7 +233,7 @@ async fn a_checkpoint_that_is_done_is_never_written_again_and_a_failed_one_is_su
                 .await
                 .unwrap()
         );
-        let rows = store::checkpoints_of(&mut transaction, OURS, id, Stage::Mentions)
+        let rows = store::checkpoints_of(&mut transaction, OURS, id)
             .await
             .unwrap();
         assert_eq!(rows[0].end, stored);

@@ -9,10 +9,14 @@ use std::{
 use graphmill::{
     extractors::Extractors,
     flow::{
-        ActivityStatus, Event, EventKind, ExecutionStatus, Failure, FailureCode, Stage, Stopping,
+        ActivityStatus, Event, EventKind, ExecutionStatus, Failure, FailureCode, Signal, Stage,
+        Stopping,
     },
     queue::Queue,
-    store::{self, Admitted, CheckpointRow, Fence, LeaseRequest, Settled, UnitEnd},
+    store::{
+        self, Admitted, CheckpointRow, Fence, Interruption, LeaseRequest, Settled, Settlement,
+        UnitEnd,
+    },
     worker::{Worker, WorkerSettings},
     workflow::NewBatch,
 };
@@ -79,7 +83,12 @@ async fn settle(ground: &Ground, batch: BatchId, fence: Fence, to: ExecutionStat
         .await
         .unwrap();
     transaction.commit().await.unwrap();
-    done
+    done != Settlement::Lost
+}
+
+async fn cancel(transaction: &mut store::AppTransaction, id: WorkflowExecutionId) {
+    let sent = store::send_signal(transaction, OURS, id, Signal::Cancel, &json!({})).await;
+    sent.unwrap().expect("there is such an execution");
 }
 
 async fn set(ground: &Ground, id: WorkflowExecutionId, change: &str) {
@@ -468,9 +477,7 @@ async fn a_stopping_batch_is_cancelled_but_for_what_is_in_work() {
         lease(&ground, &request(id, Stage::Chunk, 0)).await.unwrap();
     }
     let mut transaction = ground.app().await;
-    store::cancel_execution(&mut transaction, OURS, gone)
-        .await
-        .unwrap();
+    cancel(&mut transaction, gone).await;
     transaction.commit().await.unwrap();
     set(&ground, gone, "lease_until = now() - interval '1 second'").await;
     let fence = Fence {
@@ -509,10 +516,10 @@ async fn a_stopping_batch_is_cancelled_but_for_what_is_in_work() {
         ..request(held, Stage::Chunk, 0).fence
     };
     assert_eq!(
-        store::stopped_leases(&mut connection, &[fence])
+        store::interruptions(&mut connection, &[fence])
             .await
             .unwrap(),
-        [held],
+        [(held, Interruption::Stop)],
         "its holder is told"
     );
     for (what, sql, wanted) in [
@@ -568,9 +575,7 @@ async fn a_stop_is_applied_whatever_its_holder_left_behind() {
             .await
             .unwrap();
         let mut transaction = ground.app().await;
-        store::cancel_execution(&mut transaction, OURS, ring.execution)
-            .await
-            .unwrap();
+        cancel(&mut transaction, ring.execution).await;
         transaction.commit().await.unwrap();
         held.push(lease.fence);
     }
@@ -591,7 +596,7 @@ async fn a_stop_is_applied_whatever_its_holder_left_behind() {
         assert!(settle(&ground, batch, fence, to).await);
     }
     let mut connection = ground.store.engine().await.unwrap();
-    let orphans: BTreeSet<_> = store::orphaned_stops(&mut connection)
+    let orphans: BTreeSet<_> = store::orphaned_signals(&mut connection)
         .await
         .unwrap()
         .into_iter()
@@ -601,26 +606,21 @@ async fn a_stop_is_applied_whatever_its_holder_left_behind() {
         .map(|f| f.execution)
         .into();
     assert_eq!(orphans, wanted);
-    for id in orphans {
-        let mut transaction = ground.app().await;
-        assert!(
-            store::apply_orphaned_stop(&mut transaction, OURS, id)
+    for id in orphans.into_iter().chain([live.execution]) {
+        for _ in 0..2 {
+            let mut transaction = ground.app().await;
+            let status = store::answer_signals(&mut transaction, OURS, id, None)
                 .await
-                .unwrap()
-        );
-        assert!(
-            !store::apply_orphaned_stop(&mut transaction, OURS, id)
-                .await
-                .unwrap()
-        );
-        transaction.commit().await.unwrap();
+                .unwrap();
+            let wanted = if id == live.execution {
+                ExecutionStatus::Processing
+            } else {
+                ExecutionStatus::Cancelled
+            };
+            assert_eq!(status, Some(wanted), "however often it is asked");
+            transaction.commit().await.unwrap();
+        }
     }
-    let mut transaction = ground.app().await;
-    assert!(
-        !store::apply_orphaned_stop(&mut transaction, OURS, live.execution)
-            .await
-            .unwrap()
-    );
     for (sql, wanted) in [
         ("workflow_execution where status = 'cancelled'", 4),
         ("workflow_signal where outcome = 'delivered'", 4),

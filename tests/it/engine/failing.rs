@@ -75,9 +75,7 @@ async fn a_unit_that_fails_twice_is_tried_a_third_time() {
     assert_eq!(ground.told(batch, "StageRetried").await, 2);
     let id = ground.execution(batch, "d1").await;
     let mut read = ground.app().await;
-    let units = store::checkpoints_of(&mut read, OURS, id, Stage::Mentions)
-        .await
-        .unwrap();
+    let units = store::checkpoints_of(&mut read, OURS, id).await.unwrap();
     let unit = units
         .iter()
         .find(|unit| unit.stage == Stage::Mentions)

@@ -11,11 +11,11 @@ use std::{
 
 use graphmill::{
     extractors::{Extractors, UnitName},
-    flow::{BatchStateName, ExecutionStatus, FailureCode},
+    flow::{BatchStateName, ExecutionStatus, FailureCode, Signal},
     store,
-    workflow::{self, Submission},
+    workflow::{self, BatchSignalled, Submission, WorkflowService},
 };
-use graphmill_jobs::WorkflowExecutionId;
+use graphmill_jobs::{BatchId, WorkflowExecutionId};
 
 use crate::support::{Drill, Ground, OURS, Scripted, documents, new_batch, poll, quick};
 
@@ -34,16 +34,18 @@ fn stuck_from(first: usize, begun: &Arc<AtomicUsize>) -> Scripted {
     })
 }
 
+async fn signal(ground: &Ground, id: WorkflowExecutionId, signal: Signal) -> Option<String> {
+    let service = WorkflowService::new(ground.store.clone(), OURS);
+    service.signal(id, signal).await.unwrap().unwrap().outcome
+}
+
 async fn cancel(ground: &Ground, id: WorkflowExecutionId) -> Option<String> {
-    let mut transaction = ground.app().await;
-    let signal = store::cancel_execution(&mut transaction, OURS, id)
-        .await
-        .unwrap()
-        .unwrap();
-    let signals = store::signals(&mut transaction, OURS, id).await.unwrap();
-    transaction.commit().await.unwrap();
-    let signal = signals.into_iter().find(|one| one.id == signal);
-    signal.unwrap().outcome
+    signal(ground, id, Signal::Cancel).await
+}
+
+async fn cancel_batch(ground: &Ground, batch: BatchId) -> bool {
+    let done = workflow::signal_batch(&ground.store, OURS, batch, Signal::Cancel).await;
+    done.unwrap() == BatchSignalled::Done
 }
 
 async fn begun(count: &AtomicUsize, wanted: usize) {
@@ -62,24 +64,12 @@ async fn a_batch_that_is_cancelled_stops_what_is_in_work_and_keeps_what_is_done(
     begun(&stuck, 5).await;
     let completed = "select count(*) from workflow_execution where status = 'completed'";
     ground.until("five are completed", completed, 5).await;
-    assert!(
-        workflow::cancel_batch(&ground.store, OURS, batch)
-            .await
-            .unwrap()
-    );
-    assert!(
-        !workflow::cancel_batch(&ground.store, OURS, batch)
-            .await
-            .unwrap()
-    );
+    assert!(cancel_batch(&ground, batch).await);
+    assert!(!cancel_batch(&ground, batch).await);
     let ended = drill.ends(batch).await;
     assert_eq!(ended.state.name(), BatchStateName::Cancelled);
     assert_eq!((ended.counts.completed, ended.counts.cancelled), (5, 25));
-    assert!(
-        !workflow::cancel_batch(&ground.store, OURS, batch)
-            .await
-            .unwrap()
-    );
+    assert!(!cancel_batch(&ground, batch).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,11 +83,7 @@ async fn a_batch_that_is_cancelled_before_its_seal_ends_too() {
     for document in documents(500) {
         submission.add(document).await.unwrap();
     }
-    assert!(
-        workflow::cancel_batch(&ground.store, OURS, batch)
-            .await
-            .unwrap()
-    );
+    assert!(cancel_batch(&ground, batch).await);
     let ended = drill.ends(batch).await;
     assert_eq!(ended.state.name(), BatchStateName::Cancelled);
     assert_eq!(ended.counts.accepted, 500);
@@ -203,7 +189,7 @@ async fn a_worker_that_drains_hands_back_what_it_can_not_finish() {
             .await
             .unwrap();
         let last = attempts.last().unwrap();
-        assert_eq!(last.error.as_ref().unwrap().code, FailureCode::LeaseLost);
+        assert_eq!(last.error.as_ref().unwrap().code, FailureCode::HandedBack);
     }
     drop(read);
     drill

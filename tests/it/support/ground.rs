@@ -140,8 +140,10 @@ impl Ground {
         };
         let executions = |what: &str| {
             format!(
-                "select count(*) from workflow_execution
-                 where batch_id = '{of}' and workflow_type = 'extraction' and {what}"
+                "select count(*) from workflow_execution e
+                 where batch_id = '{of}' and workflow_type = 'extraction' and {what}
+                   and not exists (select from workflow_execution later where later.document_id = e.document_id
+                                   and later.generation > e.generation)"
             )
         };
         let found = |table: &str| {

@@ -1,0 +1,252 @@
+//! Signals: cancel, pause, resume and retry, for an execution and for a batch. They only write rows; whoever works on
+//! what they concern, on whichever replica, feels them within a second.
+
+use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
+use serde_json::json;
+
+use super::submit::seal;
+use crate::{
+    flow::{BatchEvent, Event, EventKind, Signal, Stopping},
+    store::{self, Connection, SentSignal, Store, StoreError},
+};
+
+/// Executions that are queued again in one step. **Source:** no transaction may last five seconds, and each brings
+/// its checkpoints along.
+const STEP: i64 = 200;
+
+/// What came of a signal to a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchSignalled {
+    /// It is heard.
+    Done,
+    /// So many documents get another try.
+    Retrying(u64),
+    /// The batch has ended: only a retry would reach it.
+    Ended,
+    /// It changes nothing: the batch is stopping or paused already, is not paused, or has nothing to retry.
+    Nothing,
+}
+
+/// Why a signal could not be given.
+#[derive(Debug, thiserror::Error)]
+pub enum SignalError {
+    /// The store did not do its part; it says whether trying again can help.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A bug: the machines and this room disagree.
+    #[error(transparent)]
+    Illegal(#[from] crate::flow::IllegalMove),
+}
+
+/// Signals an execution; `None`: there is no such execution. A retry of one that has ended opens the next generation
+/// of its batch, if that has ended too.
+///
+/// # Errors
+/// [`SignalError`]; trying again may help, and signals twice at worst.
+pub async fn signal_execution(
+    store: &Store,
+    organization: OrganizationId,
+    execution: WorkflowExecutionId,
+    signal: Signal,
+) -> Result<Option<SentSignal>, SignalError> {
+    let mut transaction = store.app(organization).await?;
+    let Some(mut sent) = store::send_signal(
+        &mut transaction,
+        organization,
+        execution,
+        signal,
+        &json!({}),
+    )
+    .await?
+    else {
+        return Ok(None);
+    };
+    transaction.commit().await.map_err(StoreError::from)?;
+    if signal == Signal::Retry && sent.outcome.as_deref() == Some("too_late") {
+        let mut read = store.app(organization).await?;
+        let found = store::execution_by_id(&mut read, organization, execution).await?;
+        drop(read);
+        if let Some(found) = found.filter(|found| found.status.is_final())
+            && let BatchSignalled::Retrying(_) =
+                retry(store, organization, found.batch, Some(execution)).await?
+        {
+            sent.outcome = Some("delivered".to_owned());
+        }
+    }
+    Ok(Some(sent))
+}
+
+/// Signals a batch.
+///
+/// # Errors
+/// [`SignalError`]; trying again may help.
+pub async fn signal_batch(
+    store: &Store,
+    organization: OrganizationId,
+    batch: BatchId,
+    signal: Signal,
+) -> Result<BatchSignalled, SignalError> {
+    if signal == Signal::Retry {
+        return retry(store, organization, batch, None).await;
+    }
+    let mut transaction = store.app(organization).await?;
+    let heard = match signal {
+        Signal::Cancel => cancel(&mut transaction, organization, batch).await?,
+        Signal::Pause => pause(&mut transaction, organization, batch).await?,
+        Signal::Resume | Signal::Retry => resume(&mut transaction, organization, batch).await?,
+    };
+    let found = store::batch_by_id(&mut transaction, organization, batch).await?;
+    transaction.commit().await.map_err(StoreError::from)?;
+    Ok(match found {
+        _ if heard => BatchSignalled::Done,
+        Some(found) if found.state.name().has_ended() => BatchSignalled::Ended,
+        Some(_) | None => BatchSignalled::Nothing,
+    })
+}
+
+/// Flags a batch to stop: nothing more of it is admitted, and what is in work stops. It takes no more documents
+/// either: one whose submission was cut off would wait for its seal for ever.
+async fn cancel(
+    connection: &mut Connection,
+    organization: OrganizationId,
+    batch: BatchId,
+) -> Result<bool, StoreError> {
+    let stopped = store::stop_batch(connection, organization, batch, Stopping::Cancel).await?;
+    if stopped {
+        seal(connection, organization, batch).await?;
+    }
+    Ok(stopped)
+}
+
+async fn pause(
+    connection: &mut Connection,
+    organization: OrganizationId,
+    batch: BatchId,
+) -> Result<bool, StoreError> {
+    let reason = "by hand".to_owned();
+    let paused = store::pause_batch(connection, organization, batch, &reason).await?;
+    if paused {
+        tell(
+            connection,
+            organization,
+            batch,
+            EventKind::BatchPaused { reason },
+        )
+        .await?;
+    }
+    Ok(paused)
+}
+
+async fn resume(
+    connection: &mut Connection,
+    organization: OrganizationId,
+    batch: BatchId,
+) -> Result<bool, StoreError> {
+    let resumed = store::resume_batch(connection, organization, batch).await?;
+    if resumed {
+        tell(connection, organization, batch, EventKind::BatchResumed).await?;
+    }
+    Ok(resumed)
+}
+
+async fn tell(
+    connection: &mut Connection,
+    organization: OrganizationId,
+    batch: BatchId,
+    kind: EventKind,
+) -> Result<(), StoreError> {
+    let event = Event {
+        organization,
+        batch,
+        execution: None,
+        kind,
+    };
+    store::append_event(connection, &event).await
+}
+
+/// Gives documents another try. While the batch runs, those that wait for a round or for their next try come at once;
+/// once it has ended, those that were given up, stopped or left partial get an execution in the next generation.
+async fn retry(
+    store: &Store,
+    organization: OrganizationId,
+    batch: BatchId,
+    only: Option<WorkflowExecutionId>,
+) -> Result<BatchSignalled, SignalError> {
+    let mut transaction = store.app(organization).await?;
+    let Some(mut found) = store::batch_to_retry(&mut transaction, organization, batch).await?
+    else {
+        return Ok(BatchSignalled::Nothing);
+    };
+    let mut taken_up = 0;
+    if found.state.name().has_ended() {
+        let generation = found.generation + 1;
+        let event =
+            store::retryable(&mut transaction, organization, batch, generation, only).await?;
+        if let EventKind::BatchRetried {
+            abandoned,
+            cancelled,
+            partial,
+            ..
+        } = event
+        {
+            taken_up = abandoned + cancelled + partial;
+        }
+        if taken_up == 0 {
+            return Ok(BatchSignalled::Nothing);
+        }
+        found.generation = generation;
+        found.state = found.state.on(BatchEvent::Retry)?;
+        found.counts.fold(&event);
+        store::open_generation(&mut transaction, organization, batch, &found).await?;
+        tell(&mut transaction, organization, batch, event).await?;
+    } else if found.generation == 1 || found.sealed {
+        // It runs: nothing is final that could be tried again, but what waits need not.
+        let woken = store::retry_waiting(&mut transaction, organization, batch).await?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        return Ok(match woken {
+            0 => BatchSignalled::Nothing,
+            woken => BatchSignalled::Retrying(woken),
+        });
+    }
+    // Else a retry was cut off: it goes on.
+    let generation = found.generation;
+    if only.is_some() {
+        // With nothing to be cut off: which one it was is written nowhere else.
+        store::add_retries(
+            &mut transaction,
+            organization,
+            batch,
+            generation,
+            only,
+            None,
+            1,
+        )
+        .await?;
+        seal(&mut transaction, organization, batch).await?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        return Ok(BatchSignalled::Retrying(taken_up));
+    }
+    transaction.commit().await.map_err(StoreError::from)?;
+    let mut after = None;
+    loop {
+        let mut transaction = store.app(organization).await?;
+        let last = store::add_retries(
+            &mut transaction,
+            organization,
+            batch,
+            generation,
+            None,
+            after,
+            STEP,
+        )
+        .await?;
+        if last.is_none() {
+            seal(&mut transaction, organization, batch).await?;
+        }
+        transaction.commit().await.map_err(StoreError::from)?;
+        if last.is_none() {
+            return Ok(BatchSignalled::Retrying(taken_up));
+        }
+        after = last;
+    }
+}
