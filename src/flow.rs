@@ -24,7 +24,7 @@ pub use execution::{ExecutionEvent, ExecutionStatus};
 pub use failure::{Failure, FailureCode};
 pub use policy::{FailurePolicy, Verdict};
 pub use retry::RetryPolicy;
-pub use signal::{Answer, Signal, Standing};
+pub use signal::{Answer, PAUSED_BY_HAND, Signal, Standing};
 pub use stage::{Stage, WORKFLOW_VERSION, WorkflowType};
 
 /// A move that a state machine does not allow. It is a bug or a lost race, never a user's mistake; trying the

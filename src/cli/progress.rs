@@ -70,7 +70,7 @@ pub(super) async fn follow(
             return Err(CliError::Usage(format!("there is no batch `{batch}`")));
         };
         let state = now.state.name();
-        view.show(state, &now.counts, &at_stage);
+        view.show(state, now.paused.as_deref(), &now.counts, &at_stage);
         if state.has_ended() {
             view.end();
             return Ok(Watched::Ended);
@@ -104,7 +104,14 @@ type AtStage = [(Stage, ExecutionStatus, u64)];
 
 trait View {
     fn wants_stages(&self) -> bool;
-    fn show(&mut self, state: BatchStateName, counts: &BatchCounts, at_stage: &AtStage);
+    /// Shows how far the batch is; `paused` is why nothing of it is begun, if so.
+    fn show(
+        &mut self,
+        state: BatchStateName,
+        paused: Option<&str>,
+        counts: &BatchCounts,
+        at_stage: &AtStage,
+    );
     fn end(&mut self);
 }
 
@@ -147,7 +154,13 @@ impl View for Bars {
         true
     }
 
-    fn show(&mut self, state: BatchStateName, counts: &BatchCounts, at_stage: &AtStage) {
+    fn show(
+        &mut self,
+        state: BatchStateName,
+        paused: Option<&str>,
+        counts: &BatchCounts,
+        at_stage: &AtStage,
+    ) {
         if counts.accepted == 0 {
             return;
         }
@@ -156,10 +169,10 @@ impl View for Bars {
         }
         self.batch.set_length(counts.accepted);
         self.batch.set_position(counts.ended());
-        self.batch.set_message(said(state));
+        self.batch.set_message(said(state, paused));
         for (stage, bar) in &self.stages {
             // A document has passed a stage when it is at a later one, or completed.
-            let passed: u64 = at_stage
+            let through: u64 = at_stage
                 .iter()
                 .filter(|(at, status, _)| {
                     *at != Stage::Resolve && (at > stage || *status == ExecutionStatus::Completed)
@@ -167,7 +180,7 @@ impl View for Bars {
                 .map(|(_, _, count)| count)
                 .sum();
             bar.set_length(counts.accepted);
-            bar.set_position(passed);
+            bar.set_position(through);
         }
     }
 
@@ -197,7 +210,13 @@ impl View for Lines {
         false
     }
 
-    fn show(&mut self, state: BatchStateName, counts: &BatchCounts, _at_stage: &AtStage) {
+    fn show(
+        &mut self,
+        state: BatchStateName,
+        paused: Option<&str>,
+        counts: &BatchCounts,
+        _at_stage: &AtStage,
+    ) {
         if counts.accepted == 0 && !state.has_ended() {
             return;
         }
@@ -216,7 +235,7 @@ impl View for Lines {
         } else {
             0.0
         };
-        let mut line = format!("{done}/{all} documents, {}", said(state));
+        let mut line = format!("{done}/{all} documents, {}", said(state, paused));
         if rate > 0.0 {
             // Writing to a string does not fail.
             let _ = write!(line, ", {rate:.1}/s");
@@ -239,8 +258,11 @@ impl View for Lines {
 }
 
 /// A state, in words.
-fn said(state: BatchStateName) -> &'static str {
-    match state {
+fn said(state: BatchStateName, paused: Option<&str>) -> String {
+    if let Some(reason) = paused.filter(|_| !state.has_ended()) {
+        return format!("paused {reason}: graphmill batch resume");
+    }
+    let words = match state {
         BatchStateName::Pending => "pending",
         BatchStateName::Chunking => "chunking",
         BatchStateName::ExtractingMentions => "extracting mentions",
@@ -251,5 +273,6 @@ fn said(state: BatchStateName) -> &'static str {
         BatchStateName::Completed => "completed",
         BatchStateName::Failed => "failed",
         BatchStateName::Cancelled => "cancelled",
-    }
+    };
+    words.to_owned()
 }

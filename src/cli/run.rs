@@ -10,7 +10,7 @@ use std::{
 
 use clap::Args;
 use graphmill_jobs::{BatchId, OrganizationId};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     config::{PipelineArgs, ServerArgs, WorkerArgs},
     extractors::{Extractor, Extractors},
-    flow::FailurePolicy,
+    flow::{FailurePolicy, PAUSED_BY_HAND, Signal},
     graph::{ExportFormat, Ontology},
     store,
     worker::Worker,
@@ -308,15 +308,29 @@ async fn resumed(
         super::batch::find(session, wanted).await?
     };
     let mut transaction = store.app(organization).await?;
-    let name = store::batch_by_id(&mut transaction, organization, batch)
-        .await?
-        .map(|batch| batch.name)
-        .unwrap_or_default();
+    let found = store::batch_by_id(&mut transaction, organization, batch).await?;
     drop(transaction);
+    let name = found
+        .as_ref()
+        .map(|batch| batch.name.clone())
+        .unwrap_or_default();
     if let Some(called) = called.filter(|called| *called != name) {
         return Err(CliError::Usage(format!(
             "--resume {wanted} is the batch `{name}`, not `{called}`: leave out --name"
         )));
+    }
+    if let Some(found) = found {
+        let mut signals = Vec::new();
+        if found.generation > 1 && !found.sealed {
+            // A retry of it was cut off.
+            signals.push(Signal::Retry);
+        }
+        if found.paused.as_deref() == Some(PAUSED_BY_HAND) {
+            signals.push(Signal::Resume);
+        }
+        for signal in signals {
+            workflow::signal_batch(store, organization, batch, signal).await?;
+        }
     }
     let submission = match Submission::reopen(store, organization, batch).await {
         Ok(submission) => Some(submission),
@@ -407,7 +421,7 @@ fn hint(paths: &[PathBuf]) -> String {
 }
 
 /// Ctrl-C and SIGTERM, none of them missed from here on.
-pub(super) struct Interrupts([Option<Signal>; 2]);
+pub(super) struct Interrupts([Option<unix::Signal>; 2]);
 
 impl Interrupts {
     pub(super) fn listen() -> Self {
@@ -417,7 +431,7 @@ impl Interrupts {
     /// Waits for the next one; for ever, where none can be listened for.
     pub(super) async fn next(&mut self) {
         let [int, term] = &mut self.0;
-        let heard = async |signal: &mut Option<Signal>| match signal {
+        let heard = async |signal: &mut Option<unix::Signal>| match signal {
             Some(signal) => signal.recv().await,
             None => std::future::pending().await,
         };

@@ -152,6 +152,19 @@ pub(super) fn table(reports: &[BatchReport]) -> String {
 pub(super) fn details(details: &BatchDetails) -> String {
     let mut text = report(&details.report, &[], None);
     text.push('\n');
+    if let Some(reason) = &details.paused {
+        let name = &details.report.name;
+        line(
+            &mut text,
+            format!("  paused     {reason}; it goes on with: graphmill batch resume {name}"),
+        );
+    }
+    if details.generation > 1 {
+        line(
+            &mut text,
+            format!("  retried    {} times", details.generation - 1),
+        );
+    }
     if !details.stages.is_empty() {
         text.push_str("  stages\n");
         for row in &details.stages {

@@ -48,6 +48,8 @@ pub enum FailureCode {
     LeaseLost,
     /// The worker gave it back before it was through.
     HandedBack,
+    /// The worker could not do its part, for a reason of its own.
+    Worker,
     /// Stopped by a signal or by the batch's policy.
     Cancelled,
     /// A stored output can't be read back.
@@ -74,6 +76,7 @@ impl FailureCode {
             Self::Timeout => "timeout",
             Self::LeaseLost => "lease_lost",
             Self::HandedBack => "handed_back",
+            Self::Worker => "worker",
             Self::Cancelled => "cancelled",
             Self::Corrupt => "corrupt",
             Self::BatchFailed => "batch_failed",

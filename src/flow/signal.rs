@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{ExecutionEvent, ExecutionStatus};
 
+/// Why something is paused that somebody paused by a signal.
+pub const PAUSED_BY_HAND: &str = "by hand";
+
 /// What may be asked of an execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

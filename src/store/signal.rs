@@ -10,7 +10,9 @@ use sqlx::{PgConnection, query};
 use uuid::Uuid;
 
 use super::{Fence, StoreError, event::append_event, execution::keys, parsed, to_json};
-use crate::flow::{Answer, Event, EventKind, ExecutionStatus, Failure, Signal, Standing};
+use crate::flow::{
+    Answer, Event, EventKind, ExecutionStatus, Failure, PAUSED_BY_HAND, Signal, Standing,
+};
 
 /// A signal, as it is shown.
 #[derive(Debug, Clone)]
@@ -172,7 +174,7 @@ async fn write(
         "update workflow_execution
          set status = $3, round = round + case when $4 then 1 else 0 end,
              paused_at = case when $5 then coalesce(paused_at, now()) end,
-             pause_reason = case when $5 then coalesce(pause_reason, 'by hand') end,
+             pause_reason = case when $5 then coalesce(pause_reason, $10) end,
              stop_requested_at = case when $6 then coalesce(stop_requested_at, now()) else stop_requested_at end,
              due_at = case when $7 then now() else due_at end,
              completed_at = case when $8 then now() else completed_at end,
@@ -189,6 +191,7 @@ async fn write(
         due || moved,
         after.status.is_final() && moved,
         moved,
+        PAUSED_BY_HAND,
     )
     .execute(connection)
     .await?;

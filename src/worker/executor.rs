@@ -37,6 +37,8 @@ use crate::{
 
 /// How long an execution waits for a worker that has its extractor.
 const NO_EXTRACTOR_WAIT: Duration = Duration::from_secs(10);
+/// How long an execution waits that a worker could not work for a reason of its own.
+const TROUBLE_WAIT: Duration = Duration::from_secs(5);
 
 /// Answers the rings of every stage.
 pub(super) struct Executor(pub(super) Arc<Engine>);
@@ -130,7 +132,7 @@ impl Executor {
             },
             worked = self.work(stage, &lease, pause) => match worked {
                 Ok(worked) => worked,
-                Err(error) => Came::Through(Worked::failed(corrupt(error)?).into()),
+                Err(error) => Came::Through(Worked::ended(given_up(error)?).into()),
             },
         };
         let worked = match worked {
@@ -141,7 +143,7 @@ impl Executor {
         let successor = match self.settle(stage, &lease, ring.version, worked).await {
             Ok(successor) => successor,
             Err(error) => {
-                let failed = Worked::failed(corrupt(error)?);
+                let failed = Worked::ended(given_up(error)?);
                 self.settle(stage, &lease, ring.version, failed).await?
             }
         };
@@ -447,33 +449,36 @@ impl Executor {
     }
 }
 
-/// What becomes of an execution whose data can't be read or stored: it fails, since whoever took it up again would
-/// run into the same. Any other error is handed back: the lease runs out, and trying again may help.
-fn corrupt(error: ExecuteError) -> Result<Failure, ExecuteError> {
+/// What becomes of an execution that can't be worked. If its data can't be read or stored it fails, since whoever took
+/// it up again would run into the same. Anything else is this worker's trouble: it is tried again, here or elsewhere,
+/// and that is no try of a unit. A lost lease is handed on: there is nothing to write.
+fn given_up(error: ExecuteError) -> Result<End, ExecuteError> {
     let about = match &error {
+        ExecuteError::Checkpoint(CheckpointError::LeaseLost) => return Err(error),
         ExecuteError::Store(error) => Some(error),
         ExecuteError::Checkpoint(CheckpointError::Write(source)) => source.downcast_ref(),
-        ExecuteError::Checkpoint(CheckpointError::LeaseLost)
-        | ExecuteError::Illegal(_)
-        | ExecuteError::Gone => None,
+        ExecuteError::Illegal(_) | ExecuteError::Gone => None,
     };
-    if !about.is_some_and(StoreError::is_about_data) {
-        return Err(error);
-    }
+    let is_about_data = about.is_some_and(StoreError::is_about_data);
     error!(
         error = &error as &dyn std::error::Error,
-        "what a stage has read or found can't be used"
+        is_about_data, "a stage could not be worked"
     );
-    let message =
-        "what is stored for this stage, or what it found, can't be used; the worker's log says why";
-    Ok(Failure::terminal(FailureCode::Corrupt, message))
+    Ok(if is_about_data {
+        let message = "what is stored for this stage, or what it found, can't be used; the worker's log says why";
+        End::Failed {
+            failure: Failure::terminal(FailureCode::Corrupt, message),
+        }
+    } else {
+        let message = "the worker could not do its part; its log says why";
+        End::Retry {
+            failure: Failure::transient(FailureCode::Worker, message),
+            wait: TROUBLE_WAIT,
+        }
+    })
 }
 
 impl Worked {
-    const fn failed(failure: Failure) -> Self {
-        Self::ended(End::Failed { failure })
-    }
-
     /// An end that leaves nothing else to write.
     const fn ended(end: End) -> Self {
         Self {

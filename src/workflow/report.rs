@@ -22,11 +22,6 @@ pub struct BatchReport {
     pub name: String,
     /// Where it stands.
     pub state: &'static str,
-    /// Why it is paused, if it is: nothing of it is begun then.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub paused: Option<String>,
-    /// Which try of the batch this is, from 1.
-    pub generation: i32,
     /// What became of its documents.
     pub documents: DocumentCounts,
     /// Entities found.
@@ -91,6 +86,10 @@ pub struct BatchDetails {
     /// The report.
     #[serde(flatten)]
     pub report: BatchReport,
+    /// Which try of the batch this is, from 1.
+    pub generation: i32,
+    /// Why it is paused, if it is: nothing of it is begun then.
+    pub paused: Option<String>,
     /// The furthest stage that one of its executions has entered.
     pub stage: Option<Stage>,
     /// How many executions are where; for people, who don't want to count.
@@ -195,6 +194,9 @@ pub async fn details(
         return Ok(None);
     };
     let mut transaction = store.app(organization).await?;
+    let Some(batch) = store::batch_by_id(&mut transaction, organization, id).await? else {
+        return Ok(None);
+    };
     let counts = store::status_counts(&mut transaction, organization, id).await?;
     let begun = counts
         .iter()
@@ -214,6 +216,8 @@ pub async fn details(
     let executions = executions.into_iter().map(ExecutionReport::from).collect();
     Ok(Some(BatchDetails {
         report,
+        generation: batch.generation,
+        paused: batch.paused,
         stage,
         stages,
         executions,
@@ -246,8 +250,6 @@ fn of(batch: &Batch, calls: u64, before: u64, failures: Vec<store::Refused>) -> 
         batch_id: batch.id,
         name: batch.name.clone(),
         state: batch.state.name().as_str(),
-        paused: batch.paused.clone(),
-        generation: batch.generation,
         documents: DocumentCounts {
             total: counts.submitted(),
             completed: counts.completed,

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::submit::seal;
 use crate::{
-    flow::{BatchEvent, Event, EventKind, Signal, Stopping},
+    flow::{BatchEvent, Event, EventKind, PAUSED_BY_HAND, Signal, Stopping},
     store::{self, Connection, SentSignal, Store, StoreError},
 };
 
@@ -123,7 +123,7 @@ async fn pause(
     organization: OrganizationId,
     batch: BatchId,
 ) -> Result<bool, StoreError> {
-    let reason = "by hand".to_owned();
+    let reason = PAUSED_BY_HAND.to_owned();
     let paused = store::pause_batch(connection, organization, batch, &reason).await?;
     if paused {
         tell(

@@ -54,7 +54,14 @@ async fn broken_documents_are_refused_by_name_and_the_others_go_on() {
     let shown = say(command().args(["batch", "show", "broken", "--json"]))
         .exits(0)
         .json();
-    assert_keys(&shown, &[&REPORT[..], &["stage", "executions"]].concat());
+    assert_keys(
+        &shown,
+        &[
+            &REPORT[..],
+            &["generation", "paused", "stage", "executions"],
+        ]
+        .concat(),
+    );
     assert_eq!(shown["batch_id"], batch);
 
     let said = say(command().args(["run", "--name", "broken"]).arg(&broken)).exits(2);
