@@ -10,6 +10,7 @@ mod event;
 mod execution;
 mod failure;
 mod policy;
+mod protocol;
 mod retry;
 mod stage;
 
@@ -22,6 +23,9 @@ pub use event::{Event, EventKind};
 pub use execution::{ExecutionEvent, ExecutionStatus};
 pub use failure::{Failure, FailureCode};
 pub use policy::{FailurePolicy, Verdict};
+pub use protocol::{
+    BatchView, ExecutionView, LeaseState, Move, RingView, StageEnd, follows_directly, settled,
+};
 pub use retry::RetryPolicy;
 pub use stage::{Stage, WORKFLOW_VERSION, WorkflowType};
 
