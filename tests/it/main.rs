@@ -13,6 +13,7 @@ mod binary;
 mod cli;
 mod compose;
 mod crash;
+mod decisions;
 mod engine;
 mod house;
 mod machines;
