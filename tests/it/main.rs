@@ -17,6 +17,7 @@ mod decisions;
 mod engine;
 mod house;
 mod machines;
+mod model;
 mod persistence;
 mod protocol;
 mod queue;
