@@ -3,6 +3,7 @@
 //!
 //! `cargo test --test it model -- --nocapture` says how many states there are and tells the counterexamples.
 
+mod effect;
 mod proof;
 mod setup;
 mod state;
@@ -89,7 +90,8 @@ fn two_documents_of_a_batch_end_whatever_its_policy() {
     }
 }
 
-/// `cargo test --test it model -- --ignored --nocapture`
+/// `cargo test --test it model -- --ignored --nocapture`: 2.8 million states, eight minutes on a busy
+/// machine, 1.2 GB.
 #[test]
 #[ignore = "minutes and gigabytes"]
 fn larger_models_hold_too() {
