@@ -10,6 +10,7 @@ mod event;
 mod execution;
 mod failure;
 mod policy;
+mod protocol;
 mod retry;
 mod signal;
 mod stage;
@@ -23,6 +24,9 @@ pub use event::{Event, EventKind, Replaced};
 pub use execution::{ExecutionEvent, ExecutionStatus};
 pub use failure::{Failure, FailureCode};
 pub use policy::{FailurePolicy, Verdict};
+pub use protocol::{
+    BatchView, ExecutionView, LeaseState, Move, RingView, StageEnd, follows_directly, settled,
+};
 pub use retry::RetryPolicy;
 pub use signal::{Answer, PAUSED_BY_HAND, Signal, Standing};
 pub use stage::{Stage, WORKFLOW_VERSION, WorkflowType};

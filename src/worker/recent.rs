@@ -12,6 +12,7 @@ use std::{
 use graphmill_jobs::WorkflowExecutionId;
 
 use crate::{
+    flow::follows_directly,
     pipeline::{Document, UnitRecord},
     store::Fence,
 };
@@ -64,7 +65,7 @@ impl Recent {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (epoch, settled) = kept.by_execution.remove(&fence.execution)?;
         kept.bytes -= settled.document.text.as_str().len();
-        (epoch + 1 == fence.epoch).then_some(settled)
+        follows_directly(epoch, fence.epoch).then_some(settled)
     }
 }
 

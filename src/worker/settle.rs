@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{
     flow::{
-        ActivityEvent, ActivityStatus, EventKind, ExecutionEvent, ExecutionStatus, Failure,
-        IllegalMove, Replaced, Stage, Verdict,
+        self, ActivityStatus, EventKind, ExecutionStatus, Failure, IllegalMove, Replaced, Stage,
+        StageEnd, Verdict,
     },
     store::Lease,
 };
@@ -59,19 +59,26 @@ impl Decision {
     }
 }
 
-/// Decides what `end` means for the execution, which is in `processing` and at `stage`.
+/// Decides what `end` means for the execution, which is in `processing` and at `stage`. The move is
+/// [`flow::settled`]'s; what to write and tell beside it is decided here.
 pub(super) fn decide(stage: Stage, lease: &Lease, end: End) -> Result<Decision, IllegalMove> {
-    let from = ExecutionStatus::Processing;
-    let mut decision = Decision {
-        status: from,
+    let verdict = match lease.document {
+        Some(_) => lease.policy.on_failure(lease.round, lease.max_retries),
+        None => Verdict::Abandon,
+    };
+    let moved = flow::settled(
         stage,
-        activity: ActivityStatus::Running.on(match end {
-            End::Stage { .. } | End::Document { .. } | End::Resolution { .. } => {
-                ActivityEvent::Complete
-            }
-            End::Retry { .. } | End::Failed { .. } => ActivityEvent::Fail,
-            End::Stopped => ActivityEvent::Cancel,
-        })?,
+        match end {
+            End::Stage { .. } | End::Document { .. } | End::Resolution { .. } => StageEnd::Done,
+            End::Retry { .. } => StageEnd::Postponed,
+            End::Failed { .. } => StageEnd::Failed(verdict),
+            End::Stopped => StageEnd::Stopped,
+        },
+    )?;
+    let mut decision = Decision {
+        status: moved.status,
+        stage: moved.stage,
+        activity: moved.activity,
         partial: lease.partial,
         wait: Duration::ZERO,
         error: None,
@@ -84,8 +91,6 @@ pub(super) fn decide(stage: Stage, lease: &Lease, end: End) -> Result<Decision, 
             units,
             failed_units,
         } => {
-            decision.status = from.on(ExecutionEvent::Advance)?;
-            decision.stage = stage.next().unwrap_or(stage);
             decision.partial |= failed_units > 0;
             decision.checkpoint =
                 json!({ "stage": stage, "units": units, "failed_units": failed_units });
@@ -96,7 +101,6 @@ pub(super) fn decide(stage: Stage, lease: &Lease, end: End) -> Result<Decision, 
             entities,
             relations,
         } => {
-            decision.status = from.on(ExecutionEvent::Complete)?;
             decision.checkpoint = json!({ "stage": stage, "units": 1, "failed_units": 0 });
             decision.output =
                 Some(json!({ "mentions": mentions, "entities": entities, "relations": relations }));
@@ -109,14 +113,12 @@ pub(super) fn decide(stage: Stage, lease: &Lease, end: End) -> Result<Decision, 
             });
         }
         End::Resolution { clusters } => {
-            decision.status = from.on(ExecutionEvent::Complete)?;
             decision.output = Some(json!({ "clusters": clusters }));
             decision.events.push(EventKind::ResolutionCompleted {
                 clusters: clusters as u64,
             });
         }
         End::Retry { failure, wait } => {
-            decision.status = from.on(ExecutionEvent::Postpone)?;
             decision.wait = wait;
             decision.events.push(EventKind::StageRetried {
                 stage,
@@ -126,15 +128,6 @@ pub(super) fn decide(stage: Stage, lease: &Lease, end: End) -> Result<Decision, 
             decision.error = Some(failure);
         }
         End::Failed { failure } => {
-            let failed = from.on(ExecutionEvent::Fail)?;
-            let verdict = match lease.document {
-                Some(_) => lease.policy.on_failure(lease.round, lease.max_retries),
-                None => Verdict::Abandon,
-            };
-            decision.status = match verdict {
-                Verdict::AwaitRound => failed,
-                Verdict::Abandon => failed.on(ExecutionEvent::Abandon)?,
-            };
             let failure_for_event = failure.clone();
             decision.events.push(match (lease.document, verdict) {
                 (None, _) => EventKind::ResolutionAbandoned {
@@ -150,7 +143,6 @@ pub(super) fn decide(stage: Stage, lease: &Lease, end: End) -> Result<Decision, 
             decision.error = Some(failure);
         }
         End::Stopped => {
-            decision.status = from.on(ExecutionEvent::Cancel)?;
             decision.events.push(match lease.document {
                 Some(_) => EventKind::DocumentCancelled { was_failed: false },
                 None => EventKind::ResolutionAbandoned {
