@@ -58,7 +58,7 @@ pub use findings::{
     EntityRow, EvidenceRow, MentionRow, Place, RelationRow, add_chunks, add_graph, busiest,
     drop_older_graphs, entity_page, relation_page,
 };
-pub use health::{Health, health};
+pub use health::{Health, Work, health, work};
 pub use ontology::{ensure_ontology, ontology_by_id};
 pub use retry::{
     BatchToRetry, add_retries, batch_to_retry, open_generation, retry_waiting, retryable,

@@ -1,11 +1,19 @@
-//! `graphmill batch list|show|cancel|pause|resume|retry`.
+//! `graphmill batch list|show|watch|cancel|pause|resume|retry`.
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use graphmill_jobs::OrganizationId;
+use tokio_util::sync::CancellationToken;
 
-use super::{error::CliError, output, session::Session, summary};
+use super::{
+    error::{CliError, INTERRUPTED},
+    output,
+    progress::{self, Watched},
+    run::{Interrupts, exit_code},
+    session::Session,
+    summary,
+};
 use crate::{
     config::ServerArgs,
     flow::Signal,
@@ -38,6 +46,11 @@ enum BatchCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Follow a batch that others work, until it has ended; leaving changes nothing.
+    Watch {
+        /// The batch's id or name.
+        batch: String,
+    },
     /// Stop a batch: nothing more of it is begun, and what is in work stops.
     Cancel {
         /// The batch's id or name.
@@ -64,10 +77,10 @@ pub(super) async fn batch(servers: &ServerArgs, args: BatchArgs) -> Result<ExitC
     let session = Session::open(servers, true).await?;
     let done = work(&session, args).await;
     session.close().await;
-    done.map(|()| ExitCode::SUCCESS)
+    done
 }
 
-async fn work(session: &Session, args: BatchArgs) -> Result<(), CliError> {
+async fn work(session: &Session, args: BatchArgs) -> Result<ExitCode, CliError> {
     let organization = OrganizationId::DEFAULT;
     let store = &session.store;
     match args.command {
@@ -77,7 +90,7 @@ async fn work(session: &Session, args: BatchArgs) -> Result<(), CliError> {
                 output::json(&reports)
             } else {
                 output::line(&summary::table(&reports))
-            })
+            })?;
         }
         BatchCommand::Show { batch, json } => {
             let id = find(session, &batch).await?;
@@ -88,13 +101,41 @@ async fn work(session: &Session, args: BatchArgs) -> Result<(), CliError> {
                 output::json(&details)
             } else {
                 output::line(&summary::details(&details))
-            })
+            })?;
         }
-        BatchCommand::Cancel { batch } => ask(session, &batch, Signal::Cancel).await,
-        BatchCommand::Pause { batch } => ask(session, &batch, Signal::Pause).await,
-        BatchCommand::Resume { batch } => ask(session, &batch, Signal::Resume).await,
-        BatchCommand::Retry { batch } => ask(session, &batch, Signal::Retry).await,
+        BatchCommand::Watch { batch } => return watch(session, &batch).await,
+        BatchCommand::Cancel { batch } => ask(session, &batch, Signal::Cancel).await?,
+        BatchCommand::Pause { batch } => ask(session, &batch, Signal::Pause).await?,
+        BatchCommand::Resume { batch } => ask(session, &batch, Signal::Resume).await?,
+        BatchCommand::Retry { batch } => ask(session, &batch, Signal::Retry).await?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows how far a batch is until it has ended, and then what came of it.
+async fn watch(session: &Session, batch: &str) -> Result<ExitCode, CliError> {
+    let (store, organization) = (&session.store, OrganizationId::DEFAULT);
+    let id = find(session, batch).await?;
+    let stop = CancellationToken::new();
+    let mut interrupts = Interrupts::listen();
+    let left = stop.clone();
+    let listening = tokio::spawn(async move {
+        interrupts.next().await;
+        left.cancel();
+    });
+    let watched = progress::follow(store, organization, id, None, &stop).await;
+    listening.abort();
+    let ended = matches!(watched?, Watched::Ended);
+    let report = workflow::report(store, organization, id, 0).await?;
+    let report = report.ok_or_else(|| unknown(batch))?;
+    if !ended {
+        output::note(&format!(
+            "not watching any more; the batch goes on: graphmill batch watch {batch}"
+        ));
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    output::written(output::line(&summary::report(&report, &[], None)))?;
+    Ok(exit_code(&report))
 }
 
 /// Signals a batch, and says what came of it.

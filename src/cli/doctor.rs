@@ -12,8 +12,9 @@ use super::{
 };
 use crate::{
     config::ServerArgs,
-    queue::Queue,
-    store::{self, Schema, Store},
+    flow::Stage,
+    queue::{Queue, QueueError},
+    store::{self, Schema, Store, StoreError, Work},
     telemetry,
 };
 
@@ -125,12 +126,12 @@ async fn postgres(all: &mut Findings, args: &ServerArgs, addresses: &Addresses) 
             all.add("schema", true, "up to date", "");
         }
     }
-    let health = match Store::connect(url, &args.pools()).await {
-        Ok(store) => store::health(&store).await,
-        Err(error) => Err(error),
+    let looked = async {
+        let store = Store::connect(url, &args.pools()).await?;
+        Ok::<_, StoreError>((store::health(&store).await?, store::work(&store).await?))
     };
-    let health = match health {
-        Ok(health) => health,
+    let (health, work) = match looked.await {
+        Ok(looked) => looked,
         Err(error) => {
             let remedy = "grant graphmill_app and graphmill_engine to the login of DATABASE_URL";
             return all.add("Postgres", false, telemetry::causes(&error), remedy);
@@ -181,15 +182,40 @@ async fn postgres(all: &mut Findings, args: &ServerArgs, addresses: &Addresses) 
         format!("{} seen in the last minute", health.workers),
         "",
     );
+    worked(all, &work, health.workers);
+}
+
+/// How long an execution may wait for a worker before somebody should look: a lease, a sweep and a ring.
+const IDLE_SECONDS: i64 = 30;
+
+/// What waits although it could be worked.
+fn worked(all: &mut Findings, work: &Work, workers: i64) {
+    let mut found = format!("{} in work, {} wait for a worker", work.in_work, work.idle);
+    if work.paused_batches > 0 {
+        found.push_str(&format!(", {} batches paused", work.paused_batches));
+    }
+    let stuck = work
+        .longest_idle
+        .filter(|&(_, seconds)| seconds > IDLE_SECONDS);
+    let mut remedy = String::new();
+    if let Some((id, seconds)) = stuck {
+        found.push_str(&format!("; {id} for {seconds} s"));
+        remedy = if workers == 0 {
+            "start a worker: graphmill worker".to_owned()
+        } else {
+            format!("graphmill execution show {id}, and look at the log of the workers")
+        };
+    }
+    all.add("work", stuck.is_none(), found, &remedy);
 }
 
 async fn redis(all: &mut Findings, addresses: &Addresses) {
-    let health = match Queue::connect(&addresses.redis_url).await {
-        Ok(queue) => queue.check().await,
-        Err(error) => Err(error),
+    let looked = async {
+        let queue = Queue::connect(&addresses.redis_url).await?;
+        Ok::<_, QueueError>((queue.check().await?, queue.depths().await?))
     };
-    let health = match health {
-        Ok(health) => health,
+    let (health, depths) = match looked.await {
+        Ok(looked) => looked,
         Err(error) => {
             let remedy = "start the server, or correct REDIS_URL";
             return all.add("Redis", false, telemetry::causes(&error), remedy);
@@ -207,6 +233,23 @@ async fn redis(all: &mut Findings, addresses: &Addresses) {
         format!("maxmemory-policy {}", health.maxmemory_policy),
         "set maxmemory-policy noeviction: an evicted job waits until it is rung for again",
     );
+    let (used, most) = (health.used_memory, health.max_memory);
+    let limit = match most {
+        0 => "no limit".to_owned(),
+        most => format!("of {}", mebibytes(most)),
+    };
+    all.add(
+        "Redis memory",
+        most == 0 || used < most / 10 * 9,
+        format!("{} used, {limit}", mebibytes(used)),
+        "raise maxmemory: jobs are refused without room, and work waits",
+    );
+    let waiting: Vec<String> = Stage::ALL
+        .into_iter()
+        .zip(depths)
+        .map(|(stage, depth)| format!("{stage} {depth}"))
+        .collect();
+    all.add("jobs waiting", true, waiting.join(", "), "");
     // Redis is a doorbell: without a log it only costs a second round of ringing after a restart.
     all.add(
         "append-only file",
@@ -226,6 +269,10 @@ fn text(all: &Findings) -> String {
         }
     }
     lines.join("\n")
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
 }
 
 const fn on(value: bool) -> &'static str {

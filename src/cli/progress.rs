@@ -7,13 +7,13 @@ use std::{
 
 use graphmill_jobs::{BatchId, OrganizationId};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{error::CliError, output, session::steadily};
 use crate::{
     flow::{BatchCounts, BatchStateName, ExecutionStatus, Stage},
     store::{self, Store},
-    worker::Worker,
 };
 
 /// How a wait for a batch ended.
@@ -37,13 +37,14 @@ const STAGES: [(Stage, &str); 5] = [
     (Stage::Assemble, "assemble"),
 ];
 
-/// Shows the batch's progress until it has ended, or `stop` is cancelled. It is never dropped between a statement
+/// Shows the batch's progress until it has ended, or `stop` is cancelled; `moved` tells of news sooner than the
+/// clock does. It is never dropped between a statement
 /// and its answer, which would leave a connection in the middle of a transaction.
 pub(super) async fn follow(
     store: &Store,
     organization: OrganizationId,
     batch: BatchId,
-    worker: &Worker,
+    mut moved: Option<watch::Receiver<u64>>,
     stop: &CancellationToken,
 ) -> Result<Watched, CliError> {
     let mut view: Box<dyn View + Send> = if output::is_watched() {
@@ -51,7 +52,6 @@ pub(super) async fn follow(
     } else {
         Box::new(Lines::new())
     };
-    let mut moved = worker.moved();
     loop {
         let wants_stages = view.wants_stages();
         let (now, at_stage) = steadily(async || {
@@ -85,7 +85,7 @@ pub(super) async fn follow(
                     return Ok(Watched::Interrupted);
                 }
                 () = tokio::time::sleep(left) => break,
-                Ok(()) = moved.changed() => {}
+                () = changed(&mut moved) => {}
             }
             // Only the end is worth an early look.
             let now = steadily(async || {
@@ -97,6 +97,17 @@ pub(super) async fn follow(
                 break;
             }
         }
+    }
+}
+
+/// Waits until the sequencer of this process has moved something; for ever, if it has none.
+async fn changed(moved: &mut Option<watch::Receiver<u64>>) {
+    let heard = match moved {
+        Some(moved) => moved.changed().await.is_ok(),
+        None => false,
+    };
+    if !heard {
+        std::future::pending::<()>().await;
     }
 }
 

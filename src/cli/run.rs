@@ -215,7 +215,14 @@ async fn work(
                 }
             }
             worker.wake(organization, batch);
-            progress::follow(&session.store, organization, batch, &worker, &stop).await
+            progress::follow(
+                &session.store,
+                organization,
+                batch,
+                Some(worker.moved()),
+                &stop,
+            )
+            .await
         };
         tokio::pin!(working);
         tokio::select! {
@@ -397,7 +404,7 @@ async fn finish(
     Ok(exit_code(&report))
 }
 
-fn exit_code(report: &BatchReport) -> ExitCode {
+pub(super) fn exit_code(report: &BatchReport) -> ExitCode {
     let documents = &report.documents;
     let usable = documents.total - documents.refused - documents.duplicate;
     if usable == 0 {

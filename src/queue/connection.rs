@@ -97,6 +97,10 @@ pub struct Health {
     pub noeviction: bool,
     /// Whether the append-only file is on: without it a restart loses every ring, which costs seconds, not data.
     pub append_only: bool,
+    /// Bytes in use.
+    pub used_memory: u64,
+    /// Bytes that it may use; 0 is no limit.
+    pub max_memory: u64,
 }
 
 /// A handle on the queues; cheap to clone, all clones share one connection.
@@ -175,6 +179,8 @@ impl Queue {
             recent_enough: at_least(&version, (6, 2)),
             noeviction: maxmemory_policy == "noeviction",
             append_only: field("aof_enabled") == "1",
+            used_memory: field("used_memory").parse().unwrap_or(0),
+            max_memory: field("maxmemory").parse().unwrap_or(0),
             version,
             maxmemory_policy,
         })

@@ -1,5 +1,6 @@
 //! What `doctor` looks at.
 
+use graphmill_jobs::WorkflowExecutionId;
 use sqlx::query;
 
 use super::{Store, StoreError};
@@ -52,5 +53,52 @@ pub async fn health(store: &Store) -> Result<Health, StoreError> {
         synchronous_commit: row.synchronous_commit,
         roles_are_safe: row.roles_are_safe,
         workers: row.workers,
+    })
+}
+
+/// How the work of all batches stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Work {
+    /// Executions that somebody works on.
+    pub in_work: i64,
+    /// Executions that could be worked now, and that nobody works on.
+    pub idle: i64,
+    /// The one of them that has been so longest, and for how many seconds.
+    pub longest_idle: Option<(WorkflowExecutionId, i64)>,
+    /// Batches that are paused.
+    pub paused_batches: i64,
+}
+
+/// Looks at the work of all batches.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn work(store: &Store) -> Result<Work, StoreError> {
+    let mut connection = store.engine().await?;
+    let row = query!(
+        r#"with at_work as (
+               select e.id, e.lease_until > now() is true as leased,
+                      extract(epoch from now() - greatest(e.updated_at, e.due_at, e.lease_until))::bigint as seconds
+               from workflow_execution e
+               join batch b on b.organization_id = e.organization_id and b.id = e.batch_id
+               where e.status = 'processing' and e.due_at <= now() and e.paused_at is null
+                 and b.paused_at is null
+           )
+           select (select count(*) from at_work where leased) as "in_work!",
+                  (select count(*) from at_work where not leased) as "idle!",
+                  (select count(*) from batch where paused_at is not null
+                      and state not in ('Completed', 'Failed', 'Cancelled')) as "paused_batches!",
+                  longest.id as "longest?", longest.seconds as "seconds?"
+           from (select) as one
+           left join lateral (select id, seconds from at_work where not leased
+                              order by seconds desc limit 1) as longest on true"#
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    Ok(Work {
+        in_work: row.in_work,
+        idle: row.idle,
+        longest_idle: row.longest.map(Into::into).zip(row.seconds),
+        paused_batches: row.paused_batches,
     })
 }
