@@ -284,10 +284,7 @@ impl Site {
 }
 
 async fn used_memory(redis: &mut MultiplexedConnection) -> Result<u64> {
-    let info: String = redis::cmd("INFO")
-        .arg("memory")
-        .query_async(redis)
-        .await?;
+    let info: String = redis::cmd("INFO").arg("memory").query_async(redis).await?;
     let line = info
         .lines()
         .find_map(|line| line.strip_prefix("used_memory:"));
@@ -379,7 +376,9 @@ async fn main() -> Result<()> {
         println!("  median ratio {ratio:.3}");
     }
     let (large, small) = (size(&many), size(&few));
-    println!("waiting      Redis MB before/most   Redis keys before/most   worker RSS MB before/most");
+    println!(
+        "waiting      Redis MB before/most   Redis keys before/most   worker RSS MB before/most"
+    );
     for site in [&large, &small] {
         println!(
             "{:<12} {:<22} {:<24} {}",

@@ -41,15 +41,15 @@ pub use cluster::{
 };
 pub use document::{
     Added, DocumentRow, DocumentState, Refused, add_documents, add_refusals, document_page,
-    document_text, failures,
+    document_text, failures, intake_lock,
 };
 pub use event::{
     LoggedEvent, append_event, events_after, outbox_page, publish_events, sequencer_lock,
 };
 pub use execution::{
-    Admitted, Execution, Fence, Lease, LeaseRequest, Ringable, Settled, admit, admit_lock,
-    cancel_stopped, execution_by_id, executions, lease, mark_unrung, release, renew_leases,
-    revive_failed, settle, start_resolution, status_counts, stopped_leases, to_ring,
+    Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Ringable, Settled, admit, admit_from,
+    admit_lock, cancel_stopped, execution_by_id, executions, lease, mark_unrung, release,
+    renew_leases, revive_failed, settle, start_resolution, status_counts, stopped_leases, to_ring,
 };
 pub use findings::{
     EntityRow, EvidenceRow, MentionRow, Place, RelationRow, add_chunks, add_graph, busiest,

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
-use super::{StoreError, from_json, parsed, to_json};
+use super::{StoreError, document::intake_lock, from_json, parsed, to_json};
 use crate::flow::{BatchCounts, BatchState, FailurePolicy, Stopping};
 
 /// What a batch is opened with.
@@ -102,6 +102,7 @@ pub async fn seal_batch(
     organization: OrganizationId,
     id: BatchId,
 ) -> Result<bool, StoreError> {
+    intake_lock(&mut *connection, id).await?;
     let sealed = query!(
         "update batch set sealed_at = now(), updated_at = now()
          where organization_id = $1 and id = $2 and sealed_at is null",

@@ -278,6 +278,8 @@ pub async fn cancel_batch(
     batch: BatchId,
 ) -> Result<bool, StoreError> {
     let mut transaction = store.app(organization).await?;
+    // Before the row is locked: the sequencer must not wait for a submission.
+    store::intake_lock(&mut transaction, batch).await?;
     let stopped =
         store::stop_batch(&mut transaction, organization, batch, Stopping::Cancel).await?;
     if stopped {
