@@ -30,9 +30,9 @@ use sqlx::{
 
 pub use activity::{Activity, activities};
 pub use batch::{
-    Batch, BatchMove, BatchSpec, BatchToAdmit, BatchToMove, add_batch, batch_by_id, batch_by_name,
-    batches, last_unfinished_batch, move_batch, open_batches, open_batches_to_move, seal_batch,
-    stop_batch,
+    Batch, BatchMove, BatchSpec, BatchToAdmit, BatchToMove, ReadToMove, add_batch, batch_by_id,
+    batch_by_name, batch_setup, batches, batches_to_move, existing_batches, last_unfinished_batch,
+    move_batch, open_batches, open_batches_to_move, seal_batch, stop_batch,
 };
 pub use checkpoint::{CheckpointRow, UnitEnd, calls, checkpoints_of, record_units};
 pub use cluster::{
@@ -44,7 +44,7 @@ pub use document::{
     document_text, failures, intake_lock,
 };
 pub use event::{
-    LoggedEvent, append_event, events_after, outbox_page, publish_events, sequencer_lock,
+    LoggedEvent, OutboxRow, append_event, events_after, outbox_page, publish_events, sequencer_lock,
 };
 pub use execution::{
     Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Ringable, Settled, admit, admit_from,
