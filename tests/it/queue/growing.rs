@@ -91,14 +91,9 @@ async fn nothing_grows_with_work_with_dead_workers_or_with_broken_jobs() {
     // What the dead held is dropped, for Postgres to ring again; the rest is worked.
     probe.ended(2 * (300 - 3 * 4)).await;
     until("the dead and the work are gone", async || {
-        let names: Vec<String> = redis::cmd("ZRANGE")
-            .arg("graphmill:chunk:workers")
-            .arg(0)
-            .arg(-1)
-            .query_async(&mut redis.raw().await)
-            .await
-            .unwrap();
-        names.len() == 1 && redis.leftovers().await == ["graphmill:set-aside"]
+        let keys = keys(&redis).await;
+        let workers = keys.iter().filter(|key| key.contains(":workers:metadata:"));
+        workers.count() == Stage::ALL.len() && redis.leftovers().await == ["graphmill:set-aside"]
     })
     .await;
     assert_eq!(probe.ended.load(std::sync::atomic::Ordering::SeqCst), 576);
