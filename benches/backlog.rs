@@ -49,8 +49,8 @@ const ORGANIZATION: OrganizationId = OrganizationId::DEFAULT;
 const FEW: u64 = 1_000;
 /// Documents that the producer adds at once. **Source:** a step of a submission.
 const STEP: u64 = 500;
-/// How long a batch runs before its window begins: what was in flight at the pause is rung again within it.
-const WARM_UP: Duration = Duration::from_secs(4);
+/// How long a batch runs before its window begins. **Source:** what was in flight at the pause is rung again after 5 s.
+const WARM_UP: Duration = Duration::from_secs(6);
 /// How often the producer and the meters look.
 const LOOK: Duration = Duration::from_millis(100);
 /// Documents in parallel: more than the worker has slots, so that admission is what is tested; and the default.
@@ -141,6 +141,13 @@ impl Site {
             waiting + gone,
             begun.elapsed().as_secs_f64()
         );
+        // A million documents leave Postgres with log files to use again; a thousand would have it make new ones.
+        site.sql("create table ballast (text text)").await?;
+        site.sql(
+            "insert into ballast select repeat(md5(i::text), 20) from generate_series(1, 500000) i",
+        )
+        .await?;
+        site.sql("drop table ballast").await?;
         // `vacuum` runs in no transaction, so each is a call of its own.
         for table in ["document", "workflow_execution", "batch"] {
             site.sql(format!("vacuum (analyze) {table}")).await?;
