@@ -31,9 +31,10 @@ use sqlx::{
 
 pub use activity::{Activity, activities, settled_status};
 pub use batch::{
-    Batch, BatchMove, BatchSpec, BatchToAdmit, BatchToMove, add_batch, batch_by_id, batch_by_name,
-    batches, last_unfinished_batch, move_batch, open_batches, open_batches_to_move, pause_batch,
-    resume_batch, seal_batch, stop_batch,
+    Batch, BatchMove, BatchSpec, BatchToAdmit, BatchToMove, ReadToMove, add_batch, batch_by_id,
+    batch_by_name, batch_setup, batches, batches_to_move, existing_batches, last_unfinished_batch,
+    move_batch, open_batches, open_batches_to_move, pause_batch, resume_batch, seal_batch,
+    stop_batch,
 };
 pub use checkpoint::{
     CheckpointRow, UnitCounts, UnitEnd, calls, checkpoints_of, record_units, unit_counts,
@@ -44,15 +45,15 @@ pub use cluster::{
 };
 pub use document::{
     Added, DocumentRow, DocumentState, Refused, add_documents, add_refusals, document_page,
-    document_text, failures,
+    document_text, failures, intake_lock,
 };
 pub use event::{
-    LoggedEvent, append_event, events_after, outbox_page, publish_events, sequencer_lock,
+    LoggedEvent, OutboxRow, append_event, events_after, outbox_page, publish_events, sequencer_lock,
 };
 pub use execution::{
-    Admitted, Execution, Fence, Lease, LeaseRequest, Ringable, Settled, Settlement, admit,
-    admit_lock, cancel_stopped, execution_by_id, executions, lease, mark_unrung, release,
-    renew_leases, revive_failed, settle, start_resolution, status_counts, to_ring,
+    Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Ringable, Settled, Settlement, admit,
+    admit_from, admit_lock, cancel_stopped, execution_by_id, executions, lease, mark_unrung,
+    release, renew_leases, revive_failed, settle, start_resolution, status_counts, to_ring,
 };
 pub use findings::{
     EntityRow, EvidenceRow, MentionRow, Place, RelationRow, add_chunks, add_graph, busiest,

@@ -139,6 +139,8 @@ impl Worker {
             drained: CancellationToken::new(),
         });
         keeper::say_alive(&engine).await?;
+        // Those that died did not sign off, and perhaps none ever will.
+        store::forget_workers(&mut *engine.store.engine().await?, None).await?;
         let config = WorkersConfig::new(id, Slots::each(settings.slots));
         let handler = executor::Executor(Arc::clone(&engine));
         let workers = Workers::start(&queue, config, Arc::new(handler));

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
-use super::{StoreError, from_json, parsed, to_json};
+use super::{StoreError, document::intake_lock, from_json, parsed, to_json};
 use crate::flow::{BatchCounts, BatchState, FailurePolicy, Stopping};
 
 /// What a batch is opened with.
@@ -104,6 +104,7 @@ pub async fn seal_batch(
     organization: OrganizationId,
     id: BatchId,
 ) -> Result<bool, StoreError> {
+    intake_lock(&mut *connection, id).await?;
     let sealed = query!(
         "update batch set sealed_at = now(), updated_at = now()
          where organization_id = $1 and id = $2 and sealed_at is null",
@@ -223,6 +224,26 @@ pub async fn batch_by_id(
     row.map(|row| read_batch!(row)).transpose()
 }
 
+/// What a batch's documents are worked with: the extractor's name, the ontology and the configuration. Not its state
+/// or counts, which a newer version may have written.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn batch_setup(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    id: BatchId,
+) -> Result<Option<(String, OntologyId, Value)>, StoreError> {
+    let row = query!(
+        "select extractor, ontology_id, config from batch where organization_id = $1 and id = $2",
+        organization.uuid(),
+        id.uuid(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| (row.extractor, row.ontology_id.into(), row.config)))
+}
+
 /// The id of the batch with that name.
 ///
 /// # Errors
@@ -338,30 +359,17 @@ pub struct BatchToMove {
     pub stopping: Option<Stopping>,
 }
 
-/// Locks and reads the batches with these ids, or all open ones.
-///
-/// # Errors
-/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
-pub async fn open_batches_to_move(
-    connection: &mut PgConnection,
-    only: Option<&[BatchId]>,
-) -> Result<Vec<BatchToMove>, StoreError> {
-    let only: Option<Vec<Uuid>> = only.map(|ids| ids.iter().map(|id| id.uuid()).collect());
-    let rows = query!(
-        "select organization_id, id, generation, state_data, counts, failure_policy, stopping
-         from batch
-         where ($1::uuid[] is null and state not in ('Completed', 'Failed', 'Cancelled')) or id = any($1)
-         order by id
-         for no key update",
-        only.as_deref(),
-    )
-    .fetch_all(connection)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
+/// A batch's id, and the batch if this version can read it.
+pub type ReadToMove = (BatchId, Result<BatchToMove, StoreError>);
+
+macro_rules! read_to_move {
+    ($row:expr) => {{
+        let row = $row;
+        let id = BatchId::from(row.id);
+        let read = || {
             Ok(BatchToMove {
                 organization: row.organization_id.into(),
-                id: row.id.into(),
+                id,
                 generation: row.generation,
                 state: from_json("a batch state", row.state_data)?,
                 counts: from_json("counts", row.counts)?,
@@ -371,8 +379,65 @@ pub async fn open_batches_to_move(
                     .map(|reason| from_json("a reason to stop", Value::String(reason)))
                     .transpose()?,
             })
-        })
-        .collect()
+        };
+        (id, read())
+    }};
+}
+
+/// Locks and reads these batches, without those that somebody else has locked.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn batches_to_move(
+    connection: &mut PgConnection,
+    ids: &[BatchId],
+) -> Result<Vec<ReadToMove>, StoreError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let rows = query!(
+        "select organization_id, id, generation, state_data, counts, failure_policy, stopping
+         from batch where id = any($1)
+         order by id for no key update skip locked",
+        &ids,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| read_to_move!(row)).collect())
+}
+
+/// Locks and reads the batches that have not ended, but for `except` and those that somebody else has locked.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn open_batches_to_move(
+    connection: &mut PgConnection,
+    except: &[BatchId],
+) -> Result<Vec<ReadToMove>, StoreError> {
+    let except: Vec<Uuid> = except.iter().map(|id| id.uuid()).collect();
+    let rows = query!(
+        "select organization_id, id, generation, state_data, counts, failure_policy, stopping
+         from batch
+         where state not in ('Completed', 'Failed', 'Cancelled') and id <> all($1)
+         order by id for no key update skip locked",
+        &except,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| read_to_move!(row)).collect())
+}
+
+/// Which of these batches there are.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn existing_batches(
+    connection: &mut PgConnection,
+    ids: &[BatchId],
+) -> Result<Vec<BatchId>, StoreError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let there = query_scalar!("select id from batch where id = any($1)", &ids)
+        .fetch_all(connection)
+        .await?;
+    Ok(there.into_iter().map(Into::into).collect())
 }
 
 /// What the sequencer writes about a batch.

@@ -67,10 +67,26 @@ pub async fn add_documents(
         .iter()
         .map(|row| row.content_hash.to_vec())
         .collect();
+    // Row by row, each look by an index of its own: with `or` every step would read the whole batch, and with a bare
+    // `any` so would a plan that was made while the table was empty. A text's hash is there unless it was refused.
     let there = query!(
-        r#"select external_id, content_hash, refusal from document
-           where organization_id = $1 and batch_id = $2
-             and (external_id = any($3) or (refusal is null and content_hash = any($4)))"#,
+        r#"select d.external_id as "external_id!", d.content_hash
+           from unnest($3::text[]) as wanted (id) cross join lateral (
+               select external_id, content_hash from document
+               where organization_id = $1 and batch_id = $2 and refusal is null and external_id = wanted.id
+               limit 1) as d
+           union all
+           select d.external_id, d.content_hash
+           from unnest($4::bytea[]) as wanted (hash) cross join lateral (
+               select external_id, content_hash from document
+               where organization_id = $1 and batch_id = $2 and content_hash = wanted.hash
+               limit 1) as d
+           union all
+           select d.external_id, null
+           from unnest($3::text[]) as wanted (id) cross join lateral (
+               select external_id from document
+               where organization_id = $1 and batch_id = $2 and refusal is not null and external_id = wanted.id
+               limit 1) as d"#,
         organization.uuid(),
         batch.uuid(),
         &ids,
@@ -185,9 +201,10 @@ async fn lock_open(
     organization: OrganizationId,
     batch: BatchId,
 ) -> Result<(), StoreError> {
+    intake_lock(&mut *connection, batch).await?;
     let sealed = query_scalar!(
         r#"select sealed_at is not null as "sealed!" from batch
-           where organization_id = $1 and id = $2 for no key update"#,
+           where organization_id = $1 and id = $2"#,
         organization.uuid(),
         batch.uuid(),
     )
@@ -196,6 +213,22 @@ async fn lock_open(
     if sealed {
         return Err(StoreError::Sealed);
     }
+    Ok(())
+}
+
+/// Takes the lock of those who add documents to a batch or seal it, for the rest of the transaction. Not the batch's
+/// row: the sequencer would wait for it, and with it every other batch. It must be a statement of its own, before any
+/// that locks the row: one that locks sees what was there before the lock.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn intake_lock(connection: &mut PgConnection, batch: BatchId) -> Result<(), StoreError> {
+    query!(
+        "select pg_advisory_xact_lock(hashtextextended($1::uuid::text, 2))",
+        batch.uuid(),
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
@@ -425,9 +458,14 @@ pub async fn failures(
                select d.id, d.external_id, d.refusal as failure from document d
                where d.organization_id = $1 and d.batch_id = $2 and d.refusal is not null
                union all
+               -- Each status by its own index: `in` would read every execution of the batch.
                select d.id, d.external_id, e.error from workflow_execution e
                join document d on d.organization_id = e.organization_id and d.id = e.document_id
-               where e.organization_id = $1 and e.batch_id = $2 and e.status in ('failed', 'abandoned')
+               where e.organization_id = $1 and e.batch_id = $2 and e.status = 'failed'
+               union all
+               select d.id, d.external_id, e.error from workflow_execution e
+               join document d on d.organization_id = e.organization_id and d.id = e.document_id
+               where e.organization_id = $1 and e.batch_id = $2 and e.status = 'abandoned'
                  and not exists (select from workflow_execution later
                                  where later.document_id = e.document_id and later.generation > e.generation
                                    and later.workflow_type = 'extraction')

@@ -39,84 +39,107 @@ pub async fn sequencer_lock(connection: &mut PgConnection) -> Result<bool, Store
     .await?)
 }
 
-/// Takes up to `most` events out of the outbox, oldest first.
+/// A row of the outbox.
+#[derive(Debug)]
+pub struct OutboxRow {
+    /// Its place there.
+    pub id: i64,
+    /// Which batch it tells of.
+    pub batch: BatchId,
+    /// What happened, if this version can read it.
+    pub kind: Result<EventKind, StoreError>,
+}
+
+/// Reads up to `most` events of the outbox, oldest first, but for those of the batches `except`.
 ///
 /// # Errors
-/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+/// [`StoreError::Query`]; trying again may help.
 pub async fn outbox_page(
     connection: &mut PgConnection,
+    except: &[BatchId],
     most: i64,
-) -> Result<Vec<(Event, DateTime<Utc>)>, StoreError> {
-    let mut rows = query!(
-        "delete from event_outbox where id = any(array(
-             select id from event_outbox order by id limit $1))
-         returning id, organization_id, batch_id, workflow_execution_id, payload, created_at",
+) -> Result<Vec<OutboxRow>, StoreError> {
+    let except: Vec<Uuid> = except.iter().map(|id| id.uuid()).collect();
+    let rows = query!(
+        "select id, batch_id, payload from event_outbox
+         where batch_id <> all($1) order by id limit $2",
+        &except,
         most,
     )
     .fetch_all(connection)
     .await?;
-    rows.sort_unstable_by_key(|row| row.id);
-    rows.into_iter()
-        .map(|row| {
-            let event = Event {
-                organization: row.organization_id.into(),
-                batch: row.batch_id.into(),
-                execution: row.workflow_execution_id.map(Into::into),
-                kind: from_json("an event", row.payload)?,
-            };
-            Ok((event, row.created_at))
+    Ok(rows
+        .into_iter()
+        .map(|row| OutboxRow {
+            id: row.id,
+            batch: row.batch_id.into(),
+            kind: from_json("an event", row.payload),
         })
-        .collect()
+        .collect())
 }
 
-/// Gives events their positions, in order, and publishes them. Only whoever has the sequencer's lock may.
+/// Moves these rows of the outbox to the log, as they are, in the order of their ids, and adds `told` behind them; all
+/// get their positions here. Only whoever has the sequencer's lock may.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
 pub async fn publish_events(
     connection: &mut PgConnection,
-    events: &[(Event, Option<DateTime<Utc>>)],
+    rows: &[i64],
+    told: &[Event],
 ) -> Result<(), StoreError> {
-    if events.is_empty() {
+    let events = rows.len() + told.len();
+    if events == 0 {
         return Ok(());
     }
-    let organizations: Vec<Uuid> = events.iter().map(|(e, _)| e.organization.uuid()).collect();
-    let batches: Vec<Uuid> = events.iter().map(|(e, _)| e.batch.uuid()).collect();
-    let executions: Vec<Option<Uuid>> = events
+    let organizations: Vec<Uuid> = told.iter().map(|e| e.organization.uuid()).collect();
+    let batches: Vec<Uuid> = told.iter().map(|e| e.batch.uuid()).collect();
+    let executions: Vec<Option<Uuid>> = told
         .iter()
-        .map(|(e, _)| e.execution.map(WorkflowExecutionId::uuid))
+        .map(|e| e.execution.map(WorkflowExecutionId::uuid))
         .collect();
-    let types: Vec<String> = events
+    let types: Vec<String> = told.iter().map(|e| e.kind.name().to_owned()).collect();
+    let payloads = told
         .iter()
-        .map(|(e, _)| e.kind.name().to_owned())
-        .collect();
-    let payloads = events
-        .iter()
-        .map(|(event, _)| to_json("an event", &event.kind))
+        .map(|event| to_json("an event", &event.kind))
         .collect::<Result<Vec<_>, _>>()?;
-    let times: Vec<Option<DateTime<Utc>>> = events.iter().map(|&(_, at)| at).collect();
-    query!(
+    let published = query!(
         "with cursor as (
-             update event_cursor set last_position = last_position + $7
-             returning last_position - $7 as before
+             update event_cursor set last_position = last_position + $1
+             returning last_position - $1 as before
+         ), taken as (
+             delete from event_outbox where id = any($2)
+             returning id, organization_id, batch_id, workflow_execution_id, type, payload, created_at
+         ), log as (
+             -- Numbered here, not joined with the array: the payloads stay in the database.
+             select row_number() over (order by id) as number, organization_id, batch_id,
+                    workflow_execution_id, type, payload, created_at
+             from taken
+             union all
+             select cardinality($2) + e.number, e.organization_id, e.batch_id, e.execution_id, e.type,
+                    e.payload, now()
+             from unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::jsonb[])
+                 with ordinality as e (organization_id, batch_id, execution_id, type, payload, number)
          )
          insert into event (position, organization_id, batch_id, workflow_execution_id, type, payload,
                             created_at)
-         select cursor.before + e.number, e.organization_id, e.batch_id, e.execution_id, e.type, e.payload,
-                coalesce(e.created_at, now())
-         from cursor cross join unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::jsonb[],
-                                       $6::timestamptz[])
-             with ordinality as e (organization_id, batch_id, execution_id, type, payload, created_at, number)",
+         select cursor.before + log.number, log.organization_id, log.batch_id, log.workflow_execution_id,
+                log.type, log.payload, log.created_at
+         from cursor cross join log",
+        i64::try_from(events).unwrap_or(i64::MAX),
+        rows,
         &organizations,
         &batches,
         &executions as &[Option<Uuid>],
         &types,
         &payloads,
-        &times as &[Option<DateTime<Utc>>],
-        i64::try_from(events.len()).unwrap_or(i64::MAX),
     )
     .execute(connection)
     .await?;
+    if published.rows_affected() != events as u64 {
+        // Somebody took rows away by hand. The positions must have no gaps: the next step sees what is left.
+        return Err(sqlx::Error::RowNotFound.into());
+    }
     Ok(())
 }
 

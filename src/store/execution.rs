@@ -1,7 +1,9 @@
-//! The table `workflow_execution`: admitting, ringing, leasing and settling.
+//! The table `workflow_execution`: ringing, leasing and settling.
 //!
 //! Every write of a worker is fenced by the lease epoch: a row that somebody else leased since is not touched, and
 //! the caller learns that it lost the lease.
+
+mod of_batch;
 
 use std::time::Duration;
 
@@ -12,10 +14,13 @@ use graphmill_jobs::{
 use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
+pub use of_batch::{
+    Admitted, Mark, admit, admit_from, admit_lock, cancel_stopped, revive_failed, start_resolution,
+};
+
 use super::{StoreError, from_json, parsed, seconds, to_json};
 use crate::flow::{
     ActivityStatus, EventKind, ExecutionStatus, Failure, FailurePolicy, Stage, WORKFLOW_VERSION,
-    WorkflowType,
 };
 
 /// What makes a worker's write refusable: it names the lease that it is made under.
@@ -44,96 +49,6 @@ pub struct Ringable {
     pub version: i32,
 }
 
-/// What an admission gave.
-#[derive(Debug, Default)]
-pub struct Admitted {
-    /// To be rung now.
-    pub rings: Vec<Ringable>,
-    /// Whether the limit stopped it: more are due.
-    pub more: bool,
-}
-
-/// Takes the batch's admission lock for the rest of the transaction. It must be a statement of its own, before
-/// [`admit`]: a count in the statement that locks would see what was there before the lock.
-///
-/// # Errors
-/// [`StoreError::Query`]; trying again may help.
-pub async fn admit_lock(connection: &mut PgConnection, batch: BatchId) -> Result<bool, StoreError> {
-    Ok(query_scalar!(
-        r#"select pg_try_advisory_xact_lock(hashtextextended($1::uuid::text, 1)) as "locked!""#,
-        batch.uuid(),
-    )
-    .fetch_one(connection)
-    .await?)
-}
-
-/// Admits executions of the batch that are queued or due for a retry, at most `most` and never more than the batch's
-/// concurrency allows. The admitted are marked as rung at `incarnation`.
-///
-/// # Errors
-/// [`StoreError::Query`]; trying again may help.
-pub async fn admit(
-    connection: &mut PgConnection,
-    organization: OrganizationId,
-    batch: BatchId,
-    most: usize,
-    incarnation: i64,
-) -> Result<Admitted, StoreError> {
-    let rows = query!(
-        r#"with slots as (
-               select greatest(0, least($3::bigint, b.concurrency - (
-                   select count(*) from workflow_execution e
-                   where e.batch_id = b.id and e.status = 'processing'))) as free
-               from batch b
-               where b.organization_id = $1 and b.id = $2
-                 and b.stopping is null and b.paused_at is null and b.ended_at is null
-           ), due as (
-               select e.organization_id, e.id, e.status = 'queued' as fresh
-               from workflow_execution e
-               where e.batch_id = $2 and e.status in ('queued', 'retry') and e.due_at <= now()
-                 and e.paused_at is null and e.workflow_version <= $5
-               order by e.due_at, e.id
-               -- No row in slots (stopping, paused, ended) is no slot: a null limit would be no limit.
-               limit coalesce((select free from slots), 0)
-               for update skip locked
-           ), admitted as (
-               update workflow_execution e
-               set status = 'processing', due_at = now(), rung_at = now(), ring_incarnation = $4,
-                   updated_at = now(), started_at = coalesce(e.started_at, now())
-               from due
-               where e.organization_id = due.organization_id and e.id = due.id
-               returning e.organization_id, e.id, e.lease_epoch, e.current_activity,
-                         e.workflow_version, e.workflow_type, due.fresh
-           ), told as (
-               insert into event_outbox (organization_id, batch_id, workflow_execution_id, type, payload)
-               select organization_id, $2, id, 'DocumentStarted', '{"type": "DocumentStarted"}'
-               from admitted where fresh and workflow_type = 'extraction'
-           )
-           select id, lease_epoch, current_activity, workflow_version from admitted order by id"#,
-        organization.uuid(),
-        batch.uuid(),
-        i64::try_from(most).unwrap_or(i64::MAX),
-        incarnation,
-        WORKFLOW_VERSION,
-    )
-    .fetch_all(connection)
-    .await?;
-    let more = !rows.is_empty() && rows.len() == most;
-    let rings = rows
-        .into_iter()
-        .map(|row| {
-            Ok(Ringable {
-                organization,
-                execution: row.id.into(),
-                epoch: row.lease_epoch,
-                stage: stage(&row.current_activity)?,
-                version: row.workflow_version,
-            })
-        })
-        .collect::<Result<_, StoreError>>()?;
-    Ok(Admitted { rings, more })
-}
-
 /// Executions that are admitted and due, that nobody works, and whose job is missing: not rung yet, rung more than
 /// `patience` ago, or rung at another incarnation of Redis. They are marked as rung at `incarnation`.
 ///
@@ -147,7 +62,7 @@ pub async fn to_ring(
 ) -> Result<Vec<Ringable>, StoreError> {
     let rows = query!(
         r#"with silent as (
-               select organization_id, id from workflow_execution
+               select id from workflow_execution
                where status = 'processing' and due_at <= now() and paused_at is null
                  and stop_requested_at is null
                  and not exists (select from batch b
@@ -163,8 +78,7 @@ pub async fn to_ring(
            )
            update workflow_execution e
            set rung_at = now(), ring_incarnation = $1
-           from silent
-           where e.organization_id = silent.organization_id and e.id = silent.id
+           where e.id = any(array(select id from silent))
            returning e.organization_id, e.id, e.lease_epoch, e.current_activity, e.workflow_version"#,
         incarnation,
         seconds(patience),
@@ -509,129 +423,6 @@ pub async fn settle(
         Some(false) => Settlement::Written,
         Some(true) => Settlement::Signalled,
     })
-}
-
-/// Cancels what a stopping batch has not begun or has not in work, at most `most` at a time; returns how many.
-/// What is in work stops at its next unit boundary.
-///
-/// # Errors
-/// [`StoreError::Query`]; trying again may help.
-pub async fn cancel_stopped(
-    connection: &mut PgConnection,
-    organization: OrganizationId,
-    batch: BatchId,
-    most: i64,
-) -> Result<u64, StoreError> {
-    let cancelled = query_scalar!(
-        r#"with idle as (
-               select organization_id, id, status from workflow_execution
-               where organization_id = $1 and batch_id = $2
-                 and status in ('queued', 'retry', 'processing', 'failed')
-                 and (lease_until is null or lease_until < now())
-               limit $3
-               for update skip locked
-           ), cancelled as (
-               update workflow_execution e
-               set status = 'cancelled', completed_at = now(), updated_at = now(),
-                   lease_owner = null, lease_until = null
-               from idle
-               where e.organization_id = idle.organization_id and e.id = idle.id
-               returning e.organization_id, e.id, e.workflow_type, idle.status as before
-           ), closed as (
-               update workflow_activity a
-               set status = 'cancelled', completed_at = now()
-               from cancelled c
-               where a.organization_id = c.organization_id and a.workflow_execution_id = c.id
-                 and a.status = 'running'
-           ), delivered as (
-               update workflow_signal s
-               set delivered_at = now(), outcome = 'delivered'
-               from cancelled c
-               where s.organization_id = c.organization_id and s.workflow_execution_id = c.id
-                 and s.delivered_at is null
-           ), told as (
-               insert into event_outbox (organization_id, batch_id, workflow_execution_id, type, payload)
-               select organization_id, $2, id, 'DocumentCancelled',
-                      jsonb_build_object('type', 'DocumentCancelled', 'wasFailed', before = 'failed')
-               from cancelled where workflow_type = 'extraction'
-               union all
-               select organization_id, $2, id, 'ResolutionAbandoned', $4
-               from cancelled where workflow_type = 'resolution'
-           )
-           select count(*) as "count!" from cancelled"#,
-        organization.uuid(),
-        batch.uuid(),
-        most,
-        to_json("an event", &EventKind::ResolutionAbandoned { failure: Failure::cancelled() })?,
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(cancelled.unsigned_abs())
-}
-
-/// Gives failed documents of the batch another round, at most `most` at a time; returns how many.
-///
-/// # Errors
-/// [`StoreError::Query`]; trying again may help.
-pub async fn revive_failed(
-    connection: &mut PgConnection,
-    organization: OrganizationId,
-    batch: BatchId,
-    most: i64,
-) -> Result<u64, StoreError> {
-    let revived = query_scalar!(
-        r#"with revived as (
-               update workflow_execution e
-               set status = 'retry', round = e.round + 1, due_at = now(), updated_at = now()
-               where (e.organization_id, e.id) in (
-                   select organization_id, id from workflow_execution
-                   where organization_id = $1 and batch_id = $2 and status = 'failed'
-                   limit $3
-                   for update skip locked)
-               returning e.organization_id, e.id, e.round
-           ), told as (
-               insert into event_outbox (organization_id, batch_id, workflow_execution_id, type, payload)
-               select organization_id, $2, id, 'DocumentRevived',
-                      jsonb_build_object('type', 'DocumentRevived', 'round', round)
-               from revived
-           )
-           select count(*) as "count!" from revived"#,
-        organization.uuid(),
-        batch.uuid(),
-        most,
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(revived.unsigned_abs())
-}
-
-/// Queues the resolution of a batch's generation; a second call changes nothing.
-///
-/// # Errors
-/// [`StoreError::Query`]; trying again may help.
-pub async fn start_resolution(
-    connection: &mut PgConnection,
-    organization: OrganizationId,
-    batch: BatchId,
-    generation: i32,
-) -> Result<(), StoreError> {
-    query!(
-        "insert into workflow_execution (id, organization_id, batch_id, generation, workflow_type,
-                                         workflow_version, status, current_activity)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)
-         on conflict (batch_id, generation) where workflow_type = 'resolution' do nothing",
-        WorkflowExecutionId::generate().uuid(),
-        organization.uuid(),
-        batch.uuid(),
-        generation,
-        WorkflowType::Resolution.as_str(),
-        WORKFLOW_VERSION,
-        ExecutionStatus::Queued.as_str(),
-        WorkflowType::Resolution.first_stage().activity_name(),
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// An execution, as it is shown.

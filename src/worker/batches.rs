@@ -42,20 +42,20 @@ impl Batches {
             return Ok(Some(Arc::clone(context)));
         }
         let mut transaction = engine.store.app(organization).await?;
-        let Some(batch) = store::batch_by_id(&mut transaction, organization, id).await? else {
+        let Some((extractor, ontology, config)) =
+            store::batch_setup(&mut transaction, organization, id).await?
+        else {
             return Ok(None);
         };
-        let ontology =
-            store::ontology_by_id(&mut transaction, organization, batch.ontology).await?;
+        let ontology = store::ontology_by_id(&mut transaction, organization, ontology).await?;
         transaction.rollback().await?;
-        let settings =
-            serde_json::from_value(batch.config).map_err(|error| StoreError::Decode {
-                what: "a batch's configuration",
-                source: error.into(),
-            })?;
+        let settings = serde_json::from_value(config).map_err(|error| StoreError::Decode {
+            what: "a batch's configuration",
+            source: error.into(),
+        })?;
         let context = Arc::new(BatchContext {
-            extractor: engine.extractors.get(&batch.extractor),
-            extractor_name: batch.extractor,
+            extractor: engine.extractors.get(&extractor),
+            extractor_name: extractor,
             ontology: Arc::new(ontology),
             settings,
         });

@@ -2,7 +2,11 @@
 //! their positions, and in the same transaction folds them into the batches' counts and moves the batches.
 //!
 //! A settle touches no batch row and no count, so documents never wait for one another; and since positions are given
-//! here alone, a reader that has seen one has seen every smaller one.
+//! here alone, a reader that has seen one has seen every smaller one. No batch stops another: one that can't be moved
+//! (an event of a newer version, a state that can't be read, an illegal move, a row that somebody else has locked)
+//! keeps its events in the outbox, in order, until it can be.
+
+mod held;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,13 +15,13 @@ use std::{
 };
 
 use graphmill_jobs::{BatchId, OrganizationId};
-
 use tokio::{
     sync::Notify,
     time::{Instant, sleep},
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
+use self::held::{Held, Problem};
 use super::Engine;
 use crate::{
     flow::{BatchEvent, BatchState, Event, EventKind, IllegalMove, NextStep, Stage, Stopping},
@@ -43,20 +47,12 @@ impl Bell {
     }
 }
 
-/// What a step may run into.
-#[derive(Debug, thiserror::Error)]
-enum SequenceError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Illegal(#[from] IllegalMove),
-}
-
 /// Moves events and batches until the process stops.
 pub(super) async fn run(engine: Arc<Engine>) {
     let mut leveled = Instant::now();
     let mut failing = false;
     let mut busy = true;
+    let mut held = Held::default();
     loop {
         let wait = if busy {
             engine.settings.sequencer
@@ -66,7 +62,7 @@ pub(super) async fn run(engine: Arc<Engine>) {
         tokio::select! {
             () = engine.drained.cancelled() => {
                 // What this process has settled is folded before it goes, if it can be.
-                while let Ok(true) = step(&engine, false).await {}
+                while let Ok(true) = step(&engine, &mut held, false).await {}
                 return;
             }
             () = engine.sequencer.0.notified() => {
@@ -76,7 +72,7 @@ pub(super) async fn run(engine: Arc<Engine>) {
             () = sleep(wait) => {}
         }
         let level = leveled.elapsed() >= LEVEL;
-        match step(&engine, level).await {
+        match step(&engine, &mut held, level).await {
             Ok(moved) => {
                 failing = false;
                 busy = moved;
@@ -84,140 +80,254 @@ pub(super) async fn run(engine: Arc<Engine>) {
                     leveled = Instant::now();
                 }
             }
-            Err(problem) if !failing => {
-                failing = true;
+            Err(problem) => {
                 busy = false;
-                match problem {
-                    SequenceError::Illegal(illegal) => error!(%illegal, "a batch can't be moved"),
-                    SequenceError::Store(_) => warn!(
+                if !failing {
+                    failing = true;
+                    warn!(
                         error = &problem as &dyn std::error::Error,
                         "events could not be moved"
-                    ),
+                    );
                 }
             }
-            Err(_) => busy = false,
         }
     }
 }
 
 /// One step: up to [`STEP`] events, and the batches that they tell of (all open ones if `level`). Returns whether
 /// there was something to do.
-async fn step(engine: &Engine, level: bool) -> Result<bool, SequenceError> {
+async fn step(engine: &Engine, held: &mut Held, level: bool) -> Result<bool, StoreError> {
     let mut transaction = engine.store.engine_transaction().await?;
     if !store::sequencer_lock(&mut transaction).await? {
         return Ok(false);
     }
-    let page = store::outbox_page(&mut transaction, STEP).await?;
+    let mut except = held.batches();
+    let page = store::outbox_page(&mut transaction, &except, STEP).await?;
     if page.is_empty() && !level {
         return Ok(false);
     }
-    let mut by_batch: BTreeMap<BatchId, Vec<EventKind>> = BTreeMap::new();
-    let mut log: Vec<(Event, Option<_>)> = Vec::with_capacity(page.len());
-    for (event, at) in page {
-        by_batch
-            .entry(event.batch)
-            .or_default()
-            .push(event.kind.clone());
-        log.push((event, Some(at)));
-    }
+    let (mut by_batch, mut problems) = readable(page);
+    let touched: Vec<BatchId> = by_batch.keys().copied().collect();
     let mut batches = Vec::new();
-    if !by_batch.is_empty() {
-        let touched: Vec<BatchId> = by_batch.keys().copied().collect();
-        batches = store::open_batches_to_move(&mut transaction, Some(&touched)).await?;
+    if !touched.is_empty() {
+        batches = store::batches_to_move(&mut transaction, &touched).await?;
     }
     if level {
-        let seen: BTreeSet<BatchId> = batches.iter().map(|batch| batch.id).collect();
-        let all = store::open_batches_to_move(&mut transaction, None).await?;
-        batches.extend(all.into_iter().filter(|batch| !seen.contains(&batch.id)));
+        except.extend(touched.into_iter().chain(problems.keys().copied()));
+        batches.extend(store::open_batches_to_move(&mut transaction, &except).await?);
     }
-    let mut wake = Vec::new();
-    for mut batch in batches {
-        let before = (batch.state.clone(), batch.counts);
-        for kind in by_batch.remove(&batch.id).unwrap_or_default() {
-            batch.counts.fold(&kind);
+    let mut done = Done::default();
+    for (id, read) in batches {
+        let events = by_batch.remove(&id).unwrap_or_default();
+        let moved = match read
+            .map_err(Problem::from)
+            .and_then(|batch| Ok(Moved::of(batch, &events)?))
+        {
+            Ok(moved) => moved,
+            Err(problem) => {
+                problems.insert(id, problem);
+                continue;
+            }
+        };
+        match moved.write(&mut transaction).await {
+            Ok(()) => done.add(moved, &events),
+            Err(error) if error.is_about_data() => {
+                // The database's own rules say no, and the transaction is lost: the next one does without this batch.
+                held.hold(id, &error.into());
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
         }
-        let told = advance(&mut transaction, &mut batch, &mut wake).await?;
-        let organization = batch.organization;
-        log.extend(told.into_iter().map(|kind| {
-            (
-                Event {
-                    organization,
-                    batch: batch.id,
-                    execution: None,
-                    kind,
-                },
-                None,
-            )
+    }
+    // What is left has a batch that somebody has locked, or that is gone.
+    let left: Vec<BatchId> = by_batch.keys().copied().collect();
+    let mut locked = BTreeSet::new();
+    if !left.is_empty() {
+        locked.extend(store::existing_batches(&mut transaction, &left).await?);
+    }
+    for (id, events) in by_batch {
+        if !locked.contains(&id) {
+            done.rows.extend(events.into_iter().map(|(row, _)| row));
+        }
+    }
+    done.rows.sort_unstable();
+    store::publish_events(&mut transaction, &done.rows, &done.told).await?;
+    transaction.commit().await?;
+
+    let busy = !done.is_empty() || !problems.is_empty();
+    for id in done.batches.iter().filter(|id| !problems.contains_key(id)) {
+        held.release(*id);
+    }
+    for (id, problem) in problems {
+        held.hold(id, &problem);
+    }
+    for id in locked {
+        held.wait(id);
+    }
+    done.tell(engine);
+    Ok(busy)
+}
+
+type ByBatch = BTreeMap<BatchId, Vec<(i64, EventKind)>>;
+
+/// Each batch's events up to the first that can't be read, and what is wrong with that one.
+fn readable(page: Vec<store::OutboxRow>) -> (ByBatch, BTreeMap<BatchId, Problem>) {
+    let (mut by_batch, mut problems) = (ByBatch::new(), BTreeMap::new());
+    for row in page {
+        if problems.contains_key(&row.batch) {
+            continue;
+        }
+        match row.kind {
+            Ok(kind) => by_batch.entry(row.batch).or_default().push((row.id, kind)),
+            Err(error) => _ = problems.insert(row.batch, error.into()),
+        }
+    }
+    (by_batch, problems)
+}
+
+/// What a step has moved.
+#[derive(Default)]
+struct Done {
+    rows: Vec<i64>,
+    told: Vec<Event>,
+    batches: Vec<BatchId>,
+    ended: Vec<(BatchId, &'static str)>,
+    wake: Vec<(OrganizationId, BatchId)>,
+}
+
+impl Done {
+    fn add(&mut self, moved: Moved, events: &[(i64, EventKind)]) {
+        let Moved {
+            batch, told, deeds, ..
+        } = moved;
+        self.rows.extend(events.iter().map(|(row, _)| *row));
+        self.batches.push(batch.id);
+        if !told.is_empty() && batch.state.name().has_ended() {
+            self.ended.push((batch.id, batch.state.name().as_str()));
+        }
+        if deeds
+            .iter()
+            .any(|deed| matches!(deed, Deed::StartResolution | Deed::Revive))
+        {
+            self.wake.push((batch.organization, batch.id));
+        }
+        self.told.extend(told.into_iter().map(|kind| Event {
+            organization: batch.organization,
+            batch: batch.id,
+            execution: None,
+            kind,
         }));
-        if (&batch.state, batch.counts) != (&before.0, before.1) {
-            let (state, counts) = (&batch.state, &batch.counts);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.told.is_empty()
+    }
+
+    /// Once it is committed.
+    fn tell(self, engine: &Engine) {
+        if !self.is_empty() {
+            engine.moved.send_modify(|times| *times += 1);
+        }
+        for (id, state) in self.ended {
+            info!(batch.id = %id, state, "a batch has ended");
+        }
+        for (organization, batch) in self.wake {
+            engine.stager.ring(organization, batch);
+        }
+    }
+}
+
+/// What is to be done about a batch besides moving it.
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    StartResolution,
+    Revive,
+    Abort,
+}
+
+/// A batch, moved as far as its events call for. Nothing is written yet: an illegal move leaves nothing behind.
+struct Moved {
+    batch: BatchToMove,
+    changed: bool,
+    told: Vec<EventKind>,
+    deeds: Vec<Deed>,
+}
+
+impl Moved {
+    fn of(mut batch: BatchToMove, events: &[(i64, EventKind)]) -> Result<Self, IllegalMove> {
+        let before = (batch.state.clone(), batch.counts);
+        for (_, kind) in events {
+            batch.counts.fold(kind);
+        }
+        let (mut told, mut deeds) = (Vec::new(), Vec::new());
+        loop {
+            match batch
+                .counts
+                .next_step(batch.state.name(), batch.policy, batch.stopping)
+            {
+                NextStep::Wait => break,
+                NextStep::Move(event) => {
+                    told.push(announced(&event));
+                    batch.state = batch.state.on(event)?;
+                }
+                NextStep::StartResolution => {
+                    let progress = batch.counts.progress();
+                    batch.state = batch
+                        .state
+                        .on(BatchEvent::Enter(Stage::Resolve, progress))?;
+                    told.push(EventKind::ResolutionStarted);
+                    deeds.push(Deed::StartResolution);
+                }
+                NextStep::Revive => {
+                    deeds.push(Deed::Revive);
+                    // The events of the revived are folded by the next step.
+                    break;
+                }
+                NextStep::Abort => {
+                    deeds.push(Deed::Abort);
+                    batch.stopping = Some(Stopping::Abort);
+                }
+            }
+        }
+        let progress = batch.counts.progress();
+        let state = std::mem::replace(&mut batch.state, BatchState::Pending);
+        batch.state = state.with_progress(progress);
+        Ok(Self {
+            changed: (&batch.state, batch.counts) != (&before.0, before.1),
+            batch,
+            told,
+            deeds,
+        })
+    }
+
+    async fn write(&self, connection: &mut Connection) -> Result<(), StoreError> {
+        let (organization, id) = (self.batch.organization, self.batch.id);
+        for deed in &self.deeds {
+            match deed {
+                Deed::StartResolution => {
+                    let generation = self.batch.generation;
+                    store::start_resolution(connection, organization, id, generation).await?;
+                }
+                Deed::Revive => {
+                    store::revive_failed(connection, organization, id, REVIVE_STEP).await?;
+                }
+                Deed::Abort => {
+                    store::stop_batch(connection, organization, id, Stopping::Abort).await?;
+                }
+            }
+        }
+        if self.changed {
+            let (state, counts) = (&self.batch.state, &self.batch.counts);
             let to = BatchMove {
                 organization,
-                id: batch.id,
+                id,
                 state,
                 counts,
             };
-            store::move_batch(&mut transaction, &to).await?;
+            store::move_batch(connection, &to).await?;
         }
+        Ok(())
     }
-    store::publish_events(&mut transaction, &log).await?;
-    transaction.commit().await.map_err(StoreError::from)?;
-    for (organization, batch) in wake {
-        engine.stager.ring(organization, batch);
-    }
-    if !log.is_empty() {
-        engine.moved.send_modify(|times| *times += 1);
-    }
-    Ok(!log.is_empty())
-}
-
-/// Moves a batch as far as its counts call for; returns what there is to tell.
-async fn advance(
-    connection: &mut Connection,
-    batch: &mut BatchToMove,
-    wake: &mut Vec<(OrganizationId, BatchId)>,
-) -> Result<Vec<EventKind>, SequenceError> {
-    let mut told = Vec::new();
-    loop {
-        match batch
-            .counts
-            .next_step(batch.state.name(), batch.policy, batch.stopping)
-        {
-            NextStep::Wait => break,
-            NextStep::Move(event) => {
-                told.push(announced(&event));
-                batch.state = batch.state.on(event)?;
-                if batch.state.name().has_ended() {
-                    info!(batch.id = %batch.id, state = %batch.state.name(), "a batch has ended");
-                }
-            }
-            NextStep::StartResolution => {
-                store::start_resolution(connection, batch.organization, batch.id, batch.generation)
-                    .await?;
-                let progress = batch.counts.progress();
-                batch.state = batch
-                    .state
-                    .on(BatchEvent::Enter(Stage::Resolve, progress))?;
-                told.push(EventKind::ResolutionStarted);
-                wake.push((batch.organization, batch.id));
-            }
-            NextStep::Revive => {
-                store::revive_failed(connection, batch.organization, batch.id, REVIVE_STEP).await?;
-                wake.push((batch.organization, batch.id));
-                // The events of the revived are folded by the next step.
-                break;
-            }
-            NextStep::Abort => {
-                store::stop_batch(connection, batch.organization, batch.id, Stopping::Abort)
-                    .await?;
-                batch.stopping = Some(Stopping::Abort);
-            }
-        }
-    }
-    let progress = batch.counts.progress();
-    let state = std::mem::replace(&mut batch.state, BatchState::Pending);
-    batch.state = state.with_progress(progress);
-    Ok(told)
 }
 
 /// What the log says of a batch's move.

@@ -1,25 +1,32 @@
 //! The stager: admits executions of open batches into their slots, and rings for them.
 //!
 //! The count against a batch's concurrency is taken under the batch's lock, on whichever replica; the status
-//! `processing` is the slot, so a crash loses none.
+//! `processing` is the slot, so a crash loses none. Where it came to in a batch is remembered for a second: the look
+//! that follows a document's end need not read past all that was admitted before.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use graphmill_jobs::{BatchId, OrganizationId};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tracing::{debug, warn};
 
 use super::{Engine, doorbell};
 use crate::{
     flow::Stage,
-    store::{self, BatchToAdmit, StoreError},
+    store::{self, BatchToAdmit, Mark, StoreError},
 };
 
 /// Executions cancelled in one step. **Source:** DESIGN §6.7.
 const CANCEL_STEP: i64 = 1000;
+/// How long a place is remembered: what became due before it waits that long at most.
+const REMEMBER: Duration = Duration::from_secs(1);
+
+/// Where admission came to in each batch, and until when that holds.
+type Reached = HashMap<BatchId, (Mark, Instant)>;
 
 /// Tells the stager which batches to look at now.
 #[derive(Default)]
@@ -54,6 +61,7 @@ impl Bell {
 pub(super) async fn run(engine: Arc<Engine>) {
     let mut turn = 0_usize;
     let mut failing = false;
+    let mut reached = Reached::new();
     let mut periods = tokio::time::interval(engine.settings.stager);
     periods.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -67,10 +75,10 @@ pub(super) async fn run(engine: Arc<Engine>) {
             continue;
         }
         let result = if told {
-            look(&engine, engine.stager.take()).await
+            look(&engine, &mut reached, engine.stager.take()).await
         } else {
             turn = turn.wrapping_add(1);
-            look_at_all(&engine, turn).await
+            look_at_all(&engine, &mut reached, turn).await
         };
         match result {
             Ok(()) => failing = false,
@@ -86,7 +94,13 @@ pub(super) async fn run(engine: Arc<Engine>) {
     }
 }
 
-async fn look_at_all(engine: &Engine, turn: usize) -> Result<(), StoreError> {
+async fn look_at_all(
+    engine: &Engine,
+    reached: &mut Reached,
+    turn: usize,
+) -> Result<(), StoreError> {
+    let now = Instant::now();
+    reached.retain(|_, (_, until)| now < *until);
     let mut connection = engine.store.engine().await?;
     let mut batches = store::open_batches(&mut connection).await?;
     drop(connection);
@@ -95,21 +109,29 @@ async fn look_at_all(engine: &Engine, turn: usize) -> Result<(), StoreError> {
         let first = turn % batches.len();
         batches.rotate_left(first);
     }
-    look(engine, batches).await
+    look(engine, reached, batches).await
 }
 
-async fn look(engine: &Engine, batches: Vec<BatchToAdmit>) -> Result<(), StoreError> {
+async fn look(
+    engine: &Engine,
+    reached: &mut Reached,
+    batches: Vec<BatchToAdmit>,
+) -> Result<(), StoreError> {
     for batch in batches {
         if batch.stopping {
             cancel(engine, batch).await?;
         } else {
-            admit(engine, batch).await?;
+            admit(engine, reached, batch).await?;
         }
     }
     Ok(())
 }
 
-async fn admit(engine: &Engine, batch: BatchToAdmit) -> Result<(), StoreError> {
+async fn admit(
+    engine: &Engine,
+    reached: &mut Reached,
+    batch: BatchToAdmit,
+) -> Result<(), StoreError> {
     let Ok(room) = engine.doorbell.room(Stage::Chunk).await else {
         return Ok(());
     };
@@ -122,15 +144,26 @@ async fn admit(engine: &Engine, batch: BatchToAdmit) -> Result<(), StoreError> {
         return Ok(());
     }
     let incarnation = engine.doorbell.incarnation();
-    let admitted = store::admit(
+    let known = reached
+        .get(&batch.id)
+        .filter(|(_, until)| Instant::now() < *until);
+    let (from, until) = match known {
+        Some((mark, until)) => (Some(*mark), *until),
+        None => (None, Instant::now() + REMEMBER),
+    };
+    let admitted = store::admit_from(
         &mut transaction,
         batch.organization,
         batch.id,
+        from,
         room,
         incarnation,
     )
     .await?;
     transaction.commit().await?;
+    if let Some(mark) = admitted.reached {
+        reached.insert(batch.id, (mark, until));
+    }
     if !admitted.rings.is_empty() {
         debug!(batch.id = %batch.id, admitted = admitted.rings.len(), "admitted");
         engine.sequencer.ring();

@@ -111,6 +111,8 @@ async fn cancel(
     organization: OrganizationId,
     batch: BatchId,
 ) -> Result<bool, StoreError> {
+    // Before the row is locked: the sequencer must not wait for a submission.
+    store::intake_lock(connection, batch).await?;
     let stopped = store::stop_batch(connection, organization, batch, Stopping::Cancel).await?;
     if stopped {
         seal(connection, organization, batch).await?;

@@ -1,6 +1,7 @@
 //! The queues against a real `redis-server`: what a ring becomes, and what Redis or a broken job can do to workers.
 
 mod ending;
+mod growing;
 mod ringing;
 mod speed;
 mod trouble;

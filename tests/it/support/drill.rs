@@ -118,6 +118,12 @@ impl Drill {
         drill
     }
 
+    /// Starts a worker whose extractor just works.
+    pub(crate) async fn start_plain(&mut self) {
+        let extractors = Extractors::default().with(Scripted::plain());
+        self.start(extractors, quick()).await;
+    }
+
     /// Starts a worker.
     pub(crate) async fn start(&mut self, extractors: Extractors, settings: WorkerSettings) {
         let store = self.ground.store.clone();
