@@ -26,7 +26,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     config::{LogArgs, ServerArgs},
     extractors::Extractors,
-    telemetry,
+    telemetry, worker as worker_room,
 };
 use error::CliError;
 
@@ -70,6 +70,9 @@ enum Command {
     Batch(batch::BatchArgs),
     /// Write a batch's graph to stdout or a file.
     Export(export::ExportArgs),
+    /// Work the one unit on stdin; a worker starts it.
+    #[command(name = worker_room::WORK_UNIT, hide = true)]
+    WorkUnit,
 }
 
 /// Runs the command line of this process with these extractors; a program with an extractor of its own calls it too.
@@ -84,11 +87,18 @@ pub fn main(extractors: Extractors) -> ExitCode {
         | Command::Migrate
         | Command::Doctor(_)
         | Command::Batch(_)
-        | Command::Export(_) => "warn",
+        | Command::Export(_)
+        | Command::WorkUnit => "warn",
     };
     let done = telemetry::init(&cli.log, level)
         .map_err(CliError::from)
-        .and_then(|()| runtime()?.block_on(dispatch(cli, extractors)));
+        .and_then(|()| {
+            let runtime = runtime()?;
+            let done = runtime.block_on(dispatch(cli, extractors));
+            // Never waits for a thread that a unit keeps.
+            runtime.shutdown_background();
+            done
+        });
     done.unwrap_or_else(|error| {
         output::complain(&error);
         error.exit_code()
@@ -114,6 +124,7 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Doctor(args) => doctor::doctor(servers, args).await,
         Command::Batch(args) => batch::batch(servers, args).await,
         Command::Export(args) => export::export(servers, args).await,
+        Command::WorkUnit => Ok(worker_room::work_unit(extractors).await),
     }
 }
 

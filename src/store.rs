@@ -34,7 +34,9 @@ pub use batch::{
     batches, last_unfinished_batch, move_batch, open_batches, open_batches_to_move, seal_batch,
     stop_batch,
 };
-pub use checkpoint::{CheckpointRow, UnitEnd, calls, checkpoints_of, record_units};
+pub use checkpoint::{
+    CheckpointRow, FailedUnit, UnitEnd, calls, checkpoints_of, failed_units, record_units,
+};
 pub use cluster::{
     ClusterRow, add_clusters, cluster_page, drop_unpublished_clusters, publish_resolution,
     resolvable_page,

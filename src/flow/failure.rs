@@ -46,6 +46,10 @@ pub enum FailureCode {
     Timeout,
     /// The worker that held the lease went away.
     LeaseLost,
+    /// The unit took down the process that worked it alone.
+    ProcessDied,
+    /// It did so so often that it is not worked again.
+    Quarantined,
     /// Stopped by a signal or by the batch's policy.
     Cancelled,
     /// A stored output can't be read back.
@@ -71,6 +75,8 @@ impl FailureCode {
             Self::Panic => "panic",
             Self::Timeout => "timeout",
             Self::LeaseLost => "lease_lost",
+            Self::ProcessDied => "process_died",
+            Self::Quarantined => "quarantined",
             Self::Cancelled => "cancelled",
             Self::Corrupt => "corrupt",
             Self::BatchFailed => "batch_failed",

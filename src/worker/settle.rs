@@ -181,6 +181,7 @@ mod tests {
             round,
             attempt: 1,
             partial: false,
+            suspect: false,
             policy,
             max_retries: 1,
         }
