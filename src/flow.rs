@@ -21,7 +21,7 @@ pub use batch::{
 pub use event::{Event, EventKind};
 pub use execution::{ExecutionEvent, ExecutionStatus};
 pub use failure::{Failure, FailureCode};
-pub use policy::{FailurePolicy, Verdict};
+pub use policy::{FailurePolicy, PartialPolicy, Verdict};
 pub use retry::RetryPolicy;
 pub use stage::{Stage, WORKFLOW_VERSION, WorkflowType};
 

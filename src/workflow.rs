@@ -9,7 +9,7 @@ mod submit;
 
 pub use export::{ExportFailure, export};
 pub use report::{
-    BatchDetails, BatchReport, CallCounts, DocumentCounts, ExecutionReport, FailureReport,
-    StageReport, details, find_batch, list, report,
+    BatchDetails, BatchReport, CallCounts, DocumentCounts, ExecutionReport, FailedUnitReport,
+    FailureReport, StageReport, details, find_batch, list, report,
 };
 pub use submit::{NewBatch, Submission, SubmitError, cancel_batch, fresh_name};

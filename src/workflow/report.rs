@@ -36,6 +36,8 @@ pub struct BatchReport {
     pub calls: CallCounts,
     /// Documents that failed or were refused, and why; a thousand at most.
     pub failures: Vec<FailureReport>,
+    /// Units that failed for good, in documents that are partial or failed, and why; a thousand at most.
+    pub failed_units: Vec<FailedUnitReport>,
 }
 
 /// Documents of a batch. Once it has ended,
@@ -74,6 +76,21 @@ pub struct CallCounts {
 pub struct FailureReport {
     /// The caller's id.
     pub document: String,
+    /// The kind of failure.
+    pub code: &'static str,
+    /// What failed, and the remedy where there is one.
+    pub message: String,
+}
+
+/// A unit (a chunk, or a group of mentions) that failed for good.
+#[derive(Debug, Clone, Serialize)]
+pub struct FailedUnitReport {
+    /// The caller's id of its document.
+    pub document: String,
+    /// Its stage.
+    pub stage: Stage,
+    /// Its number within the stage.
+    pub unit: i32,
     /// The kind of failure.
     pub code: &'static str,
     /// What failed, and the remedy where there is one.
@@ -156,8 +173,8 @@ pub async fn report(
         return Ok(None);
     };
     let calls = store::calls(&mut transaction, organization, id).await?;
-    let failures = store::failures(&mut transaction, organization, id, FAILURES).await?;
-    Ok(Some(of(&batch, calls, calls_before, failures)))
+    let failed = failed(&mut transaction, organization, &batch).await?;
+    Ok(Some(of(&batch, calls, calls_before, failed)))
 }
 
 /// The report of a batch with its executions. `None`: there is no such batch.
@@ -226,13 +243,29 @@ pub async fn list(
     let mut reports = Vec::with_capacity(batches.len());
     for batch in batches {
         let calls = store::calls(&mut transaction, organization, batch.id).await?;
-        let failures = store::failures(&mut transaction, organization, batch.id, FAILURES).await?;
-        reports.push(of(&batch, calls, 0, failures));
+        let failed = failed(&mut transaction, organization, &batch).await?;
+        reports.push(of(&batch, calls, 0, failed));
     }
     Ok(reports)
 }
 
-fn of(batch: &Batch, calls: u64, before: u64, failures: Vec<store::Refused>) -> BatchReport {
+/// What failed of a batch.
+struct Failed {
+    documents: Vec<store::Refused>,
+    units: Vec<store::FailedUnit>,
+}
+
+async fn failed(
+    transaction: &mut store::AppTransaction,
+    organization: OrganizationId,
+    batch: &Batch,
+) -> Result<Failed, StoreError> {
+    let documents = store::failures(transaction, organization, batch.id, FAILURES).await?;
+    let units = store::failed_units(transaction, organization, batch.id, FAILURES).await?;
+    Ok(Failed { documents, units })
+}
+
+fn of(batch: &Batch, calls: u64, before: u64, failed: Failed) -> BatchReport {
     let counts = &batch.counts;
     BatchReport {
         batch_id: batch.id,
@@ -256,12 +289,24 @@ fn of(batch: &Batch, calls: u64, before: u64, failures: Vec<store::Refused>) -> 
             made: calls.saturating_sub(before),
             reused: before.min(calls),
         },
-        failures: failures
+        failures: failed
+            .documents
             .into_iter()
             .map(|refused| FailureReport {
                 document: refused.external_id,
                 code: refused.failure.code.as_str(),
                 message: refused.failure.message,
+            })
+            .collect(),
+        failed_units: failed
+            .units
+            .into_iter()
+            .map(|unit| FailedUnitReport {
+                document: unit.external_id,
+                stage: unit.stage,
+                unit: unit.unit,
+                code: unit.failure.code.as_str(),
+                message: unit.failure.message,
             })
             .collect(),
     }

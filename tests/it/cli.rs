@@ -10,7 +10,7 @@ mod usage;
 use serde_json::Value;
 
 /// Keys of `run --json`, in order.
-const REPORT: [&str; 10] = [
+const REPORT: [&str; 11] = [
     "batch_id",
     "name",
     "state",
@@ -21,6 +21,7 @@ const REPORT: [&str; 10] = [
     "duration_ms",
     "calls",
     "failures",
+    "failed_units",
 ];
 
 /// The keys of an object, sorted.
