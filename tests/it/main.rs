@@ -17,6 +17,7 @@ mod engine;
 mod house;
 mod machines;
 mod persistence;
+mod poison;
 mod protocol;
 mod queue;
 mod readme;
