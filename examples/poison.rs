@@ -58,10 +58,8 @@ impl Poison {
             std::process::abort();
         }
         if text.contains("POISON-MEMORY") {
-            let mut taken = Vec::new();
-            while taken.len() < MEMORY {
-                taken.resize(taken.len() + (16 << 20), 1_u8);
-            }
+            let taken: Vec<Vec<u8>> = (0..MEMORY >> 24).map(|_| vec![1; 1 << 24]).collect();
+            std::hint::black_box(taken);
             std::process::abort();
         }
         if text.contains("POISON-LOOP") {

@@ -71,7 +71,7 @@ enum Command {
     /// Write a batch's graph to stdout or a file.
     Export(export::ExportArgs),
     /// Work the one unit on stdin; a worker starts it.
-    #[command(name = worker_room::WORK_UNIT, hide = true)]
+    #[command(name = crate::worker::WORK_UNIT, hide = true)]
     WorkUnit,
 }
 
@@ -124,7 +124,7 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Doctor(args) => doctor::doctor(servers, args).await,
         Command::Batch(args) => batch::batch(servers, args).await,
         Command::Export(args) => export::export(servers, args).await,
-        Command::WorkUnit => Ok(worker_room::work_unit(extractors).await),
+        Command::WorkUnit => Ok(crate::worker::work_unit(extractors).await),
     }
 }
 

@@ -238,7 +238,8 @@ async fn look_after(threads: Weak<Inner>) {
         if inner.lost() >= inner.count && !inner.worn_out.is_cancelled() {
             error!(
                 threads = inner.count,
-                "every thread for units is kept by a unit that never yields; restart this process"
+                "every thread for units is kept by a unit that never yields: restart this process. Until then units run \
+                 in processes of their own, few at a time, or not at all where there are none"
             );
             inner.worn_out.cancel();
         }

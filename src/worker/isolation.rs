@@ -1,11 +1,11 @@
 //! Units that must run alone: a child process works one unit and nothing else.
 //!
 //! Both ends are here: the worker starts its own program again with [`WORK_UNIT`] and writes the errand to the child's
-//! standard input, one line; the child writes the answer to its standard output, one marked line, since an extractor
-//! may write there too. Standard error is shared, and says what it would say in the worker.
+//! standard input, one line; the child writes to its standard output that it begins, and then the answer: marked lines,
+//! since an extractor may write there too. Standard error is shared, and says what it would say in the worker.
 //!
-//! Invariant: a death counts only if the child died by itself while this process lives on and is not asked to stop.
-//! A child whose parent is gone ends at once, and its unit counts as never tried.
+//! Invariant: a death counts only if the child had begun its unit, and died by itself while this process lives on and
+//! is not asked to stop. A child whose parent is gone ends at once, and its unit counts as never tried.
 
 use std::{
     io::{BufRead, Write},
@@ -17,10 +17,10 @@ use std::{
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     process::Command,
     sync::Semaphore,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -36,13 +36,17 @@ pub const WORK_UNIT: &str = "work-unit";
 
 /// Children at once. **Source:** each may hold a whole document, and what its unit makes of it.
 const CHILDREN: usize = 2;
-/// What a child may take beyond its unit's time: to start, to read its errand, and to find that the unit never yields.
+/// What a child may take to start and to read its errand. **Source:** generous, since a busy machine is not its fault.
+const START: Duration = Duration::from_secs(60);
+/// What it may take beyond its unit's time, to find that the unit never yields, and to say what came of it.
 const SLACK: Duration = Duration::from_secs(10);
 /// How long this process must outlive a child for the death to count. Whoever ends both, one after the other, has ended
 /// the child from outside.
 const OUTLIVE: Duration = Duration::from_secs(1);
 /// Bytes of an answer, at most. **Source:** what a unit may find in the largest document (512 MiB) is far below.
 const ANSWER: u64 = 256 << 20;
+/// The line that says that the unit begins.
+const BEGUN: &str = "graphmill-begun";
 /// What the line with the answer begins with.
 const MARK: &str = "graphmill-answer ";
 /// Signals that ask a process to end: it is not its unit that does. **Source:** signal(7): HUP, INT, QUIT, TERM.
@@ -102,25 +106,75 @@ impl Isolation for Children {
         let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(IsolatedError::Interrupted);
         };
-        let mut said = Vec::new();
-        let talk = async {
+        let sent = async {
             // One that dies early does not read to the end; how it died says more than that.
             let _ = stdin.write_all(&line).await;
             let _ = stdin.flush().await;
-            let _ = stdout.take(ANSWER).read_to_end(&mut said).await;
-            // Closed only now: it tells the child that its parent is gone.
-            drop(stdin);
-            child.wait().await
+            // Open for as long as the child may work: its end tells the child that its parent is gone.
+            std::future::pending::<()>().await;
         };
-        let limit = errand.hard_timeout().saturating_add(SLACK);
-        let ended = timeout(limit, talk).await;
-        if let Some(answer) = answer(&said) {
-            return Ok(answer);
+        let heard = listen(BufReader::new(stdout.take(ANSWER)), errand.hard_timeout());
+        let heard = tokio::select! {
+            heard = heard => heard,
+            () = sent => Heard::Silence,
+        };
+        match heard {
+            Heard::Answer(answer) => Ok(answer),
+            Heard::Silence => Err(IsolatedError::Overran),
+            Heard::End { begun } => {
+                // One that says no more, or too much, may live on.
+                let Ok(status) = timeout(SLACK, child.wait()).await else {
+                    return Err(IsolatedError::Overran);
+                };
+                let status = status.map_err(unavailable)?;
+                if begun {
+                    Err(self.autopsy(errand, status).await)
+                } else {
+                    let error = format!("it ended before it began: {status}");
+                    Err(unavailable(std::io::Error::other(error)))
+                }
+            }
+            Heard::NoBeginning => {
+                let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                Err(unavailable(error))
+            }
         }
-        match ended {
-            Err(_) => Err(IsolatedError::Overran),
-            Ok(Err(error)) => Err(unavailable(error)),
-            Ok(Ok(status)) => Err(self.autopsy(errand, status).await),
+    }
+}
+
+/// What was heard from a child.
+enum Heard {
+    Answer(Answer),
+    /// It began, and its time is over.
+    Silence,
+    /// It ended without an answer, or wrote no end of other things.
+    End {
+        begun: bool,
+    },
+    /// It never began.
+    NoBeginning,
+}
+
+/// Listens to a child whose unit may take `hard_timeout`.
+async fn listen(mut said: impl AsyncBufRead + Unpin, hard_timeout: Duration) -> Heard {
+    let (mut begun, mut line) = (false, Vec::new());
+    let mut until = Instant::now() + START;
+    loop {
+        line.clear();
+        match timeout_at(until, said.read_until(b'\n', &mut line)).await {
+            Err(_) if begun => return Heard::Silence,
+            Err(_) => return Heard::NoBeginning,
+            Ok(Err(_) | Ok(0)) => return Heard::End { begun },
+            Ok(Ok(_)) => {}
+        }
+        let line = line.trim_ascii_end();
+        if line == BEGUN.as_bytes() {
+            begun = true;
+            until = Instant::now() + hard_timeout.saturating_add(SLACK);
+        } else if let Some(json) = line.strip_prefix(MARK.as_bytes())
+            && let Ok(answer) = serde_json::from_slice(json)
+        {
+            return Heard::Answer(answer);
         }
     }
 }
@@ -154,15 +208,6 @@ fn signal_of(_status: ExitStatus) -> Option<i32> {
     None
 }
 
-/// The answer in what a child said.
-fn answer(said: &[u8]) -> Option<Answer> {
-    let lines = said.rsplit(|&byte| byte == b'\n');
-    let marked = lines.filter_map(|line| line.strip_prefix(MARK.as_bytes()));
-    marked
-        .into_iter()
-        .find_map(|json| serde_json::from_slice(json).ok())
-}
-
 /// Works the errand that stands on standard input: what a program does that was started with [`WORK_UNIT`]. It ends the
 /// process at once if its parent ends.
 pub async fn work_unit(extractors: Extractors) -> ExitCode {
@@ -177,18 +222,23 @@ pub async fn work_unit(extractors: Extractors) -> ExitCode {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         std::process::exit(ORPHAN);
     });
+    if say(BEGUN).is_err() {
+        return ExitCode::from(2);
+    }
     let answer = pipeline::perform(&errand, &extractors).await;
-    let written = serde_json::to_string(&answer).and_then(|json| {
-        // After a line break: what an extractor wrote may not end with one.
-        let line = format!("\n{MARK}{json}\n");
-        let mut stdout = std::io::stdout().lock();
-        let done = stdout
-            .write_all(line.as_bytes())
-            .and_then(|()| stdout.flush());
-        done.map_err(serde_json::Error::io)
-    });
+    let written = match serde_json::to_string(&answer) {
+        Ok(json) => say(&format!("{MARK}{json}")),
+        Err(error) => Err(error.into()),
+    };
     // At once: a unit that never yields would keep the process.
     std::process::exit(i32::from(written.is_err()));
+}
+
+/// Writes a line to standard output. A line break comes first: what an extractor wrote may not end with one.
+fn say(line: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(format!("\n{line}\n").as_bytes())?;
+    stdout.flush()
 }
 
 /// Has the kernel take this process first, where memory runs out.
@@ -203,18 +253,27 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn an_answer_is_found_among_what_an_extractor_says() {
-        let said = |text: &str| answer(text.as_bytes());
-        assert_eq!(
-            said("loading model…\nno line break\ngraphmill-answer {\"Ok\":[1]}\n"),
-            Some(Ok(json!([1])))
-        );
-        assert_eq!(
-            said("graphmill-answer {\"Ok\":[1"),
-            None,
-            "it died while it wrote"
-        );
-        assert_eq!(said(""), None);
+    async fn heard(said: &str) -> Heard {
+        listen(said.as_bytes(), Duration::ZERO).await
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_found_among_what_an_extractor_says() {
+        let said = "loading…\ngraphmill-begun\nno line break\ngraphmill-answer {\"Ok\":[1]}\n";
+        let Heard::Answer(answer) = heard(said).await else {
+            panic!("no answer");
+        };
+        assert_eq!(answer, Ok(json!([1])));
+    }
+
+    #[tokio::test]
+    async fn only_one_that_has_begun_can_die_of_its_unit() {
+        let broken = "\ngraphmill-begun\n\ngraphmill-answer {\"Ok\":[1";
+        assert!(matches!(heard(broken).await, Heard::End { begun: true }));
+        assert!(matches!(
+            heard("usage: …\n").await,
+            Heard::End { begun: false }
+        ));
+        assert!(matches!(heard("").await, Heard::End { begun: false }));
     }
 }

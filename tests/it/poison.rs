@@ -229,7 +229,7 @@ fn batch(name: &str) -> NewBatch {
     batch.settings.units.retry.first = Duration::from_millis(100);
     batch.settings.units.retry.longest = Duration::from_millis(300);
     batch.settings.units.soft_timeout = Duration::from_secs(1);
-    batch.settings.units.hard_timeout = Duration::from_secs(1);
+    batch.settings.units.hard_timeout = Duration::from_secs(2);
     batch.concurrency = 8;
     batch
 }
