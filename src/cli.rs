@@ -26,7 +26,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     config::{LogArgs, ServerArgs},
     extractors::Extractors,
-    telemetry, worker as worker_room,
+    telemetry,
 };
 use error::CliError;
 
