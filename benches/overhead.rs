@@ -117,6 +117,7 @@ impl Bench {
                     settings: Settings::default(),
                     round: 0,
                     pause: CancellationToken::new(),
+                    workplace: pipeline::Workplace::here(),
                 };
                 tokio::spawn(async move { pipeline::extract(&work).await.map(|_| ()) })
             })

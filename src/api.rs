@@ -53,29 +53,27 @@ pub struct State(Arc<Shared>);
 struct Shared {
     store: Store,
     queue: Queue,
-    extractors: Vec<String>,
+    extractors: Vec<(String, Settings)>,
     limits: Limits,
-    settings: Settings,
     permits: Semaphore,
     submissions: TaskTracker,
 }
 
 impl State {
-    /// The state of a server: batches may name one of `extractors`, and documents must keep to `limits`.
+    /// The state of a server: batches may name one of `extractors`, each with the settings of its batches, and
+    /// documents must keep to `limits`.
     #[must_use]
     pub fn new(
         store: Store,
         queue: Queue,
-        extractors: Vec<String>,
+        extractors: Vec<(String, Settings)>,
         limits: Limits,
-        settings: Settings,
     ) -> Self {
         Self(Arc::new(Shared {
             store,
             queue,
             extractors,
             limits,
-            settings,
             permits: Semaphore::new(SUBMISSIONS),
             submissions: TaskTracker::new(),
         }))

@@ -73,6 +73,9 @@ enum Command {
     Execution(execution::ExecutionArgs),
     /// Write a batch's graph to stdout or a file.
     Export(export::ExportArgs),
+    /// Work the one unit on stdin; a worker starts it.
+    #[command(name = crate::worker::WORK_UNIT, hide = true)]
+    WorkUnit,
 }
 
 /// Runs the command line of this process with these extractors; a program with an extractor of its own calls it too.
@@ -88,11 +91,18 @@ pub fn main(extractors: Extractors) -> ExitCode {
         | Command::Doctor(_)
         | Command::Batch(_)
         | Command::Execution(_)
-        | Command::Export(_) => "warn",
+        | Command::Export(_)
+        | Command::WorkUnit => "warn",
     };
     let done = telemetry::init(&cli.log, level)
         .map_err(CliError::from)
-        .and_then(|()| runtime()?.block_on(dispatch(cli, extractors)));
+        .and_then(|()| {
+            let runtime = runtime()?;
+            let done = runtime.block_on(dispatch(cli, extractors));
+            // Never waits for a thread that a unit keeps.
+            runtime.shutdown_background();
+            done
+        });
     done.unwrap_or_else(|error| {
         output::complain(&error);
         error.exit_code()
@@ -119,6 +129,7 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Batch(args) => batch::batch(servers, args).await,
         Command::Execution(args) => execution::execution(servers, args).await,
         Command::Export(args) => export::export(servers, args).await,
+        Command::WorkUnit => Ok(crate::worker::work_unit(extractors).await),
     }
 }
 

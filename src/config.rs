@@ -6,7 +6,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 
 use crate::{
-    flow::RetryPolicy,
+    flow::{PartialPolicy, RetryPolicy},
     pipeline::{Limits, Settings, UnitSettings},
     servers,
     store::PoolSettings,
@@ -231,6 +231,7 @@ impl WorkerArgs {
             renew: self.lease / 3,
             stager: self.stager_period,
             sweeper: self.sweeper_period,
+            isolation: true,
             ..WorkerSettings::default()
         }
     }
@@ -303,6 +304,17 @@ pub struct PipelineArgs {
         value_parser = humantime::parse_duration
     )]
     pub hard_timeout: Duration,
+    /// What becomes of a document some of whose units failed for good: it goes on without them (`allow`), or it fails
+    /// (`fail`). Without it, `allow` for extractors whose calls cost money and `fail` for others.
+    #[arg(long, env = "GRAPHMILL_PARTIAL", value_name = "POLICY", value_parser = partial())]
+    pub partial: Option<PartialPolicy>,
+}
+
+/// The policies, so that a wrong one is answered with the right ones.
+fn partial() -> impl clap::builder::TypedValueParser<Value = PartialPolicy> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser};
+    PossibleValuesParser::new(PartialPolicy::ALL.map(PartialPolicy::as_str))
+        .try_map(|name| name.parse::<PartialPolicy>())
 }
 
 impl PipelineArgs {
@@ -314,9 +326,10 @@ impl PipelineArgs {
         }
     }
 
-    /// How stages work.
+    /// How stages work with an extractor that is `paid` or not.
     #[must_use]
-    pub fn settings(&self) -> Settings {
+    pub fn settings(&self, paid: bool) -> Settings {
+        let partial = self.partial.unwrap_or(PartialPolicy::default_for(paid));
         let retry = RetryPolicy {
             retries: self.unit_retries,
             first: self.retry_delay,
@@ -330,6 +343,7 @@ impl PipelineArgs {
                 soft_timeout,
                 hard_timeout,
             },
+            allow_partial: partial == PartialPolicy::Allow,
             ..Settings::default()
         }
     }

@@ -23,7 +23,7 @@ pub use batch::{
 pub use event::{Event, EventKind, Replaced};
 pub use execution::{ExecutionEvent, ExecutionStatus};
 pub use failure::{Failure, FailureCode};
-pub use policy::{FailurePolicy, Verdict};
+pub use policy::{FailurePolicy, PartialPolicy, Verdict};
 pub use protocol::{
     BatchView, ExecutionView, LeaseState, Move, RingView, StageEnd, follows_directly, settled,
 };

@@ -9,19 +9,24 @@ mod assemble;
 mod chunk;
 mod direct;
 mod entities;
+mod errand;
 mod findings;
 mod intake;
 mod mentions;
 mod relations;
 mod stage;
+mod suspicion;
+mod threads;
 mod units;
 
 pub use chunk::{ChunkSettings, chunk};
 pub use direct::{DirectError, extract};
+pub use errand::{Errand, ErrandError, IsolatedError, Isolation, Workplace, perform};
 pub use findings::Findings;
 pub(crate) use intake::not_utf8;
 pub use intake::{InvalidId, Limits, NewDocument, check_bytes, check_id, check_text, content_hash};
 pub use stage::{Document, Outcome, Settings, Work, run};
+pub use threads::Threads;
 pub use units::{
     CheckpointError, Checkpoints, UnitGroup, UnitOutcome, UnitOutput, UnitRecord, UnitSettings,
 };

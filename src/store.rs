@@ -37,7 +37,8 @@ pub use batch::{
     stop_batch,
 };
 pub use checkpoint::{
-    CheckpointRow, UnitCounts, UnitEnd, calls, checkpoints_of, record_units, unit_counts,
+    CheckpointRow, FailedUnit, UnitCounts, UnitEnd, calls, checkpoints_of, failed_units,
+    record_units, unit_counts,
 };
 pub use cluster::{
     ClusterRow, add_clusters, cluster_page, drop_unpublished_clusters, publish_resolution,

@@ -8,6 +8,7 @@
 mod batches;
 mod doorbell;
 mod executor;
+mod isolation;
 mod keeper;
 mod patience;
 mod recent;
@@ -29,10 +30,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub use isolation::{WORK_UNIT, work_unit};
 pub use steps::{Step, watch_steps};
 
 use crate::{
     extractors::Extractors,
+    pipeline::{Isolation, Threads, Workplace},
     queue::{Queue, QueueError, Slots, Workers, WorkersConfig},
     store::{self, Store, StoreError},
 };
@@ -54,6 +57,11 @@ pub struct WorkerSettings {
     pub sequencer: Duration,
     /// How long a ring may stay unanswered before it is repeated.
     pub patience: Duration,
+    /// Units that may have taken a process down run in processes of their own: this program, started again with
+    /// [`WORK_UNIT`]. Only for a program whose `main` is [`crate::cli::main`], or answers that argument with
+    /// [`work_unit`]. Without it suspects run in this process like any other unit, and one that takes it down does so
+    /// again and again.
+    pub isolation: bool,
 }
 
 impl Default for WorkerSettings {
@@ -66,6 +74,7 @@ impl Default for WorkerSettings {
             sweeper: Duration::from_secs(1),
             sequencer: Duration::from_millis(20),
             patience: Duration::from_secs(5),
+            isolation: false,
         }
     }
 }
@@ -79,6 +88,9 @@ pub enum WorkerError {
     /// Postgres did not answer. Trying again may help.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The system gave no threads. Trying again may help.
+    #[error("no threads for units can be started")]
+    Threads(#[source] std::io::Error),
 }
 
 /// What the drivers of a process share.
@@ -91,6 +103,7 @@ struct Engine {
     held: keeper::Held,
     batches: batches::Batches,
     recent: recent::Recent,
+    workplace: Workplace,
     stager: stager::Bell,
     sequencer: sequencer::Bell,
     /// Rises whenever this process' sequencer moved something.
@@ -123,6 +136,15 @@ impl Worker {
     ) -> Result<Self, WorkerError> {
         let id = WorkerId::generate();
         let doorbell = doorbell::Doorbell::new(queue.clone()).await?;
+        let stop = CancellationToken::new();
+        let children = settings
+            .isolation
+            .then(|| Arc::new(isolation::Children::new(stop.clone())));
+        let workplace = Workplace {
+            threads: Threads::own().map_err(WorkerError::Threads)?,
+            isolation: children.map(|children| children as Arc<dyn Isolation>),
+            suspect: false,
+        };
         let engine = Arc::new(Engine {
             id,
             store,
@@ -132,10 +154,11 @@ impl Worker {
             held: keeper::Held::default(),
             batches: batches::Batches::default(),
             recent: recent::Recent::default(),
+            workplace,
             stager: stager::Bell::default(),
             sequencer: sequencer::Bell::default(),
             moved: watch::Sender::new(0),
-            stop: CancellationToken::new(),
+            stop,
             drained: CancellationToken::new(),
         });
         keeper::say_alive(&engine).await?;

@@ -11,8 +11,8 @@ mod submit;
 
 pub use export::{ExportFailure, export};
 pub use report::{
-    BatchDetails, BatchReport, CallCounts, DocumentCounts, ExecutionReport, FailureReport,
-    StageReport, details, find_batch, list, report,
+    BatchDetails, BatchReport, CallCounts, DocumentCounts, ExecutionReport, FailedUnitReport,
+    FailureReport, StageReport, details, find_batch, list, report,
 };
 pub use service::{ActivityReport, History, SignalReport, WorkflowService};
 pub use signal::{BatchSignalled, SignalError, signal_batch, signal_execution};

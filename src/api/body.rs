@@ -25,6 +25,7 @@ pub(super) struct SubmissionBody {
     pub(super) failure_policy: Option<String>,
     pub(super) max_retries: Option<u32>,
     pub(super) extractor: Option<String>,
+    pub(super) partial: Option<String>,
 }
 
 /// A document, as it is sent.

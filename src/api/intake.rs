@@ -12,7 +12,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    flow::{Failure, FailureCode, FailurePolicy},
+    flow::{Failure, FailureCode, FailurePolicy, PartialPolicy},
     graph::Ontology,
     pipeline::{Limits, NewDocument, Settings, check_id},
     workflow::{NewBatch, fresh_name},
@@ -37,9 +37,8 @@ pub(super) enum Entry {
 /// 422 for what no batch can be opened with; trying the same again does not help.
 pub(super) fn check(
     body: SubmissionBody,
-    extractors: &[String],
+    extractors: &[(String, Settings)],
     limits: Limits,
-    settings: Settings,
 ) -> Result<(NewBatch, Vec<Entry>), Problem> {
     if body.documents.is_empty() {
         return Err(unfit(
@@ -60,9 +59,17 @@ pub(super) fn check(
             })
         })?;
     let extractor = body.extractor.unwrap_or_else(|| EXTRACTOR.to_owned());
-    if !extractors.contains(&extractor) {
-        let known = format!("known are {}", extractors.join(", "));
+    let Some(&(_, mut settings)) = extractors.iter().find(|(name, _)| *name == extractor) else {
+        let names: Vec<&str> = extractors.iter().map(|(name, _)| name.as_str()).collect();
+        let known = format!("known are {}", names.join(", "));
         return Err(unfit("extractor", &known));
+    };
+    if let Some(partial) = body.partial {
+        let partial: PartialPolicy = partial.parse().map_err(|_| {
+            let known = PartialPolicy::ALL.map(PartialPolicy::as_str);
+            unfit("partial", &format!("known are {}", known.join(", ")))
+        })?;
+        settings.allow_partial = partial == PartialPolicy::Allow;
     }
     let batch = NewBatch {
         name,

@@ -1,6 +1,6 @@
 //! `graphmill doctor`: what is there, what is wrong, and what to do.
 
-use std::process::ExitCode;
+use std::{fmt::Write, process::ExitCode};
 
 use clap::Args;
 use serde::Serialize;
@@ -192,14 +192,15 @@ const IDLE_SECONDS: i64 = 30;
 fn worked(all: &mut Findings, work: &Work, workers: i64) {
     let mut found = format!("{} in work, {} wait for a worker", work.in_work, work.idle);
     if work.paused_batches > 0 {
-        found.push_str(&format!(", {} batches paused", work.paused_batches));
+        // Writing to a string does not fail.
+        let _ = write!(found, ", {} batches paused", work.paused_batches);
     }
     let stuck = work
         .longest_idle
         .filter(|&(_, seconds)| seconds > IDLE_SECONDS);
     let mut remedy = String::new();
     if let Some((id, seconds)) = stuck {
-        found.push_str(&format!("; {id} for {seconds} s"));
+        let _ = write!(found, "; {id} for {seconds} s");
         remedy = if workers == 0 {
             "start a worker: graphmill worker".to_owned()
         } else {

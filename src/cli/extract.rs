@@ -17,7 +17,7 @@ use crate::{
     extractors::Extractors,
     flow::Failure,
     graph::{DocumentGraph, Ontology, Text, extracted_line},
-    pipeline::{self, Document, Work},
+    pipeline::{self, Document, Threads, Work, Workplace},
 };
 
 /// Arguments of `extract`.
@@ -71,12 +71,17 @@ pub(super) async fn extract(
     let extractor = super::run::extractor(&extractors, &args.extractor)?;
     let inputs = input::read(&args.paths, args.pipeline.limits())?;
     let ontology = Arc::new(Ontology::builtin().map_err(CliError::Ontology)?);
-    let settings = args.pipeline.settings();
+    let settings = args.pipeline.settings(extractor.is_paid());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = args.threads.map_or(cores, usize::from);
+    let workplace = Workplace {
+        threads: Threads::own().map_err(CliError::Runtime)?,
+        ..Workplace::here()
+    };
     let mut results = stream::iter(inputs)
         .map(|input| {
             let (extractor, ontology) = (Arc::clone(&extractor), Arc::clone(&ontology));
+            let workplace = workplace.clone();
             // A task of its own, so that documents are worked on all cores.
             let task = tokio::spawn(async move {
                 let document = match input {
@@ -94,6 +99,7 @@ pub(super) async fn extract(
                     settings,
                     round: 0,
                     pause: CancellationToken::new(),
+                    workplace,
                 };
                 match pipeline::extract(&work).await {
                     Ok(graph) => Extracted::Graph { id, text, graph },

@@ -139,7 +139,7 @@ pub(super) async fn run(
     mut args: RunArgs,
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
-    extractor(&extractors, &args.extractor)?;
+    let paid = extractor(&extractors, &args.extractor)?.is_paid();
     // `--resume PATH` is taken for what it must mean.
     if let Some(wanted) = args.resume.as_mut()
         && !wanted.is_empty()
@@ -163,7 +163,7 @@ pub(super) async fn run(
         export::check_destination(&destination.path)?;
     }
     let session = Session::open(servers, args.json).await?;
-    let done = work(&session, &args, inputs, extractors).await;
+    let done = work(&session, &args, paid, inputs, extractors).await;
     session.close().await;
     done
 }
@@ -171,6 +171,7 @@ pub(super) async fn run(
 async fn work(
     session: &Session,
     args: &RunArgs,
+    paid: bool,
     inputs: Option<impl Iterator<Item = Input> + Send>,
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
@@ -180,7 +181,7 @@ async fn work(
     let mut interrupts = Interrupts::listen();
     let target = match &args.resume {
         Some(wanted) => resumed(session, wanted, args.name.as_deref()).await?,
-        None => opened(session, args).await?,
+        None => opened(session, args, paid).await?,
     };
     let (batch, name) = (target.batch, target.name);
     let mut transaction = session.store.app(organization).await?;
@@ -271,7 +272,7 @@ async fn work(
 }
 
 /// Opens a new batch.
-async fn opened(session: &Session, args: &RunArgs) -> Result<Target, CliError> {
+async fn opened(session: &Session, args: &RunArgs, paid: bool) -> Result<Target, CliError> {
     let name = args
         .name
         .clone()
@@ -280,7 +281,7 @@ async fn opened(session: &Session, args: &RunArgs) -> Result<Target, CliError> {
         name: name.clone(),
         extractor: args.extractor.clone(),
         ontology: Arc::new(Ontology::builtin().map_err(CliError::Ontology)?),
-        settings: args.pipeline.settings(),
+        settings: args.pipeline.settings(paid),
         concurrency: args.concurrency,
         policy: args.failure_policy,
         max_retries: args.max_retries,

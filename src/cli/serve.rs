@@ -47,13 +47,15 @@ pub(super) async fn serve(
     let session = Session::open(servers, false).await?;
     let address = listener.local_addr().map_err(listen)?;
     tracing::info!(%address, "listening");
-    let names = extractors.names().map(str::to_owned).collect();
+    let offered = extractors.names().filter_map(|name| {
+        let paid = extractors.get(name)?.is_paid();
+        Some((name.to_owned(), args.pipeline.settings(paid)))
+    });
     let state = api::State::new(
         session.store.clone(),
         session.queue().await?,
-        names,
+        offered.collect(),
         args.pipeline.limits(),
-        args.pipeline.settings(),
     );
     let served = api::serve(listener, state, interrupted())
         .await

@@ -79,24 +79,16 @@ pub(super) fn report(
             );
         }
     }
-    if !report.failures.is_empty() {
-        text.push_str("  not completed\n");
-        for failure in report.failures.iter().take(FAILURES) {
-            line(
-                &mut text,
-                format!(
-                    "    {}  {}: {}",
-                    failure.document, failure.code, failure.message
-                ),
-            );
-        }
-        if report.failures.len() > FAILURES {
-            line(
-                &mut text,
-                format!("    … and {} more", report.failures.len() - FAILURES),
-            );
-        }
-    }
+    let documents = report.failures.iter().map(|failure| {
+        let (document, code) = (&failure.document, failure.code);
+        format!("{document}  {code}: {}", failure.message)
+    });
+    failed(&mut text, "not completed", documents);
+    let units = report.failed_units.iter().map(|unit| {
+        let (document, stage, number, code) = (&unit.document, unit.stage, unit.unit, unit.code);
+        format!("{document}  {stage} {number}  {code}: {}", unit.message)
+    });
+    failed(&mut text, "failed units", units);
     match exported {
         Some(path) => line(&mut text, format!("  graph      {}", path.display())),
         None => line(
@@ -113,6 +105,24 @@ pub(super) fn report(
     );
     text.pop();
     text
+}
+
+/// The first lines of what failed, and how many more there are.
+fn failed(text: &mut String, what: &str, lines: impl ExactSizeIterator<Item = String>) {
+    let count = lines.len();
+    if count == 0 {
+        return;
+    }
+    line(text, format!("  {what}"));
+    for one in lines.take(FAILURES) {
+        line(text, format!("    {one}"));
+    }
+    if count > FAILURES {
+        line(
+            text,
+            format!("    … and {} more (--json lists them)", count - FAILURES),
+        );
+    }
 }
 
 /// A table of batches.

@@ -50,12 +50,19 @@ pub enum FailureCode {
     HandedBack,
     /// The worker could not do its part, for a reason of its own.
     Worker,
+    /// The unit took down the process that worked it alone.
+    ProcessDied,
+    /// It did so so often that it is not worked again.
+    Quarantined,
     /// Stopped by a signal or by the batch's policy.
     Cancelled,
     /// A stored output can't be read back.
     Corrupt,
     /// No document of the batch succeeded, or its policy ended it.
     BatchFailed,
+    /// A kind that a newer version has written.
+    #[serde(other)]
+    Unknown,
 }
 
 impl FailureCode {
@@ -77,9 +84,12 @@ impl FailureCode {
             Self::LeaseLost => "lease_lost",
             Self::HandedBack => "handed_back",
             Self::Worker => "worker",
+            Self::ProcessDied => "process_died",
+            Self::Quarantined => "quarantined",
             Self::Cancelled => "cancelled",
             Self::Corrupt => "corrupt",
             Self::BatchFailed => "batch_failed",
+            Self::Unknown => "unknown",
         }
     }
 }

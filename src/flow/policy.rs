@@ -1,4 +1,4 @@
-//! What a batch does about a document that fails.
+//! What a batch does about a document that fails, in whole or in part.
 
 use std::{fmt, str::FromStr};
 
@@ -76,6 +76,49 @@ impl FromStr for FailurePolicy {
                 format!(
                     "`{name}` is not a failure policy: continue-on-failure, abort-all, retry-failed"
                 )
+            })
+    }
+}
+
+/// What becomes of a document some of whose units failed for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PartialPolicy {
+    /// It goes on without them, and ends as partial; if every unit of a stage failed, it fails.
+    Allow,
+    /// It fails.
+    Fail,
+}
+
+impl PartialPolicy {
+    /// Every policy.
+    pub const ALL: [Self; 2] = [Self::Allow, Self::Fail];
+
+    /// The policy of a batch that asks for none: what was paid for is not thrown away, and what costs nothing is
+    /// better whole.
+    #[must_use]
+    pub const fn default_for(paid: bool) -> Self {
+        if paid { Self::Allow } else { Self::Fail }
+    }
+
+    /// The policy's name in flags and bodies.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+impl FromStr for PartialPolicy {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|policy| policy.as_str() == name)
+            .ok_or_else(|| {
+                format!("`{name}` says not what becomes of a partial document: allow, fail")
             })
     }
 }

@@ -46,6 +46,7 @@ impl Findings {
                         classes.insert(given.span, (given.class.clone(), given.confidence));
                     }
                 }
+                UnitOutput::Assembled => {}
                 UnitOutput::Relations(found) => findings.relations.extend(found.iter().cloned()),
             }
         }

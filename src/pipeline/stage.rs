@@ -10,8 +10,10 @@ use super::{
     assemble, chunk,
     chunk::ChunkSettings,
     entities,
+    errand::{DEATHS, Workplace},
     findings::{self, Findings},
     mentions, relations,
+    suspicion::{self, Suspicion},
     units::{
         self, CheckpointError, Checkpoints, Planned, UnitOutcome, UnitOutput, UnitRecord,
         UnitSettings,
@@ -78,6 +80,8 @@ pub struct Work {
     pub round: i32,
     /// Once cancelled, no further unit is begun; those in work go on to their checkpoints.
     pub pause: CancellationToken,
+    /// Where units run.
+    pub workplace: Workplace,
 }
 
 /// What came of a stage.
@@ -120,26 +124,23 @@ pub async fn run(
     checkpoints: &mut dyn Checkpoints,
 ) -> Result<Outcome, CheckpointError> {
     let findings = Arc::new(Findings::of(records));
-    let (planned, parallel) = match stage {
-        Stage::Chunk => (chunk::plan(), 1),
-        Stage::Mentions => (mentions::plan(&findings), work.settings.parallel_chunks),
-        Stage::Entities => (
-            entities::plan(&findings, records, work.settings.group_size),
-            work.settings.parallel_groups,
-        ),
-        Stage::Relations => (relations::plan(&findings), work.settings.parallel_chunks),
-        Stage::Assemble => return Ok(assembled(work, &findings)),
-        Stage::Resolve => {
-            return Ok(Outcome::Failed {
-                failure: Failure::terminal(
-                    FailureCode::Corrupt,
-                    "`resolve` is a stage of a batch, not of a document",
-                ),
-            });
-        }
+    if stage == Stage::Assemble {
+        return match suspicion::canary(work, records, checkpoints).await? {
+            Some(outcome) => Ok(outcome),
+            None => Ok(assembled(work, &findings)),
+        };
+    }
+    let Some((planned, parallel)) = plan(stage, work, &findings, records) else {
+        return Ok(Outcome::Failed {
+            failure: Failure::terminal(
+                FailureCode::Corrupt,
+                "`resolve` is a stage of a batch, not of a document",
+            ),
+        });
     };
     let units = planned.len();
     let stored = findings::of_stage(records, stage);
+    let mut suspicion = Suspicion::of(stage, work, records, parallel);
     let open: Vec<Planned> = planned
         .into_iter()
         .filter_map(|unit| {
@@ -148,11 +149,16 @@ pub async fn run(
             // What was worked on another input was another unit: a retry may have found more since.
             let before = before.filter(|record| unit.is_settled() || record.input_hash == hash);
             let tries = before.map_or(Some(0), |record| tries_before(record, work.round))?;
-            Some(start(stage, unit, hash, work, &findings, tries))
+            let alone = suspicion.falls_on(unit.number, before);
+            let mut planned = start(stage, unit, hash, work, &findings);
+            planned.tries = tries;
+            planned.deaths = before.map_or(0, |record| record.deaths);
+            planned.alone = alone;
+            Some(planned)
         })
         .collect();
     let wanted = open.len();
-    let fresh = units::run(stage, work, open, parallel, checkpoints).await?;
+    let fresh = units::run(stage, work, records, open, parallel, checkpoints).await?;
     let paused = fresh.len() < wanted;
     records.retain(|old| old.stage != stage || !fresh.iter().any(|new| new.unit == old.unit));
     records.extend(fresh);
@@ -162,8 +168,29 @@ pub async fn run(
     Ok(judge(stage, units, work, records))
 }
 
+/// The units of a stage, and how many of them may be in work at once; `None` for a stage that is not a document's, or
+/// has no units.
+pub(super) fn plan(
+    stage: Stage,
+    work: &Work,
+    findings: &Findings,
+    records: &[UnitRecord],
+) -> Option<(Vec<Unit>, usize)> {
+    let settings = &work.settings;
+    Some(match stage {
+        Stage::Chunk => (chunk::plan(), 1),
+        Stage::Mentions => (mentions::plan(findings), settings.parallel_chunks),
+        Stage::Entities => (
+            entities::plan(findings, records, settings.group_size),
+            settings.parallel_groups,
+        ),
+        Stage::Relations => (relations::plan(findings), settings.parallel_chunks),
+        Stage::Assemble | Stage::Resolve => return None,
+    })
+}
+
 /// Failed tries of a unit in `round`; `None` if it is not to be worked (again).
-const fn tries_before(record: &UnitRecord, round: i32) -> Option<u32> {
+pub(super) const fn tries_before(record: &UnitRecord, round: i32) -> Option<u32> {
     match record.outcome {
         // A new round gives the tries back.
         UnitOutcome::Retry(_) | UnitOutcome::Failed(_) if record.round < round => Some(0),
@@ -187,7 +214,7 @@ impl Unit {
     }
 
     /// SHA-256 of what the unit is given.
-    fn hash(&self, stage: Stage, work: &Work) -> [u8; 32] {
+    pub(super) fn hash(&self, stage: Stage, work: &Work) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(stage.as_str());
         hash.update(work.extractor.name());
@@ -204,13 +231,13 @@ pub(super) enum Job {
     Relations { chunk: usize },
 }
 
-fn start(
+/// A unit that is ready to be worked, as if it had never been tried.
+pub(super) fn start(
     stage: Stage,
     unit: Unit,
     input_hash: [u8; 32],
     work: &Work,
     findings: &Arc<Findings>,
-    tries: u32,
 ) -> Planned {
     let name = UnitName {
         document: Arc::clone(&work.document.name),
@@ -230,12 +257,14 @@ fn start(
     Planned {
         name,
         input_hash,
-        tries,
+        tries: 0,
+        deaths: 0,
+        alone: false,
         work: Box::pin(future),
     }
 }
 
-fn assembled(work: &Work, findings: &Findings) -> Outcome {
+pub(super) fn assembled(work: &Work, findings: &Findings) -> Outcome {
     let graph = assemble::work(work, findings);
     if graph.is_grounded_in(&work.document.text) {
         Outcome::Settled {
@@ -254,7 +283,7 @@ fn assembled(work: &Work, findings: &Findings) -> Outcome {
 }
 
 /// What the stage's records add up to.
-fn judge(stage: Stage, units: usize, work: &Work, records: &[UnitRecord]) -> Outcome {
+pub(super) fn judge(stage: Stage, units: usize, work: &Work, records: &[UnitRecord]) -> Outcome {
     let mut failed = Vec::new();
     let mut retry: Option<(Duration, &Failure)> = None;
     for record in records.iter().filter(|record| record.stage == stage) {
@@ -262,9 +291,7 @@ fn judge(stage: Stage, units: usize, work: &Work, records: &[UnitRecord]) -> Out
             UnitOutcome::Done(_) => {}
             UnitOutcome::Failed(failure) => failed.push((record.unit, failure)),
             UnitOutcome::Retry(failure) => {
-                let seed = seed(&work.document.name, record.unit);
-                let wait = work.settings.units.retry.wait_after(record.tries, seed);
-                let wait = wait.unwrap_or(work.settings.units.retry.longest);
+                let wait = wait(work, record);
                 if retry.is_none_or(|(longest, _)| wait > longest) {
                     retry = Some((wait, failure));
                 }
@@ -292,6 +319,20 @@ fn judge(stage: Stage, units: usize, work: &Work, records: &[UnitRecord]) -> Out
             graph: None,
         },
     }
+}
+
+/// How long a unit that is to be tried again waits. Deaths have waits of their own: three of them are quarantine,
+/// however few tries the settings allow.
+fn wait(work: &Work, record: &UnitRecord) -> Duration {
+    let mut policy = work.settings.units.retry;
+    let mut nth = record.tries;
+    if let UnitOutcome::Retry(failure) = &record.outcome
+        && failure.code == FailureCode::ProcessDied
+    {
+        (policy.retries, nth) = (DEATHS, record.deaths.max(1));
+    }
+    let seed = seed(&work.document.name, record.unit);
+    policy.wait_after(nth, seed).unwrap_or(policy.longest)
 }
 
 /// A number that is the same for the same unit, so that its jitter is too.

@@ -1,19 +1,25 @@
 //! Units: what a checkpoint holds, and running those of a stage in bounded parallel.
 //!
-//! A unit that panics or takes too long is a failed try of that unit and of nothing else. Dropping the runner stops
-//! its units; what they finished before is with the checkpoints.
+//! A unit that panics or takes too long is a failed try of that unit and of nothing else, also if it never yields: the
+//! runner holds the deadlines, on a thread that no unit runs on. One that is suspected of worse runs alone, in a
+//! process of its own. Dropping the runner stops its units; what they finished before is with the checkpoints.
 
-use std::{collections::HashMap, future::Future, pin::Pin, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde::{Deserialize, Serialize};
-use tokio::{
-    task::{Id, JoinError, JoinSet},
-    time::timeout,
-};
-use tracing::{Instrument, warn};
+use serde_json::json;
+use tracing::warn;
 
-use super::stage::Work as StageWork;
+use super::{
+    errand::{Case, DEATHS, Errand, IsolatedError},
+    stage::Work as StageWork,
+    threads::{Boxed, Ended, GRACE},
+};
 use crate::{
     extractors::{ExtractError, UnitName},
     flow::{Failure, FailureCode, RetryPolicy, Stage},
@@ -31,6 +37,8 @@ pub enum UnitOutput {
     Types(UnitGroup),
     /// `relations`: what a chunk states.
     Relations(Vec<FoundRelation>),
+    /// `assemble`, after tries that failed: the graph has tables of its own.
+    Assembled,
 }
 
 /// A group of mentions and the classes that they were given. The members are kept with the classes, so that
@@ -54,10 +62,11 @@ impl UnitOutput {
             Self::Mentions(mentions) => serde_json::to_value(mentions),
             Self::Types(group) => serde_json::to_value(group),
             Self::Relations(relations) => serde_json::to_value(relations),
+            Self::Assembled => Ok(serde_json::Value::Null),
         }
     }
 
-    /// Reads a stored output of `stage` back; `None` for a stage whose output has tables of its own.
+    /// Reads a stored output of `stage` back; `None` for a stage that has no checkpoints.
     ///
     /// # Errors
     /// What is stored is not an output of that stage; trying again does not help.
@@ -70,7 +79,8 @@ impl UnitOutput {
             Stage::Mentions => Some(Self::Mentions(serde_json::from_value(json)?)),
             Stage::Entities => Some(Self::Types(serde_json::from_value(json)?)),
             Stage::Relations => Some(Self::Relations(serde_json::from_value(json)?)),
-            Stage::Assemble | Stage::Resolve => None,
+            Stage::Assemble => Some(Self::Assembled),
+            Stage::Resolve => None,
         })
     }
 }
@@ -97,10 +107,25 @@ pub struct UnitRecord {
     pub round: i32,
     /// Tries in that round.
     pub tries: u32,
+    /// Processes that died of it, while they worked it alone.
+    pub deaths: u32,
     /// SHA-256 of what the unit was given.
     pub input_hash: [u8; 32],
     /// What became of it.
     pub outcome: UnitOutcome,
+}
+
+impl UnitRecord {
+    /// Whether its next try must be made alone: it has taken down a process, or kept a thread.
+    pub(super) fn must_be_alone(&self) -> bool {
+        let kept_a_thread = match &self.outcome {
+            UnitOutcome::Retry(failure) | UnitOutcome::Failed(failure) => {
+                failure.details["yielded"] == false
+            }
+            UnitOutcome::Done(_) => false,
+        };
+        self.deaths > 0 || kept_a_thread
+    }
 }
 
 /// A checkpoint that could not be written.
@@ -159,110 +184,268 @@ pub(super) struct Planned {
     pub(super) input_hash: [u8; 32],
     /// Failed tries so far in this round.
     pub(super) tries: u32,
+    /// Processes that died of it.
+    pub(super) deaths: u32,
+    /// It is to run alone.
+    pub(super) alone: bool,
     pub(super) work: Work,
 }
 
-type Work = Pin<Box<dyn Future<Output = Result<UnitOutput, ExtractError>> + Send>>;
+pub(super) type Work = Boxed<Result<UnitOutput, ExtractError>>;
+
+/// What came of a try.
+pub(super) enum Tried {
+    Done(UnitOutput),
+    Failed(Failure),
+    /// The process died that worked it alone.
+    Died {
+        signal: Option<i32>,
+        code: Option<i32>,
+    },
+    /// It was ended from outside: no try.
+    Interrupted,
+    /// No thread is left for it: no try either.
+    NotBegun,
+}
 
 /// Runs `planned` units, at most `parallel` at a time, and records each as it ends. Once the work is asked to pause,
-/// no further one is begun: fewer records come back.
+/// no further one is begun: fewer records come back. `records` are those that the plan was made from.
 pub(super) async fn run(
     stage: Stage,
     work: &StageWork,
+    records: &[UnitRecord],
     planned: Vec<Planned>,
     parallel: usize,
     checkpoints: &mut dyn Checkpoints,
 ) -> Result<Vec<UnitRecord>, CheckpointError> {
-    let (round, settings) = (work.round, &work.settings.units);
+    let errands = Errands::new(stage, work, records);
     let mut waiting = planned.into_iter();
-    let mut running = JoinSet::new();
-    let mut started: HashMap<Id, (i32, [u8; 32], u32)> = HashMap::new();
-    let mut records = Vec::new();
+    let mut running = FuturesUnordered::new();
+    let mut fresh = Vec::new();
     let mut ticks = tokio::time::interval(Duration::from_millis(25));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         while running.len() < parallel.max(1) && !work.pause.is_cancelled() {
-            let Some(Planned {
-                name,
-                input_hash,
-                tries,
-                work,
-            }) = waiting.next()
-            else {
+            let Some(planned) = waiting.next() else {
                 break;
             };
-            let unit = name.unit;
-            let task = running.spawn(limited(name, work, *settings).in_current_span());
-            started.insert(task.id(), (unit, input_hash, tries));
+            running.push(errands.attempt(planned));
         }
-        let (id, result) = tokio::select! {
-            joined = running.join_next_with_id() => match joined {
-                None => return Ok(records),
-                Some(Ok((id, result))) => (id, result),
-                Some(Err(died)) => (died.id(), Err(of_panic(&died))),
+        let record = tokio::select! {
+            record = running.next() => match record {
+                None => return Ok(fresh),
+                Some(None) => {
+                    // Whoever has threads left is to go on with it.
+                    work.pause.cancel();
+                    continue;
+                }
+                Some(Some(record)) => record,
             },
             _ = ticks.tick() => {
                 checkpoints.tick().await?;
                 continue;
             }
         };
-        let Some((unit, input_hash, tries)) = started.remove(&id) else {
-            continue;
-        };
-        let tries = tries + 1;
-        let outcome = match result {
-            Ok(output) => UnitOutcome::Done(output),
-            Err(failure) if failure.retryable && tries <= settings.retry.retries => {
-                UnitOutcome::Retry(failure)
-            }
-            Err(failure) => UnitOutcome::Failed(failure),
-        };
-        let record = UnitRecord {
-            stage,
-            unit,
-            round,
-            tries,
-            input_hash,
-            outcome,
-        };
         let last = running.is_empty() && (waiting.len() == 0 || work.pause.is_cancelled());
         checkpoints.record(record.clone(), last).await?;
-        records.push(record);
+        fresh.push(record);
     }
 }
 
-/// Works one unit within its time.
-async fn limited(
-    name: UnitName,
-    work: Work,
-    settings: UnitSettings,
-) -> Result<UnitOutput, Failure> {
+/// Tries of the units of one stage.
+pub(super) struct Errands<'a> {
+    stage: Stage,
+    work: &'a StageWork,
+    records: &'a [UnitRecord],
+    /// Written down for the first unit that runs alone.
+    case: OnceLock<Option<Arc<Case>>>,
+}
+
+impl<'a> Errands<'a> {
+    pub(super) const fn new(stage: Stage, work: &'a StageWork, records: &'a [UnitRecord]) -> Self {
+        Self {
+            stage,
+            work,
+            records,
+            case: OnceLock::new(),
+        }
+    }
+
+    /// Tries a unit once; `None`: no thread is left that could.
+    async fn attempt(&self, planned: Planned) -> Option<UnitRecord> {
+        let Planned {
+            name,
+            input_hash,
+            tries,
+            deaths,
+            alone,
+            work,
+        } = planned;
+        let unit = name.unit;
+        let isolated = if alone {
+            self.alone(unit, input_hash).await
+        } else {
+            None
+        };
+        let mut came = match isolated {
+            Some(came) => came,
+            None => on_threads(self.work, name, work).await,
+        };
+        if matches!(came, Tried::NotBegun) {
+            came = self.alone(unit, input_hash).await?;
+        }
+        self.record(unit, input_hash, tries, deaths, came)
+    }
+
+    /// Works a unit in a process of its own; `None` if there is no such thing here.
+    pub(super) async fn alone(&self, unit: i32, input_hash: [u8; 32]) -> Option<Tried> {
+        let isolation = self.work.workplace.isolation.as_ref()?;
+        let case = self
+            .case
+            .get_or_init(|| Case::of(self.stage, self.work, self.records).ok());
+        let errand = Errand::new(Arc::clone(case.as_ref()?), unit, input_hash);
+        Some(match isolation.work(&errand).await {
+            Ok(Ok(output)) => match UnitOutput::from_json(self.stage, output) {
+                Ok(Some(output)) => Tried::Done(output),
+                Ok(None) | Err(_) => Tried::Failed(Failure::transient(
+                    FailureCode::Corrupt,
+                    "what the process that worked it alone has found can't be used",
+                )),
+            },
+            Ok(Err(failure)) => Tried::Failed(failure),
+            Err(IsolatedError::Overran) => {
+                Tried::Failed(overran(self.work.settings.units.hard_timeout, false))
+            }
+            Err(IsolatedError::Died { signal, code }) => Tried::Died { signal, code },
+            Err(IsolatedError::Interrupted) => Tried::Interrupted,
+            Err(IsolatedError::Unavailable(error)) => {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    stage = %self.stage,
+                    unit,
+                    "no process of its own for a unit: it runs in this one"
+                );
+                return None;
+            }
+        })
+    }
+
+    /// The record that a try leaves; `None` if it never began.
+    pub(super) fn record(
+        &self,
+        unit: i32,
+        input_hash: [u8; 32],
+        tries: u32,
+        deaths: u32,
+        came: Tried,
+    ) -> Option<UnitRecord> {
+        let (mut tries, mut deaths) = (tries + 1, deaths);
+        let outcome = match came {
+            Tried::Done(output) => UnitOutcome::Done(output),
+            Tried::Failed(failure)
+                if failure.retryable && tries <= self.work.settings.units.retry.retries =>
+            {
+                UnitOutcome::Retry(failure)
+            }
+            Tried::Failed(failure) => UnitOutcome::Failed(failure),
+            Tried::Died { signal, code } => {
+                deaths += 1;
+                of_death(deaths, signal, code)
+            }
+            Tried::Interrupted => {
+                tries = (tries - 1).max(1);
+                UnitOutcome::Retry(Failure::transient(
+                    FailureCode::ProcessDied,
+                    "the process that worked it alone was ended from outside",
+                ))
+            }
+            Tried::NotBegun => return None,
+        };
+        Some(UnitRecord {
+            stage: self.stage,
+            unit,
+            round: self.work.round,
+            tries,
+            deaths,
+            input_hash,
+            outcome,
+        })
+    }
+}
+
+/// A process died that worked on this unit and on nothing else.
+fn of_death(deaths: u32, signal: Option<i32>, code: Option<i32>) -> UnitOutcome {
+    let how = match (signal, code) {
+        (Some(signal), _) => format!("signal {signal}"),
+        (None, Some(code)) => format!("exit code {code}"),
+        (None, None) => "without a word".to_owned(),
+    };
+    let details = json!({ "deaths": deaths, "signal": signal, "exit_code": code });
+    if deaths >= DEATHS {
+        let message =
+            format!("it took its process down {deaths} times, working alone ({how}); quarantined");
+        let failure = Failure::terminal(FailureCode::Quarantined, message);
+        UnitOutcome::Failed(Failure { details, ..failure })
+    } else {
+        let message = format!("it took its process down, working alone ({how})");
+        let failure = Failure::transient(FailureCode::ProcessDied, message);
+        UnitOutcome::Retry(Failure { details, ..failure })
+    }
+}
+
+/// Works one unit within its time, on the threads for units.
+pub(super) async fn on_threads(work: &StageWork, name: UnitName, unit_work: Work) -> Tried {
     let UnitSettings {
         soft_timeout,
         hard_timeout,
         ..
-    } = settings;
-    let unit = name.unit;
-    let watched = async {
-        let mut work = work;
-        if let Ok(result) = timeout(soft_timeout, &mut work).await {
-            return result;
-        }
+    } = work.settings.units;
+    let (stage, unit) = (name.stage, name.unit);
+    let slow = || {
         let duration_ms = soft_timeout.as_millis();
-        warn!(stage = name.stage, unit, duration_ms, "a unit is slow");
-        work.await
+        warn!(stage, unit, duration_ms, "a unit is slow");
     };
-    let Ok(result) = timeout(hard_timeout, watched).await else {
-        let message = format!("took longer than {} ms", hard_timeout.as_millis());
-        return Err(Failure::transient(FailureCode::Timeout, message));
-    };
-    result.map_err(|error| match error {
-        ExtractError::Transient(message) => Failure::transient(FailureCode::Extractor, message),
-        ExtractError::Terminal(message) => Failure::terminal(FailureCode::Extractor, message),
-    })
+    let threads = &work.workplace.threads;
+    match threads
+        .run(unit_work, soft_timeout, hard_timeout, slow)
+        .await
+    {
+        Ended::Returned(Ok(output)) => Tried::Done(output),
+        Ended::Returned(Err(ExtractError::Transient(message))) => {
+            Tried::Failed(Failure::transient(FailureCode::Extractor, message))
+        }
+        Ended::Returned(Err(ExtractError::Terminal(message))) => {
+            Tried::Failed(Failure::terminal(FailureCode::Extractor, message))
+        }
+        // The message of the panic stays in the process: it may quote the document.
+        Ended::Panicked => Tried::Failed(Failure::transient(
+            FailureCode::Panic,
+            "the extractor panicked",
+        )),
+        Ended::Overran { yielded } => {
+            if !yielded {
+                let grace_ms = GRACE.as_millis();
+                warn!(
+                    stage,
+                    unit,
+                    grace_ms,
+                    "a unit never yields: its thread is lost until it does, or until this process is restarted"
+                );
+            }
+            Tried::Failed(overran(hard_timeout, yielded))
+        }
+        Ended::NotBegun => Tried::NotBegun,
+    }
 }
 
-/// A unit that panicked. The message of the panic stays in the process: it may quote the document.
-fn of_panic(_died: &JoinError) -> Failure {
-    Failure::transient(FailureCode::Panic, "the extractor panicked")
+fn overran(hard_timeout: Duration, yielded: bool) -> Failure {
+    let mut message = format!("took longer than {} ms", hard_timeout.as_millis());
+    if !yielded {
+        message.push_str(", and never yielded");
+    }
+    let mut failure = Failure::transient(FailureCode::Timeout, message);
+    if !yielded {
+        failure.details = json!({ "yielded": false });
+    }
+    failure
 }

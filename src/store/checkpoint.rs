@@ -20,6 +20,8 @@ pub struct CheckpointRow {
     pub round: i32,
     /// Tries in that round.
     pub tries: i32,
+    /// Processes that died while they worked on it alone.
+    pub deaths: i32,
     /// SHA-256 of what the unit was given.
     pub input_hash: [u8; 32],
     /// What became of it.
@@ -50,6 +52,7 @@ pub async fn record_units(
     let mut units = Vec::with_capacity(rows.len());
     let mut rounds = Vec::with_capacity(rows.len());
     let mut tries = Vec::with_capacity(rows.len());
+    let mut deaths = Vec::with_capacity(rows.len());
     let mut hashes = Vec::with_capacity(rows.len());
     let mut outcomes = Vec::with_capacity(rows.len());
     let mut outputs: Vec<Option<Value>> = Vec::with_capacity(rows.len());
@@ -59,6 +62,7 @@ pub async fn record_units(
         units.push(row.unit);
         rounds.push(row.round);
         tries.push(row.tries);
+        deaths.push(row.deaths);
         hashes.push(row.input_hash.to_vec());
         let (outcome, output, failure) = match &row.end {
             UnitEnd::Done(output) => ("done", Some(output.clone()), None),
@@ -77,17 +81,18 @@ pub async fn record_units(
                for no key update
            ), written as (
                insert into checkpoint (organization_id, workflow_execution_id, lease_epoch, stage, unit,
-                                       round, tries, input_hash, outcome, output, failure)
+                                       round, tries, input_hash, outcome, output, failure, deaths)
                select h.organization_id, h.id, h.lease_epoch, u.stage, u.unit, u.round, u.tries, u.hash,
-                      u.outcome, u.output, u.failure
+                      u.outcome, u.output, u.failure, u.deaths
                from held h
                cross join unnest($4::text[], $5::integer[], $6::integer[], $7::integer[], $8::bytea[],
-                                 $9::text[], $10::jsonb[], $11::jsonb[])
-                   as u (stage, unit, round, tries, hash, outcome, output, failure)
+                                 $9::text[], $10::jsonb[], $11::jsonb[], $12::integer[])
+                   as u (stage, unit, round, tries, hash, outcome, output, failure, deaths)
                on conflict (workflow_execution_id, stage, unit) do update
                set lease_epoch = excluded.lease_epoch, round = excluded.round, tries = excluded.tries,
                    input_hash = excluded.input_hash, outcome = excluded.outcome,
-                   output = excluded.output, failure = excluded.failure, created_at = clock_timestamp()
+                   output = excluded.output, failure = excluded.failure, deaths = excluded.deaths,
+                   created_at = clock_timestamp()
                where checkpoint.outcome <> 'done' or checkpoint.input_hash <> excluded.input_hash
            )
            select count(*) as "count!" from held"#,
@@ -102,6 +107,7 @@ pub async fn record_units(
         &outcomes,
         &outputs as &[Option<Value>],
         &failures as &[Option<Value>],
+        &deaths,
     )
     .fetch_one(connection)
     .await?;
@@ -118,7 +124,7 @@ pub async fn checkpoints_of(
     execution: WorkflowExecutionId,
 ) -> Result<Vec<CheckpointRow>, StoreError> {
     let rows = query!(
-        "select stage, unit, round, tries, input_hash, outcome, output, failure from checkpoint
+        "select stage, unit, round, tries, deaths, input_hash, outcome, output, failure from checkpoint
          where organization_id = $1 and workflow_execution_id = $2",
         organization.uuid(),
         execution.uuid(),
@@ -146,6 +152,7 @@ pub async fn checkpoints_of(
                 unit: row.unit,
                 round: row.round,
                 tries: row.tries,
+                deaths: row.deaths,
                 input_hash: row
                     .input_hash
                     .try_into()
@@ -202,6 +209,57 @@ pub async fn unit_counts(
         .collect::<Result<Vec<_>, StoreError>>()?;
     counts.sort_by_key(|counts| counts.stage);
     Ok(counts)
+}
+
+/// A unit that failed for good, in a document that went on without it or ended because of it.
+#[derive(Debug, Clone)]
+pub struct FailedUnit {
+    /// The document's id as the caller gave it.
+    pub external_id: String,
+    /// The unit's stage.
+    pub stage: Stage,
+    /// Its number within the stage.
+    pub unit: i32,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// Units that failed for good, in documents of the batch that are partial, failed or abandoned: by document, stage and
+/// number, `most` at most.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn failed_units(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    batch: BatchId,
+    most: i64,
+) -> Result<Vec<FailedUnit>, StoreError> {
+    let rows = query!(
+        r#"select d.external_id, c.stage, c.unit, c.failure as "failure!"
+           from workflow_execution e
+           join checkpoint c on c.organization_id = e.organization_id and c.workflow_execution_id = e.id
+           join document d on d.organization_id = e.organization_id and d.id = e.document_id
+           where e.organization_id = $1 and e.batch_id = $2
+             and (e.partial or e.status in ('failed', 'abandoned')) and c.outcome = 'failed'
+           order by e.id, c.stage, c.unit
+           limit $3"#,
+        organization.uuid(),
+        batch.uuid(),
+        most,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(FailedUnit {
+                external_id: row.external_id,
+                stage: parsed("a stage", &row.stage)?,
+                unit: row.unit,
+                failure: from_json("a failure", row.failure)?,
+            })
+        })
+        .collect()
 }
 
 /// Calls of the extractor that a batch's checkpoints stand for: every try of a unit of `mentions`, `entities` and

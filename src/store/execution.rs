@@ -157,6 +157,8 @@ pub struct Lease {
     pub attempt: i32,
     /// Units failed for good in an earlier stage.
     pub partial: bool,
+    /// A lease of it ran out since its last settle: what was in work under it may have taken the process down.
+    pub suspect: bool,
     /// What the batch does about a document that fails.
     pub policy: FailurePolicy,
     /// Rounds that it has to give.
@@ -166,7 +168,8 @@ pub struct Lease {
 /// Leases the execution that a job rings for: one statement, which grants it only if the job still tells the truth
 /// (its stage and epoch are the row's) and nobody else holds it. `None` makes the job a no-op.
 ///
-/// The attempt is written down as running, and one that lost its lease is closed.
+/// The attempt is written down as running, and one that lost its lease is closed. A lease that ran out is no try of
+/// anything, but it makes the execution suspect until it settles.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
@@ -185,6 +188,8 @@ pub async fn lease(
         r#"with leased as (
                update workflow_execution e
                set lease_owner = $5, lease_epoch = e.lease_epoch + 1,
+                   -- A lease that was given back has no owner any more: this one ran out.
+                   lost_leases = e.lost_leases + case when e.lease_owner is null then 0 else 1 end,
                    lease_until = now() + make_interval(secs => $6), updated_at = now()
                from batch b
                where e.organization_id = $1 and e.id = $2 and e.lease_epoch = $3
@@ -194,7 +199,8 @@ pub async fn lease(
                  and b.organization_id = e.organization_id and b.id = e.batch_id
                  and b.stopping is null and b.paused_at is null
                returning e.organization_id, e.id, e.lease_epoch, e.batch_id, e.generation,
-                         e.document_id, e.round, e.partial, e.workflow_type, b.failure_policy, b.max_retries
+                         e.document_id, e.round, e.partial, e.lost_leases, e.workflow_type,
+                         b.failure_policy, b.max_retries
            ), lost as (
                -- By parameters, not by a join with the row that was leased: a plan made while the table is small
                -- would read all of it.
@@ -214,7 +220,7 @@ pub async fn lease(
                returning attempt_number
            )
            select l.lease_epoch, l.batch_id, l.generation, l.document_id, l.round, l.partial,
-                  l.failure_policy, l.max_retries, b.attempt_number
+                  l.lost_leases > 0 as "suspect!", l.failure_policy, l.max_retries, b.attempt_number
            from leased l cross join begun b"#,
         request.fence.organization.uuid(),
         request.fence.execution.uuid(),
@@ -240,6 +246,7 @@ pub async fn lease(
             round: row.round,
             attempt: row.attempt_number,
             partial: row.partial,
+            suspect: row.suspect,
             policy: parsed("a failure policy", &row.failure_policy)?,
             max_retries: row.max_retries,
         })
@@ -379,9 +386,9 @@ pub async fn settle(
                update workflow_execution
                set status = $4, current_activity = $5, partial = $6,
                    due_at = case when $4 = 'retry' then now() + make_interval(secs => $7) else due_at end,
-                   lease_owner = null, lease_until = null,
+                   lease_owner = null, lease_until = null, lost_leases = 0,
                    rung_at = case when $4 = 'processing' then now() end, ring_incarnation = $8,
-                   lost_leases = 0, error = $9, output = coalesce($10, output), checkpoint = $11,
+                   error = $9, output = coalesce($10, output), checkpoint = $11,
                    completed_at = case when $12 then now() end, updated_at = now()
                where organization_id = $1 and id = $2 and lease_epoch = $3 and lease_owner is not null
                returning organization_id, id, lease_epoch,

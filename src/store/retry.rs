@@ -164,12 +164,14 @@ pub async fn add_retries(
              from pair join workflow_execution e on e.organization_id = $1 and e.id = pair.old
          )
          insert into checkpoint (workflow_execution_id, organization_id, stage, unit, input_hash, outcome, round,
-                                 tries, output, lease_epoch)
-         -- Under epoch 0, which no lease has: inherited.
-         select pair.fresh, c.organization_id, c.stage, c.unit, c.input_hash, c.outcome, 0, c.tries, c.output, 0
+                                 tries, deaths, output, failure, lease_epoch)
+         -- Under epoch 0, which no lease has: inherited. A unit that took processes down works alone from the start.
+         select pair.fresh, c.organization_id, c.stage, c.unit, c.input_hash,
+                case when c.outcome = 'done' then 'done' else 'retry' end, 0, 1, least(c.deaths, 1), c.output,
+                c.failure, 0
          from pair
          join checkpoint c on c.organization_id = $1 and c.workflow_execution_id = pair.old
-         where c.outcome = 'done'",
+         where c.outcome = 'done' or c.deaths > 0",
         organization.uuid(),
         generation,
         &page,

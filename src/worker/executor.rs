@@ -26,7 +26,7 @@ use crate::{
     graph::{DocumentGraph, Span as TextSpan, Text},
     pipeline::{
         self, CheckpointError, Document, Findings, Outcome, UnitOutcome, UnitOutput, UnitRecord,
-        Work,
+        Work, Workplace,
     },
     queue::Handler,
     store::{
@@ -87,6 +87,11 @@ enum Output {
 #[async_trait]
 impl Handler for Executor {
     async fn handle(&self, stage: Stage, ring: Ring) {
+        let workplace = &self.0.workplace;
+        if workplace.threads.are_worn_out() && workplace.isolation.is_none() {
+            // Nothing can be worked here any more; the sweeper rings again, and somebody else may answer.
+            return;
+        }
         let span = info_span!(
             "activity",
             execution.id = %ring.execution,
@@ -211,7 +216,8 @@ impl Executor {
             return Ok(Came::Through(Worked::ended(end).into()));
         };
         let (work, mut records) = work;
-        let paid = work.extractor.is_paid() && stage != Stage::Chunk;
+        // What a suspect has done is written at once: it may die again before long.
+        let paid = work.extractor.is_paid() && stage != Stage::Chunk || lease.suspect;
         let mut sink = Sink::new(engine, stage, lease.fence, paid);
         let outcome = pipeline::run(stage, &work, &mut records, &mut sink).await?;
         Ok(Came::of(stage, outcome, records, work, sink.rest()))
@@ -239,6 +245,10 @@ impl Executor {
             settings: context.settings,
             round: lease.round,
             pause,
+            workplace: Workplace {
+                suspect: lease.suspect,
+                ..self.0.workplace.clone()
+            },
         };
         Ok(Some((work, records)))
     }
@@ -569,6 +579,7 @@ fn to_record(row: CheckpointRow) -> Result<UnitRecord, StoreError> {
         unit: row.unit,
         round: row.round,
         tries: u32::try_from(row.tries).unwrap_or(0),
+        deaths: u32::try_from(row.deaths).unwrap_or(0),
         input_hash: row.input_hash,
         outcome,
     })

@@ -185,6 +185,7 @@ mod tests {
             round,
             attempt: 1,
             partial: false,
+            suspect: false,
             policy,
             max_retries: 1,
         }

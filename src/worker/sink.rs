@@ -110,6 +110,7 @@ fn to_row(record: UnitRecord) -> Result<CheckpointRow, CheckpointError> {
         unit: record.unit,
         round: record.round,
         tries: i32::try_from(record.tries).unwrap_or(i32::MAX),
+        deaths: i32::try_from(record.deaths).unwrap_or(i32::MAX),
         input_hash: record.input_hash,
         end,
     })

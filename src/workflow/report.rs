@@ -36,6 +36,9 @@ pub struct BatchReport {
     pub calls: CallCounts,
     /// Documents that failed or were refused, and why; a thousand at most.
     pub failures: Vec<FailureReport>,
+    /// Units that failed for good, in documents that are partial or failed, and why; a thousand at most.
+    #[serde(skip)]
+    pub failed_units: Vec<FailedUnitReport>,
 }
 
 /// Documents of a batch. Once it has ended,
@@ -80,6 +83,21 @@ pub struct FailureReport {
     pub message: String,
 }
 
+/// A unit (a chunk, or a group of mentions) that failed for good.
+#[derive(Debug, Clone, Serialize)]
+pub struct FailedUnitReport {
+    /// The caller's id of its document.
+    pub document: String,
+    /// Its stage.
+    pub stage: Stage,
+    /// Its number within the stage.
+    pub unit: i32,
+    /// The kind of failure.
+    pub code: &'static str,
+    /// What failed, and the remedy where there is one.
+    pub message: String,
+}
+
 /// A batch with its executions.
 #[derive(Debug, Clone, Serialize)]
 pub struct BatchDetails {
@@ -95,6 +113,8 @@ pub struct BatchDetails {
     /// How many executions are where; for people, who don't want to count.
     #[serde(skip)]
     pub stages: Vec<StageReport>,
+    /// Units that failed for good, in documents that are partial or failed, and why; a thousand at most.
+    pub failed_units: Vec<FailedUnitReport>,
     /// Its executions; ten thousand at most.
     pub executions: Vec<ExecutionReport>,
 }
@@ -177,8 +197,8 @@ pub async fn report(
         return Ok(None);
     };
     let calls = store::calls(&mut transaction, organization, id).await?;
-    let failures = store::failures(&mut transaction, organization, id, FAILURES).await?;
-    Ok(Some(of(&batch, calls, calls_before, failures)))
+    let failed = failed(&mut transaction, organization, &batch).await?;
+    Ok(Some(of(&batch, calls, calls_before, failed)))
 }
 
 /// The report of a batch with its executions. `None`: there is no such batch.
@@ -215,6 +235,7 @@ pub async fn details(
     stages.sort_by_key(|row| (row.stage, row.status));
     let executions = executions.into_iter().map(ExecutionReport::from).collect();
     Ok(Some(BatchDetails {
+        failed_units: report.failed_units.clone(),
         report,
         generation: batch.generation,
         paused: batch.paused,
@@ -238,13 +259,29 @@ pub async fn list(
     let mut reports = Vec::with_capacity(batches.len());
     for batch in batches {
         let calls = store::calls(&mut transaction, organization, batch.id).await?;
-        let failures = store::failures(&mut transaction, organization, batch.id, FAILURES).await?;
-        reports.push(of(&batch, calls, 0, failures));
+        let failed = failed(&mut transaction, organization, &batch).await?;
+        reports.push(of(&batch, calls, 0, failed));
     }
     Ok(reports)
 }
 
-fn of(batch: &Batch, calls: u64, before: u64, failures: Vec<store::Refused>) -> BatchReport {
+/// What failed of a batch.
+struct Failed {
+    documents: Vec<store::Refused>,
+    units: Vec<store::FailedUnit>,
+}
+
+async fn failed(
+    transaction: &mut store::AppTransaction,
+    organization: OrganizationId,
+    batch: &Batch,
+) -> Result<Failed, StoreError> {
+    let documents = store::failures(transaction, organization, batch.id, FAILURES).await?;
+    let units = store::failed_units(transaction, organization, batch.id, FAILURES).await?;
+    Ok(Failed { documents, units })
+}
+
+fn of(batch: &Batch, calls: u64, before: u64, failed: Failed) -> BatchReport {
     let counts = &batch.counts;
     BatchReport {
         batch_id: batch.id,
@@ -268,12 +305,24 @@ fn of(batch: &Batch, calls: u64, before: u64, failures: Vec<store::Refused>) -> 
             made: calls.saturating_sub(before),
             reused: before.min(calls),
         },
-        failures: failures
+        failures: failed
+            .documents
             .into_iter()
             .map(|refused| FailureReport {
                 document: refused.external_id,
                 code: refused.failure.code.as_str(),
                 message: refused.failure.message,
+            })
+            .collect(),
+        failed_units: failed
+            .units
+            .into_iter()
+            .map(|unit| FailedUnitReport {
+                document: unit.external_id,
+                stage: unit.stage,
+                unit: unit.unit,
+                code: unit.failure.code.as_str(),
+                message: unit.failure.message,
             })
             .collect(),
     }

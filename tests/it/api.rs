@@ -410,6 +410,7 @@ async fn what_can_not_be_meant_is_a_problem_that_says_where() {
             with(&good, "failure_policy", json!("Zanzibar")),
         ),
         ("extractor", with(&good, "extractor", json!("Zanzibar"))),
+        ("partial", with(&good, "partial", json!("Zanzibar"))),
         ("name", with(&good, "name", json!("a\nb"))),
         ("name", with(&good, "name", json!(""))),
     ];
@@ -430,6 +431,7 @@ async fn what_can_not_be_meant_is_a_problem_that_says_where() {
     );
 
     let named = with(&good, "name", json!("taken"));
+    let named = with(&named, "partial", json!("allow"));
     object(server.submit(&named).await, 201).await;
     let taken = problem(server.submit(&named).await, 409).await;
     assert_eq!(taken["name"], "taken");

@@ -350,6 +350,7 @@ async fn write_under(
                 unit: 0,
                 round: 0,
                 tries: 1,
+                deaths: 0,
                 input_hash: [0; 32],
                 end: UnitEnd::Done(json!([])),
             };

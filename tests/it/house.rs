@@ -25,6 +25,7 @@ const ROOMS: [Room; 13] = [
         floor: 0,
         names: &[
             "servers",
+            "flow::PartialPolicy",
             "flow::RetryPolicy",
             "store::PoolSettings",
             "pipeline::Limits",

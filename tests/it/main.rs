@@ -19,6 +19,7 @@ mod house;
 mod machines;
 mod model;
 mod persistence;
+mod poison;
 mod protocol;
 mod queue;
 mod readme;

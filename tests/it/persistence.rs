@@ -31,6 +31,7 @@ fn unit(stage: Stage, unit: i32, tries: i32, end: UnitEnd) -> CheckpointRow {
         unit,
         round: 0,
         tries,
+        deaths: 0,
         input_hash: [7; 32],
         end,
     }

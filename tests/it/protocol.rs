@@ -232,6 +232,7 @@ async fn an_expired_lease_is_taken_over_and_its_holder_can_write_nothing() {
         unit: 0,
         round: 0,
         tries: 1,
+        deaths: 0,
         input_hash: [0; 32],
         end: UnitEnd::Done(json!([])),
     };

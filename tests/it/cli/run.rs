@@ -58,7 +58,13 @@ async fn broken_documents_are_refused_by_name_and_the_others_go_on() {
         &shown,
         &[
             &REPORT[..],
-            &["generation", "paused", "stage", "executions"],
+            &[
+                "generation",
+                "paused",
+                "failed_units",
+                "stage",
+                "executions",
+            ],
         ]
         .concat(),
     );

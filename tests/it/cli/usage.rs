@@ -14,6 +14,7 @@ fn a_wrong_value_is_answered_with_the_right_ones() {
             "continue-on-failure, abort-all, retry-failed",
         ),
         (["--extractor", "x"], "choose from local"),
+        (["--partial", "x"], "allow, fail"),
         (["--export", "x:y"], "use `json` or `csv`"),
         (["--export", "json"], "FORMAT:FILE"),
         (
