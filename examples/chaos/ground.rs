@@ -22,6 +22,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{AssertSqlSafe, PgPool, Row as _, postgres::PgPoolOptions};
 use tokio::{sync::Mutex, task::spawn_blocking, time::sleep};
 
+/// What a supervisor's folder is called, before its process id.
+const PREFIX: &str = "chaos-";
+/// A file that says: there is something to look at.
+const KEPT: &str = "kept";
 /// How long a server may take to come back.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -39,7 +43,8 @@ impl Base {
             .is_ok_and(|shm| shm.f_bavail.saturating_mul(shm.f_frsize) >= 4 << 30);
         let temporary = std::env::temp_dir();
         let parent = if in_memory { shared } else { &temporary };
-        let folder = parent.join(format!("chaos-{}", std::process::id()));
+        remove_folders_of_the_dead(parent);
+        let folder = parent.join(format!("{PREFIX}{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let base = Self { folder };
         let settings = settings(base.template(), true, false);
@@ -58,6 +63,20 @@ impl Base {
     pub(crate) fn clear(&self) {
         let _ = fs::remove_dir_all(self.template());
         let _ = fs::remove_dir(&self.folder);
+    }
+}
+
+/// What an interrupted supervisor left, unless there is a run in it that failed.
+fn remove_folders_of_the_dead(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let dead = name
+            .strip_prefix(PREFIX)
+            .and_then(|process| process.parse::<u32>().ok())
+            .is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists());
+        if dead && !entry.path().join(KEPT).exists() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -127,12 +146,20 @@ impl Ground {
         })
     }
 
-    pub(crate) async fn stop(self) -> Result<()> {
+    /// Stops the servers; the folder goes, unless it is kept.
+    pub(crate) async fn stop(self, keep: bool) -> Result<()> {
         self.owner.close().await;
         if let Some(redis) = self.redis.into_inner() {
             stop(redis).await?;
         }
-        stop(self.postgres).await
+        stop(self.postgres).await?;
+        if keep {
+            let parent = self.folder.parent().unwrap_or(&self.folder);
+            fs::write(parent.join(KEPT), "")?;
+        } else {
+            fs::remove_dir_all(&self.folder)?;
+        }
+        Ok(())
     }
 
     /// The rows of a question, every column as text; asked again while Postgres is away.

@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Write as _,
-    fs,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -314,11 +313,6 @@ impl Scene {
     pub(crate) async fn strike_set(self, keep: bool) -> Result<()> {
         self.fleet.drain(Duration::ZERO).await;
         self.store.close().await;
-        let folder = self.ground.folder.clone();
-        self.ground.stop().await?;
-        if !keep {
-            fs::remove_dir_all(folder)?;
-        }
-        Ok(())
+        self.ground.stop(keep).await
     }
 }

@@ -81,7 +81,9 @@ impl Scene {
                 };
                 self.at_a_step(fault, death, Duration::from_secs(15)).await
             }
-            Fault::Kill | Fault::Freeze | Fault::Terminate => self.at_a_worker(fault, chance).await,
+            Fault::Kill => self.at_a_worker(fault, Signal::KILL, chance).await,
+            Fault::Freeze => self.at_a_worker(fault, Signal::STOP, chance).await,
+            Fault::Terminate => self.at_a_worker(fault, Signal::TERM, chance).await,
             Fault::Flush
             | Fault::RedisKill
             | Fault::RedisWipe
@@ -158,15 +160,15 @@ impl Scene {
     }
 
     /// A signal to a worker that holds leases.
-    async fn at_a_worker(self: &Arc<Self>, fault: Fault, chance: &mut Chance) -> Result<Strike> {
+    async fn at_a_worker(
+        self: &Arc<Self>,
+        fault: Fault,
+        signal: Signal,
+        chance: &mut Chance,
+    ) -> Result<Strike> {
         let Some((replica, before)) = self.victim(chance).await? else {
             let note = "nobody held a lease";
             return Ok(self.came(fault, Instant::now(), Vec::new(), note));
-        };
-        let signal = match fault {
-            Fault::Freeze => Signal::STOP,
-            Fault::Terminate => Signal::TERM,
-            _ => Signal::KILL,
         };
         let when = Instant::now();
         if !self.fleet.signal(&replica, signal) {
