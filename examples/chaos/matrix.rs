@@ -67,7 +67,7 @@ pub(crate) struct Cell {
     landed: bool,
     /// Leases that it hit.
     leases: usize,
-    /// Seconds until all that it hit had moved on.
+    /// Seconds until the work went on.
     recovered: Option<f64>,
     verdict: &'static str,
     note: String,
@@ -173,8 +173,9 @@ fn tell(cell: &Cell, json: bool) -> Result<()> {
 fn table(cells: &[Cell]) -> String {
     let mut page = "# The fault matrix\n\n\
         Written by `cargo run --release --example chaos -- matrix --markdown`; a row alone by\n\
-        `cargo run --release --example chaos -- matrix --only NAME`. Two replicas, a lease of 3 s. *Recovered*: seconds\n\
-        from the fault until every document whose lease it hit was leased anew, settled or final. *Passed*: every\n\
+        `cargo run --release --example chaos -- matrix --only NAME`. Two replicas, a lease of 3 s. *Recovered*, for\n\
+        a worker's fault: from the fault until every document whose lease it hit was leased anew, settled or final; for a\n\
+        server's: from the end of the fault until the next lease. *Passed*: every\n\
         document completed once, the graph equal to that of an undisturbed run, no unit begun after its checkpoint, counts\n\
         equal to the rows, no lease, no job and no unsent event left.\n\n\
         | name | fault | leases hit | recovered | verdict |\n| --- | --- | ---: | ---: | --- |\n"
@@ -291,12 +292,15 @@ async fn one(base: &Base, fault: Fault, attempt: u32, graphs: &Graphs) -> Result
         (scene.strike(fault, None, &mut chance).await?, hit)
     };
     let batches = [company, hit];
-    let recovered = if strike.landed {
-        scene
-            .until_moved(&strike.follow, strike.when, STUCK_AFTER)
-            .await?
-    } else {
-        None
+    let recovered = match (strike.landed, strike.follow.is_empty()) {
+        (false, _) => None,
+        (true, false) => {
+            let since = strike.when;
+            scene
+                .until_moved(&strike.follow, since, STUCK_AFTER)
+                .await?
+        }
+        (true, true) => scene.until_next_lease(STUCK_AFTER).await?,
     };
     let stuck = scene.until_ended(STUCK_AFTER).await?;
     let mut wrong: Vec<String> = stuck.iter().map(|rows| format!("stuck: {rows}")).collect();

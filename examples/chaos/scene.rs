@@ -279,6 +279,20 @@ impl Scene {
         Ok(Some(since.elapsed().as_secs_f64()))
     }
 
+    /// Waits for the next lease that somebody is granted; seconds from now.
+    pub(crate) async fn until_next_lease(&self, within: Duration) -> Result<Option<f64>> {
+        let leases = "select coalesce(sum(lease_epoch), 0) from workflow_execution";
+        let since = Instant::now();
+        let before = self.ground.number(leases).await?;
+        while self.ground.number(leases).await? == before {
+            if since.elapsed() > within {
+                return Ok(None);
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(Some(since.elapsed().as_secs_f64()))
+    }
+
     /// The batch's graph without its ids, and a hash of it.
     pub(crate) async fn graph(&self, batch: BatchId) -> Result<(String, String)> {
         // New connections: those of before may have been cut.

@@ -33,8 +33,8 @@ pub(crate) struct Strike {
     /// Leases that it hit.
     pub(crate) leases: usize,
     pub(crate) note: String,
-    /// Rows that must move on for the work to have gone on: those of the leases, and the one that a death was aimed
-    /// at.
+    /// Rows that must move on for the work to have gone on: those of a worker's leases, and the one that its death was
+    /// aimed at.
     #[serde(skip)]
     pub(crate) follow: Vec<Held>,
     #[serde(skip)]
@@ -226,7 +226,10 @@ impl Scene {
         if note == jobs::NOTHING_WAITED {
             hit.clear();
         }
-        Ok(self.came(fault, when, hit, note))
+        let mut strike = self.came(fault, when, hit, note);
+        // Nobody lost a lease: what counts is the next one.
+        strike.follow.clear();
+        Ok(strike)
     }
 
     async fn trouble(&self, fault: Fault, chance: &mut Chance) -> Result<String> {
