@@ -117,6 +117,7 @@ impl Bench {
                     settings: Settings::default(),
                     round: 0,
                     pause: CancellationToken::new(),
+                    gate: Arc::new(pipeline::Open),
                 };
                 tokio::spawn(async move { pipeline::extract(&work).await.map(|_| ()) })
             })

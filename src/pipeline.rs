@@ -23,5 +23,6 @@ pub(crate) use intake::not_utf8;
 pub use intake::{InvalidId, Limits, NewDocument, check_bytes, check_id, check_text, content_hash};
 pub use stage::{Document, Outcome, Settings, Work, run};
 pub use units::{
-    CheckpointError, Checkpoints, UnitGroup, UnitOutcome, UnitOutput, UnitRecord, UnitSettings,
+    CheckpointError, Checkpoints, Gate, Open, UnitGroup, UnitOutcome, UnitOutput, UnitRecord,
+    UnitSettings,
 };

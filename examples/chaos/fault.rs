@@ -1,6 +1,6 @@
 //! The faults, and how a seed draws a schedule of them.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, time::Duration};
 
 use graphmill::{flow::Stage, worker::Step};
 
@@ -11,6 +11,8 @@ use crate::chance::Chance;
 pub(crate) enum Fault {
     /// `kill -9` of the worker that comes to this step.
     Step(Stage, Step),
+    /// SIGSTOP, for three leases, of the worker that is granted a lease at this stage, before it works.
+    Granted(Stage),
     /// `kill -9` between the units of the long document.
     Between,
     /// `kill -9` of some worker at some time.
@@ -77,6 +79,11 @@ impl Fault {
             .filter(|fault| fault.why_not().is_none())
     }
 
+    /// Every freeze at a step.
+    pub(crate) fn freezes() -> impl Iterator<Item = Self> {
+        Stage::ALL.into_iter().map(Self::Granted)
+    }
+
     /// Why there is no such fault.
     pub(crate) const fn why_not(self) -> Option<&'static str> {
         let Self::Step(stage, Step::UnitDone) = self else {
@@ -98,6 +105,7 @@ impl Fault {
             Self::Step(_, Step::Worked) => "kill -9 after the work, before the commit",
             Self::Step(_, Step::Settled) => "kill -9 after the commit, before the push",
             Self::Step(_, Step::Rung) => "kill -9 after the push, before the acknowledgement",
+            Self::Granted(_) => "SIGSTOP with the lease, before the work, for 3 leases",
             Self::Between => "kill -9 between the units of a 1 MB document",
             Self::Kill => "kill -9 of a worker at any time",
             Self::Freeze => "SIGSTOP for 3 leases, then CONT",
@@ -123,9 +131,10 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
             Self::Step(stage, step) => return write!(f, "kill/{stage}/{}", step.as_str()),
+            Self::Granted(stage) => return write!(f, "freeze/{stage}"),
             Self::Between => "kill-between-units",
             Self::Kill => "kill-any-time",
-            Self::Freeze => "freeze",
+            Self::Freeze => "freeze-any-time",
             Self::Terminate => "terminate",
             Self::Flush => "redis-flush",
             Self::RedisKill => "redis-kill",
@@ -142,17 +151,6 @@ impl fmt::Display for Fault {
             Self::Shuffle => "reordered",
         };
         f.write_str(name)
-    }
-}
-
-impl FromStr for Fault {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        Self::steps()
-            .chain(Self::OTHERS)
-            .find(|fault| fault.to_string() == name)
-            .ok_or_else(|| format!("there is no fault `{name}`"))
     }
 }
 
@@ -175,6 +173,7 @@ pub(crate) fn schedule(seed: u64, faults: usize) -> Vec<Due> {
         .filter(|fault| !matches!(fault, Fault::Step(Stage::Resolve, _)))
         .collect();
     let mut others = Fault::OTHERS[1..].to_vec();
+    others.extend(Fault::freezes().filter(|fault| *fault != Fault::Granted(Stage::Resolve)));
     chance.shuffle(&mut others);
     let mut drawn: Vec<Fault> = (0..faults * 3)
         .map(|at| {

@@ -231,10 +231,33 @@ impl Fleet {
         }
         match signal {
             Signal::STOP => place.frozen = true,
-            Signal::CONT => place.frozen = false,
             _ => _ = state.ordered.insert(replica.process),
         }
         kill_process(Pid::from_child(child), signal).is_ok()
+    }
+
+    /// Leaves a process out of [`awake`](Self::awake), for it is frozen.
+    pub(crate) fn freezes(&self, process: u32) {
+        self.frozen(process, true);
+    }
+
+    /// Wakes a frozen process up, if it is still there.
+    pub(crate) fn thaw(&self, process: u32) {
+        self.frozen(process, false);
+    }
+
+    fn frozen(&self, process: u32, frozen: bool) {
+        for place in &mut self.lock().places {
+            if let Some(child) = &mut place.child
+                && child.id() == process
+                && matches!(child.try_wait(), Ok(None))
+            {
+                place.frozen = frozen;
+                if !frozen {
+                    let _ = kill_process(Pid::from_child(child), Signal::CONT);
+                }
+            }
+        }
     }
 
     /// Asks all to stop, waits for their end, and says what was wrong with it.

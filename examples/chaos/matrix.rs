@@ -85,6 +85,7 @@ struct Graphs {
 pub(crate) async fn matrix(args: MatrixArgs) -> Result<bool> {
     let base = Arc::new(Base::prepare().await?);
     let faults: Vec<Fault> = Fault::steps()
+        .chain(Fault::freezes())
         .chain(Fault::OTHERS)
         .filter(|fault| fault.to_string().starts_with(&args.only))
         .collect();
@@ -272,7 +273,7 @@ async fn one(base: &Base, fault: Fault, attempt: u32, graphs: &Graphs) -> Result
     let company = company(&scene).await?;
     until_everybody_works(&scene).await?;
     let mut chance = Chance::new(seed);
-    let (strike, hit) = if let Fault::Step(stage, _) = fault {
+    let (strike, hit) = if let Fault::Step(stage, _) | Fault::Granted(stage) = fault {
         let aim = Aim {
             // The company is past its first stages, and comes to its resolution later.
             execution: None,

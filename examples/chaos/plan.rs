@@ -1,4 +1,4 @@
-//! Deaths at an exact step. The supervisor arms one by writing a file; the first worker that comes to the step claims
+//! Deaths (and freezes) at an exact step. The supervisor arms one by writing a file; the first worker that comes to the step claims
 //! it by moving the file, writes down where it died, and kills itself with SIGKILL on the spot.
 //!
 //! Invariant: one armed death is one death, whatever the number of workers.
@@ -8,6 +8,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use graphmill::{flow::Stage, worker::Step};
@@ -24,6 +25,8 @@ pub(crate) struct Death {
     pub(crate) execution: Option<WorkflowExecutionId>,
     /// How often the process passes the step before it dies there.
     pub(crate) skip: u64,
+    /// It only freezes there, until somebody thaws it.
+    pub(crate) freeze: bool,
 }
 
 /// Where it came.
@@ -56,11 +59,12 @@ impl Plan {
     pub(crate) fn arm(&self, name: &str, death: &Death) -> io::Result<()> {
         let any = || "*".to_owned();
         let line = format!(
-            "{} {} {} {}",
+            "{} {} {} {} {}",
             death.stage.map_or_else(any, |stage| stage.to_string()),
             death.step.as_str(),
             death.execution.map_or_else(any, |id| id.to_string()),
             death.skip,
+            if death.freeze { "freeze" } else { "die" },
         );
         // Written aside, so that nobody reads half of it.
         let aside = self.0.join(name);
@@ -90,6 +94,7 @@ impl Plan {
         let entries = fs::read_dir(self.0.join("landed")).into_iter().flatten();
         entries
             .flatten()
+            .filter(|entry| !entry.file_name().to_string_lossy().starts_with("freeze"))
             .filter_map(|entry| {
                 self.landed(entry.file_name().to_str()?)
                     .map(|it| it.process)
@@ -123,7 +128,12 @@ impl Watcher {
                 continue;
             };
             if self.is_here(&name, &line, stage, step, execution) {
-                self.die(&name, stage, step, execution);
+                let signal = if line.ends_with("freeze") {
+                    Signal::STOP
+                } else {
+                    Signal::KILL
+                };
+                self.end(&name, signal, stage, step, execution);
             }
         }
     }
@@ -137,7 +147,7 @@ impl Watcher {
         execution: WorkflowExecutionId,
     ) -> bool {
         let words: Vec<&str> = line.split(' ').collect();
-        let [of_stage, at_step, of_execution, skip] = words[..] else {
+        let [of_stage, at_step, of_execution, skip, _] = words[..] else {
             return false;
         };
         let named = |wanted: &str, is: &str| wanted == "*" || wanted == is;
@@ -153,7 +163,14 @@ impl Watcher {
         *times > skip.parse().unwrap_or(0)
     }
 
-    fn die(&self, name: &str, stage: Stage, step: Step, execution: WorkflowExecutionId) {
+    fn end(
+        &self,
+        name: &str,
+        signal: Signal,
+        stage: Stage,
+        step: Step,
+        execution: WorkflowExecutionId,
+    ) {
         let (armed, claimed) = (
             self.plan.0.join("armed").join(name),
             self.plan.0.join("claimed").join(name),
@@ -170,10 +187,14 @@ impl Watcher {
         );
         let _ = fs::write(&claimed, line);
         let _ = fs::rename(claimed, self.plan.0.join("landed").join(name));
-        let _ = kill_process(getpid(), Signal::KILL);
-        // The signal may need a moment; not one more instruction of the stage runs here.
-        loop {
-            std::thread::park();
+        let _ = kill_process(getpid(), signal);
+        // The signal may need a moment; not one more instruction of the stage runs before it.
+        if signal == Signal::STOP {
+            std::thread::sleep(Duration::from_millis(20));
+        } else {
+            loop {
+                std::thread::park();
+            }
         }
     }
 }

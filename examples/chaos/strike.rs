@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use graphmill::worker::Step;
+use graphmill::{flow::Stage, worker::Step};
 use graphmill_jobs::WorkflowExecutionId;
 use rustix::process::Signal;
 use serde::Serialize;
@@ -58,26 +58,15 @@ impl Scene {
         chance: &mut Chance,
     ) -> Result<Strike> {
         match fault {
-            Fault::Step(stage, step) => {
-                let aim = aim.unwrap_or(Aim {
-                    execution: None,
-                    skip: chance.below(3),
-                    patience: Duration::from_secs(8),
-                });
-                let death = Death {
-                    stage: Some(stage),
-                    step,
-                    execution: aim.execution,
-                    skip: aim.skip,
-                };
-                self.at_a_step(fault, death, aim.patience).await
-            }
+            Fault::Step(stage, step) => self.aimed(fault, stage, step, aim, chance).await,
+            Fault::Granted(stage) => self.aimed(fault, stage, Step::Leased, aim, chance).await,
             Fault::Between => {
                 let death = Death {
                     stage: None,
                     step: Step::UnitDone,
                     execution: Some(self.long_execution().await?),
                     skip: chance.below(20),
+                    freeze: false,
                 };
                 self.at_a_step(fault, death, Duration::from_secs(15)).await
             }
@@ -113,6 +102,29 @@ impl Scene {
         }
     }
 
+    async fn aimed(
+        &self,
+        fault: Fault,
+        stage: Stage,
+        step: Step,
+        aim: Option<Aim>,
+        chance: &mut Chance,
+    ) -> Result<Strike> {
+        let aim = aim.unwrap_or(Aim {
+            execution: None,
+            skip: chance.below(3),
+            patience: Duration::from_secs(8),
+        });
+        let death = Death {
+            stage: Some(stage),
+            step,
+            execution: aim.execution,
+            skip: aim.skip,
+            freeze: matches!(fault, Fault::Granted(_)),
+        };
+        self.at_a_step(fault, death, aim.patience).await
+    }
+
     /// Arms a death and waits for it.
     async fn at_a_step(&self, fault: Fault, death: Death, patience: Duration) -> Result<Strike> {
         let name = format!("{}-{}", fault.to_string().replace('/', "-"), self.clock());
@@ -136,6 +148,9 @@ impl Scene {
             return Ok(self.came(fault, when, Vec::new(), "nobody came to that step"));
         };
         let hit = self.hit_by_a_death(death.step, &landed).await?;
+        if death.freeze {
+            self.thaw_later(landed.process, self.lease * 3).await;
+        }
         let note = format!("{} {} of {}", landed.stage, landed.step, landed.execution);
         let mut strike = self.came(fault, when, hit, note);
         strike.follow.extend(self.row_of(&landed.execution).await?);
@@ -182,16 +197,19 @@ impl Scene {
             self.held_by(&replica.owner).await?
         };
         if fault == Fault::Freeze {
-            let (fleet, time) = (
-                Arc::clone(&self.fleet),
-                self.lease * 3 + chance.millis(0, 1000),
-            );
-            self.later.lock().await.spawn(async move {
-                sleep(time).await;
-                fleet.signal(&replica, Signal::CONT);
-            });
+            let time = self.lease * 3 + chance.millis(0, 1000);
+            self.thaw_later(replica.process, time).await;
         }
         Ok(self.came(fault, when, hit, note))
+    }
+
+    async fn thaw_later(&self, process: u32, time: Duration) {
+        self.fleet.freezes(process);
+        let fleet = Arc::clone(&self.fleet);
+        self.later.lock().await.spawn(async move {
+            sleep(time).await;
+            fleet.thaw(process);
+        });
     }
 
     /// A worker that holds leases, and these.
@@ -275,7 +293,12 @@ impl Scene {
             }
             Fault::Duplicates => note = jobs::repeat(ground, chance).await?,
             Fault::Shuffle => note = jobs::shuffle(ground, chance).await?,
-            Fault::Step(..) | Fault::Between | Fault::Kill | Fault::Freeze | Fault::Terminate => {}
+            Fault::Step(..)
+            | Fault::Granted(_)
+            | Fault::Between
+            | Fault::Kill
+            | Fault::Freeze
+            | Fault::Terminate => {}
         }
         Ok(note)
     }

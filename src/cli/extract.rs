@@ -94,6 +94,7 @@ pub(super) async fn extract(
                     settings,
                     round: 0,
                     pause: CancellationToken::new(),
+                    gate: Arc::new(pipeline::Open),
                 };
                 match pipeline::extract(&work).await {
                     Ok(graph) => Extracted::Graph { id, text, graph },

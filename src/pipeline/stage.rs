@@ -13,7 +13,7 @@ use super::{
     findings::{self, Findings},
     mentions, relations,
     units::{
-        self, CheckpointError, Checkpoints, Planned, UnitOutcome, UnitOutput, UnitRecord,
+        self, CheckpointError, Checkpoints, Gate, Planned, UnitOutcome, UnitOutput, UnitRecord,
         UnitSettings,
     },
 };
@@ -78,6 +78,8 @@ pub struct Work {
     pub round: i32,
     /// Once cancelled, no further unit is begun; those in work go on to their checkpoints.
     pub pause: CancellationToken,
+    /// Asked before each unit.
+    pub gate: Arc<dyn Gate>,
 }
 
 /// What came of a stage.

@@ -3,7 +3,7 @@
 //! A unit that panics or takes too long is a failed try of that unit and of nothing else. Dropping the runner stops
 //! its units; what they finished before is with the checkpoints.
 
-use std::{collections::HashMap, future::Future, pin::Pin, time::Duration};
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -131,6 +131,28 @@ pub trait Checkpoints: Send {
     async fn tick(&mut self) -> Result<(), CheckpointError>;
 }
 
+/// Whether a unit may be begun. A unit's work may be dear: whoever has lost the right to it (frozen, or starved for
+/// longer than a lease) must not begin what somebody else has done since.
+#[async_trait]
+pub trait Gate: Send + Sync {
+    /// Asked on the unit's own task, right before its work begins.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]; the unit is not begun, and the stage stops.
+    async fn may_begin(&self) -> Result<(), CheckpointError>;
+}
+
+/// A gate that is always open: for work that nobody else can be given.
+#[derive(Debug, Clone, Copy)]
+pub struct Open;
+
+#[async_trait]
+impl Gate for Open {
+    async fn may_begin(&self) -> Result<(), CheckpointError> {
+        Ok(())
+    }
+}
+
 /// Limits of a unit.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(default)]
@@ -173,7 +195,7 @@ pub(super) async fn run(
     parallel: usize,
     checkpoints: &mut dyn Checkpoints,
 ) -> Result<Vec<UnitRecord>, CheckpointError> {
-    let (round, settings) = (work.round, &work.settings.units);
+    let (round, settings, gate) = (work.round, work.settings.units, &work.gate);
     let mut waiting = planned.into_iter();
     let mut running = JoinSet::new();
     let mut started: HashMap<Id, (i32, [u8; 32], u32)> = HashMap::new();
@@ -192,13 +214,18 @@ pub(super) async fn run(
                 break;
             };
             let unit = name.unit;
-            let task = running.spawn(limited(name, work, *settings).in_current_span());
+            let gate = Arc::clone(gate);
+            let unit_task = async move {
+                gate.may_begin().await?;
+                Ok::<_, CheckpointError>(limited(name, work, settings).await)
+            };
+            let task = running.spawn(unit_task.in_current_span());
             started.insert(task.id(), (unit, input_hash, tries));
         }
         let (id, result) = tokio::select! {
             joined = running.join_next_with_id() => match joined {
                 None => return Ok(records),
-                Some(Ok((id, result))) => (id, result),
+                Some(Ok((id, result))) => (id, result?),
                 Some(Err(died)) => (died.id(), Err(of_panic(&died))),
             },
             _ = ticks.tick() => {

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use graphmill_jobs::Ring;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, error, field, info, info_span, warn};
 
@@ -18,7 +19,7 @@ use super::{
     patience::Patience,
     recent, resolution,
     settle::{self, Decision, End},
-    sink::Sink,
+    sink::{LeaseGate, Sink},
     steps::{Step, reached},
 };
 use crate::{
@@ -108,11 +109,12 @@ impl Handler for Executor {
 impl Executor {
     async fn answer(&self, stage: Stage, ring: &Ring) -> Result<(), ExecuteError> {
         let engine = &*self.0;
+        let asked = Instant::now();
         let Some(lease) = self.lease(stage, ring).await? else {
             return Ok(());
         };
         Span::current().record("attempt", lease.attempt);
-        let mut hold = engine.held.hold(lease.fence);
+        let mut hold = engine.held.hold(lease.fence, asked);
         if engine.stop.is_cancelled() {
             hold.pause.cancel();
         }
@@ -235,6 +237,10 @@ impl Executor {
             settings: context.settings,
             round: lease.round,
             pause,
+            gate: Arc::new(LeaseGate {
+                engine: Arc::clone(&self.0),
+                fence: lease.fence,
+            }),
         };
         Ok(Some((work, records)))
     }

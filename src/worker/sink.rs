@@ -1,19 +1,19 @@
 //! Checkpoints of the durable path. Those of paid units are written at once; those of unpaid units may share a write
 //! for up to 50 ms. The last one of a stage goes with the settle, which follows at once: one commit, not two.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::{
-    Engine,
+    Engine, keeper,
     patience::Patience,
     steps::{Step, reached},
 };
 use crate::{
     flow::Stage,
-    pipeline::{CheckpointError, Checkpoints, UnitOutcome, UnitRecord},
+    pipeline::{CheckpointError, Checkpoints, Gate, UnitOutcome, UnitRecord},
     store::{self, CheckpointRow, Fence, StoreError, UnitEnd},
 };
 
@@ -91,6 +91,30 @@ impl Checkpoints for Sink<'_> {
         match self.since {
             Some(since) if since.elapsed() >= WAIT => self.flush().await,
             Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Lets units begin while the lease is held.
+pub(super) struct LeaseGate {
+    pub(super) engine: Arc<Engine>,
+    pub(super) fence: Fence,
+}
+
+#[async_trait]
+impl Gate for LeaseGate {
+    async fn may_begin(&self) -> Result<(), CheckpointError> {
+        let mut patience = Patience::new();
+        let held = loop {
+            match keeper::is_held(&self.engine, self.fence).await {
+                Err(error) if patience.again(&error).await => {}
+                result => break result.map_err(|error| CheckpointError::Write(error.into()))?,
+            }
+        };
+        if held {
+            Ok(())
+        } else {
+            Err(CheckpointError::LeaseLost)
         }
     }
 }

@@ -80,6 +80,7 @@ async fn direct(batch: &NewBatch, document: &NewDocument) -> Value {
         settings: batch.settings,
         round: 0,
         pause: CancellationToken::new(),
+        gate: Arc::new(pipeline::Open),
     };
     let graph = pipeline::extract(&work).await.unwrap();
     // Through the line's own JSON, so that confidences are rounded as the export rounds them.
