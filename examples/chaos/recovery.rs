@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use graphmill::pipeline::Settings;
+use graphmill::{flow::Stage, pipeline::Settings};
 use rustix::process::Signal;
 use serde::Serialize;
 use tokio::{sync::Semaphore, task::JoinSet, time::sleep};
@@ -17,7 +17,7 @@ use crate::{
     chance::Chance,
     documents,
     ground::Base,
-    say,
+    jobs, say,
     scene::{Scene, Setting},
 };
 
@@ -217,23 +217,16 @@ async fn redis(scene: &Scene, what: What, chance: &mut Chance) -> Result<Vec<f64
         }
         sleep(Duration::from_millis(5)).await;
     };
-    let since = if what == What::Flush {
-        scene.ground.tell_redis(&["FLUSHALL"]).await?;
-        Instant::now()
+    let (lost, since) = if what == What::Flush {
+        (flush(scene, lost).await?, Instant::now())
     } else {
-        scene
-            .ground
-            .take_redis_away(Duration::from_secs(3), false)
-            .await?;
-        Instant::now()
-    };
-    let lost = if what == What::Flush {
-        lost
-    } else {
+        let time = Duration::from_secs(3);
+        scene.ground.take_redis_away(time, false).await?;
+        let since = Instant::now();
         // What waits now: the rest was worked while Redis was away.
         let still = "select id, '', lease_epoch, current_activity from workflow_execution
                      where status = 'processing' and lease_owner is null";
-        scene.ground.rows(still).await?
+        (scene.ground.rows(still).await?, since)
     };
     ensure!(!lost.is_empty(), "nothing waited");
     let moved = |rows: &[Vec<String>]| {
@@ -250,4 +243,21 @@ async fn redis(scene: &Scene, what: What, chance: &mut Chance) -> Result<Vec<f64
         sleep(Duration::from_millis(5)).await;
     }
     Ok(vec![since.elapsed().as_secs_f64()])
+}
+
+/// Flushes, and leaves of `waiting` those whose jobs were still in a queue: a job that a worker had taken is not lost.
+async fn flush(scene: &Scene, mut waiting: Vec<Vec<String>>) -> Result<Vec<Vec<String>>> {
+    let mut redis = scene.ground.redis().await?;
+    let mut pipe = redis::pipe();
+    pipe.atomic();
+    for stage in Stage::ALL {
+        pipe.lrange(format!("{}:active", jobs::queue(stage)), 0, -1);
+    }
+    pipe.cmd("FLUSHALL").ignore();
+    let queues: Vec<Vec<String>> = pipe.query_async(&mut redis).await?;
+    waiting.retain(|row| {
+        let id = row[0].replace('-', "");
+        queues.iter().flatten().any(|job| job.contains(&id))
+    });
+    Ok(waiting)
 }
