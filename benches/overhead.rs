@@ -118,6 +118,7 @@ impl Bench {
                     round: 0,
                     pause: CancellationToken::new(),
                     workplace: pipeline::Workplace::here(),
+                    gate: Arc::new(pipeline::Open),
                 };
                 tokio::spawn(async move { pipeline::extract(&work).await.map(|_| ()) })
             })

@@ -28,5 +28,6 @@ pub use intake::{InvalidId, Limits, NewDocument, check_bytes, check_id, check_te
 pub use stage::{Document, Outcome, Settings, Work, run};
 pub use threads::Threads;
 pub use units::{
-    CheckpointError, Checkpoints, UnitGroup, UnitOutcome, UnitOutput, UnitRecord, UnitSettings,
+    CheckpointError, Checkpoints, Gate, Open, UnitGroup, UnitOutcome, UnitOutput, UnitRecord,
+    UnitSettings,
 };

@@ -8,6 +8,7 @@
 mod batches;
 mod doorbell;
 mod executor;
+mod gate;
 mod isolation;
 mod keeper;
 mod patience;

@@ -100,6 +100,7 @@ pub(super) async fn extract(
                     round: 0,
                     pause: CancellationToken::new(),
                     workplace,
+                    gate: Arc::new(pipeline::Open),
                 };
                 match pipeline::extract(&work).await {
                     Ok(graph) => Extracted::Graph { id, text, graph },

@@ -18,7 +18,7 @@ use super::{
     findings::Findings,
     stage::{self, Document, Outcome, Settings, Work},
     threads::Threads,
-    units::{self, Tried, UnitOutcome, UnitOutput, UnitRecord},
+    units::{self, Open, Tried, UnitOutcome, UnitOutput, UnitRecord},
 };
 use crate::{
     extractors::Extractors,
@@ -244,6 +244,7 @@ pub async fn perform(errand: &Errand, extractors: &Extractors) -> Result<Value, 
         round: case.round,
         pause: CancellationToken::new(),
         workplace: Workplace::here(),
+        gate: Arc::new(Open),
     };
     let records = case.records().map_err(|_| strange())?;
     let findings = Arc::new(Findings::of(&records));
@@ -264,7 +265,9 @@ pub async fn perform(errand: &Errand, extractors: &Extractors) -> Result<Value, 
     match units::on_threads(&work, planned.name, planned.work).await {
         Tried::Done(output) => output.to_json().map_err(|_| strange()),
         Tried::Failed(failure) => Err(failure),
-        Tried::Died { .. } | Tried::Interrupted | Tried::NotBegun => Err(strange()),
+        Tried::Died { .. } | Tried::Interrupted | Tried::NotBegun | Tried::Refused(_) => {
+            Err(strange())
+        }
     }
 }
 

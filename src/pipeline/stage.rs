@@ -15,7 +15,7 @@ use super::{
     mentions, relations,
     suspicion::{self, Suspicion},
     units::{
-        self, CheckpointError, Checkpoints, Planned, UnitOutcome, UnitOutput, UnitRecord,
+        self, CheckpointError, Checkpoints, Gate, Planned, UnitOutcome, UnitOutput, UnitRecord,
         UnitSettings,
     },
 };
@@ -82,6 +82,8 @@ pub struct Work {
     pub pause: CancellationToken,
     /// Where units run.
     pub workplace: Workplace,
+    /// Asked before each unit.
+    pub gate: Arc<dyn Gate>,
 }
 
 /// What came of a stage.

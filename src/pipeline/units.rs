@@ -156,6 +156,28 @@ pub trait Checkpoints: Send {
     async fn tick(&mut self) -> Result<(), CheckpointError>;
 }
 
+/// Whether a unit may be begun. A unit's work may be dear: whoever has lost the right to it (frozen, or starved for
+/// longer than a lease) must not begin what somebody else has done since.
+#[async_trait]
+pub trait Gate: Send + Sync {
+    /// Asked on the unit's own task, right before its work begins.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]; the unit is not begun, and the stage stops.
+    async fn may_begin(&self) -> Result<(), CheckpointError>;
+}
+
+/// A gate that is always open: for work that nobody else can be given.
+#[derive(Debug, Clone, Copy)]
+pub struct Open;
+
+#[async_trait]
+impl Gate for Open {
+    async fn may_begin(&self) -> Result<(), CheckpointError> {
+        Ok(())
+    }
+}
+
 /// Limits of a unit.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(default)]
@@ -206,6 +228,8 @@ pub(super) enum Tried {
     Interrupted,
     /// No thread is left for it: no try either.
     NotBegun,
+    /// The gate did not let it begin: the stage stops.
+    Refused(CheckpointError),
 }
 
 /// Runs `planned` units, at most `parallel` at a time, and records each as it ends. Once the work is asked to pause,
@@ -234,12 +258,13 @@ pub(super) async fn run(
         let record = tokio::select! {
             record = running.next() => match record {
                 None => return Ok(fresh),
-                Some(None) => {
+                Some(Err(error)) => return Err(error),
+                Some(Ok(None)) => {
                     // Whoever has threads left is to go on with it.
                     work.pause.cancel();
                     continue;
                 }
-                Some(Some(record)) => record,
+                Some(Ok(Some(record))) => record,
             },
             _ = ticks.tick() => {
                 checkpoints.tick().await?;
@@ -271,8 +296,8 @@ impl<'a> Errands<'a> {
         }
     }
 
-    /// Tries a unit once; `None`: no thread is left that could.
-    async fn attempt(&self, planned: Planned) -> Option<UnitRecord> {
+    /// Tries a unit once; `None`: no thread is left that could. An error: it may not be begun.
+    async fn attempt(&self, planned: Planned) -> Result<Option<UnitRecord>, CheckpointError> {
         let Planned {
             name,
             input_hash,
@@ -283,6 +308,7 @@ impl<'a> Errands<'a> {
         } = planned;
         let unit = name.unit;
         let isolated = if alone {
+            self.work.gate.may_begin().await?;
             self.alone(unit, input_hash).await
         } else {
             None
@@ -291,10 +317,16 @@ impl<'a> Errands<'a> {
             Some(came) => came,
             None => on_threads(self.work, name, work).await,
         };
-        if matches!(came, Tried::NotBegun) {
-            came = self.alone(unit, input_hash).await?;
+        if let Tried::Refused(error) = came {
+            return Err(error);
         }
-        self.record(unit, input_hash, tries, deaths, came)
+        if matches!(came, Tried::NotBegun) {
+            let Some(isolated) = self.alone(unit, input_hash).await else {
+                return Ok(None);
+            };
+            came = isolated;
+        }
+        Ok(self.record(unit, input_hash, tries, deaths, came))
     }
 
     /// Works a unit in a process of its own; `None` if there is no such thing here.
@@ -359,7 +391,7 @@ impl<'a> Errands<'a> {
                     "the process that worked it alone was ended from outside",
                 ))
             }
-            Tried::NotBegun => return None,
+            Tried::NotBegun | Tried::Refused(_) => return None,
         };
         Some(UnitRecord {
             stage: self.stage,
@@ -406,15 +438,18 @@ pub(super) async fn on_threads(work: &StageWork, name: UnitName, unit_work: Work
         warn!(stage, unit, duration_ms, "a unit is slow");
     };
     let threads = &work.workplace.threads;
-    match threads
-        .run(unit_work, soft_timeout, hard_timeout, slow)
-        .await
-    {
-        Ended::Returned(Ok(output)) => Tried::Done(output),
-        Ended::Returned(Err(ExtractError::Transient(message))) => {
+    let gate = Arc::clone(&work.gate);
+    let gated: Boxed<Result<_, CheckpointError>> = Box::pin(async move {
+        gate.may_begin().await?;
+        Ok(unit_work.await)
+    });
+    match threads.run(gated, soft_timeout, hard_timeout, slow).await {
+        Ended::Returned(Err(error)) => Tried::Refused(error),
+        Ended::Returned(Ok(Ok(output))) => Tried::Done(output),
+        Ended::Returned(Ok(Err(ExtractError::Transient(message)))) => {
             Tried::Failed(Failure::transient(FailureCode::Extractor, message))
         }
-        Ended::Returned(Err(ExtractError::Terminal(message))) => {
+        Ended::Returned(Ok(Err(ExtractError::Terminal(message)))) => {
             Tried::Failed(Failure::terminal(FailureCode::Extractor, message))
         }
         // The message of the panic stays in the process: it may quote the document.

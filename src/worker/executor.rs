@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use graphmill_jobs::Ring;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, error, field, info, info_span, warn};
 
@@ -14,6 +15,7 @@ use super::{
     Engine,
     batches::BatchContext,
     doorbell,
+    gate::LeaseGate,
     keeper::Why,
     patience::Patience,
     recent, resolution,
@@ -118,11 +120,12 @@ impl Handler for Executor {
 impl Executor {
     async fn answer(&self, stage: Stage, ring: &Ring) -> Result<(), ExecuteError> {
         let engine = &*self.0;
+        let asked = Instant::now();
         let Some(lease) = self.lease(stage, ring).await? else {
             return Ok(());
         };
         Span::current().record("attempt", lease.attempt);
-        let mut hold = engine.held.hold(lease.fence);
+        let mut hold = engine.held.hold(lease.fence, asked);
         if engine.stop.is_cancelled() {
             hold.pause.cancel();
         }
@@ -249,6 +252,7 @@ impl Executor {
                 suspect: lease.suspect,
                 ..self.0.workplace.clone()
             },
+            gate: Arc::new(LeaseGate::new(Arc::clone(&self.0), lease.fence)),
         };
         Ok(Some((work, records)))
     }

@@ -42,6 +42,8 @@ struct Lease {
     fence: Fence,
     why: watch::Sender<Option<Why>>,
     pause: CancellationToken,
+    /// Before it was granted or renewed for the last time: it lasts from then on, or from a little later.
+    since: Instant,
 }
 
 /// One of them, for as long as it is in scope.
@@ -54,13 +56,15 @@ pub(super) struct Hold {
 }
 
 impl Held {
-    pub(super) fn hold(&self, fence: Fence) -> Hold {
+    /// `since`: before the lease was asked for.
+    pub(super) fn hold(&self, fence: Fence, since: Instant) -> Hold {
         let (sender, why) = watch::channel(None);
         let pause = CancellationToken::new();
         let lease = Lease {
             fence,
             why: sender,
             pause: pause.clone(),
+            since,
         };
         self.lock().insert(fence.execution, lease);
         Hold {
@@ -101,6 +105,21 @@ impl Held {
             && lease.fence == fence
         {
             lease.why.send_replace(Some(Why::Lost));
+        }
+    }
+
+    /// How long ago the lease was certain to be held; none if it is another one, or gone.
+    fn age(&self, fence: Fence) -> Option<Duration> {
+        let leases = self.lock();
+        let lease = leases.get(&fence.execution)?;
+        (lease.fence == fence).then(|| lease.since.elapsed())
+    }
+
+    fn renewed(&self, fence: Fence, since: Instant) {
+        if let Some(lease) = self.lock().get_mut(&fence.execution)
+            && lease.fence == fence
+        {
+            lease.since = since;
         }
     }
 
@@ -179,14 +198,44 @@ async fn renew(engine: &Engine) -> Result<(), StoreError> {
         return Ok(());
     }
     let mut connection = engine.store.engine().await?;
+    let asked = Instant::now();
     let kept =
         store::renew_leases(&mut connection, engine.id, &fences, engine.settings.lease).await?;
     for fence in fences {
-        if !kept.contains(&fence.execution) {
+        if kept.contains(&fence.execution) {
+            engine.held.renewed(fence, asked);
+        } else {
             engine.held.lose(fence);
         }
     }
     Ok(())
+}
+
+/// Whether the lease is certain to be held: it was renewed as it should be. After a longer silence (this process was
+/// frozen or starved) only the database knows. The own clock decides nothing but whether to ask.
+pub(super) fn is_fresh(engine: &Engine, fence: Fence) -> bool {
+    let age = engine.held.age(fence);
+    age.is_some_and(|age| age < engine.settings.lease / 2)
+}
+
+/// Asks the database whether the lease is still held, and renews it if so.
+///
+/// # Errors
+/// What the store says; trying again may help.
+pub(super) async fn is_held(engine: &Engine, fence: Fence) -> Result<bool, StoreError> {
+    if engine.held.age(fence).is_none() {
+        return Ok(false);
+    }
+    let asked = Instant::now();
+    let mut connection = engine.store.engine().await?;
+    let lasts = engine.settings.lease;
+    let kept = store::renew_leases(&mut connection, engine.id, &[fence], lasts).await?;
+    if kept.is_empty() {
+        engine.held.lose(fence);
+        return Ok(false);
+    }
+    engine.held.renewed(fence, asked);
+    Ok(true)
 }
 
 async fn look_for_interruptions(engine: &Engine) -> Result<(), StoreError> {
@@ -223,12 +272,32 @@ mod tests {
             execution: WorkflowExecutionId::generate(),
             epoch: 1,
         };
-        drop(held.hold(first));
+        drop(held.hold(first, Instant::now()));
         let second = Fence { epoch: 2, ..first };
-        let mut again = held.hold(second);
+        let mut again = held.hold(second, Instant::now());
         held.lose(first);
         assert_eq!(again.ended().now_or_never(), None);
         held.lose(second);
         assert_eq!(again.ended().now_or_never(), Some(Why::Lost));
+    }
+
+    #[test]
+    fn a_lease_is_as_old_as_its_last_renewal_and_no_other_ones() {
+        let held = Held::default();
+        let first = Fence {
+            organization: OrganizationId::DEFAULT,
+            execution: WorkflowExecutionId::generate(),
+            epoch: 1,
+        };
+        let long = Duration::from_secs(60);
+        let ago = Instant::now().checked_sub(long).unwrap();
+        let _hold = held.hold(first, ago);
+        assert!(held.age(first).unwrap() >= long);
+        let second = Fence { epoch: 2, ..first };
+        held.renewed(second, Instant::now());
+        assert!(held.age(first).unwrap() >= long);
+        assert_eq!(held.age(second), None);
+        held.renewed(first, Instant::now());
+        assert!(held.age(first).unwrap() < long);
     }
 }

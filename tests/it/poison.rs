@@ -23,7 +23,7 @@ use graphmill::{
     graph::{ExportFormat, Ontology, Text},
     pipeline::{
         self, CheckpointError, Checkpoints, Document, Errand, IsolatedError, Isolation,
-        NewDocument, Outcome, Settings, UnitOutcome, UnitRecord, Work, Workplace,
+        NewDocument, Open, Outcome, Settings, UnitOutcome, UnitRecord, Work, Workplace,
     },
     workflow::{self, NewBatch},
 };
@@ -31,10 +31,7 @@ use graphmill_jobs::BatchId;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    crash::without_ids,
-    support::{self, Ground, OURS, Redis, new_batch},
-};
+use crate::support::{self, Ground, OURS, Redis, new_batch, without_ids};
 
 /// A database, a Redis, a witness' file, and workers that are started again when they die.
 struct Scene {
@@ -595,6 +592,7 @@ fn suspect(isolation: &Arc<Mortal>) -> Work {
             suspect: true,
             ..Workplace::here()
         },
+        gate: Arc::new(Open),
     }
 }
 

@@ -8,6 +8,9 @@
 
 mod database;
 mod drill;
+/// The harness compares graphs in the same way.
+#[path = "../../examples/chaos/graph.rs"]
+mod graph;
 mod graphmill;
 mod ground;
 mod process;
@@ -22,6 +25,7 @@ use ::graphmill::servers::{Durability, Settings};
 pub(crate) use self::graphmill::{Said, bare, command, examples, migrated, say};
 pub(crate) use database::{Database, template};
 pub(crate) use drill::{Drill, Scripted, quick};
+pub(crate) use graph::without_ids;
 pub(crate) use ground::{Ground, OURS, documents, new_batch, poll, refusal, texts};
 pub(crate) use process::{Keeper, is_running, keep};
 pub(crate) use redis::Redis;

@@ -16,10 +16,7 @@ use graphmill_jobs::{BatchId, WorkflowExecutionId};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use crate::{
-    crash::without_ids,
-    support::{Drill, Ground, OURS, Scripted, documents, new_batch, poll},
-};
+use crate::support::{Drill, Ground, OURS, Scripted, documents, new_batch, poll, without_ids};
 
 /// Counts the units that were begun, and lets each one go on when there is a permit.
 #[derive(Clone)]

@@ -81,6 +81,7 @@ async fn direct(batch: &NewBatch, document: &NewDocument) -> Value {
         round: 0,
         pause: CancellationToken::new(),
         workplace: pipeline::Workplace::here(),
+        gate: Arc::new(pipeline::Open),
     };
     let graph = pipeline::extract(&work).await.unwrap();
     // Through the line's own JSON, so that confidences are rounded as the export rounds them.
