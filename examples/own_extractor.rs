@@ -2,14 +2,14 @@
 //!
 //! The extractor here is `witness`: the local one, but before it works on a unit it appends a line
 //! `document/stage/unit process-id milliseconds` to the file of `WITNESS_FILE`, and waits for `WITNESS_MS`
-//! milliseconds. The crash tests use it to see from outside which units were worked, by whom, how often.
+//! milliseconds. While the file of `WITNESS_FAILS` exists, units of the document that it names fail. The crash tests use it to see from outside which units were worked, by whom, how often.
 //!
 //! ```text
 //! WITNESS_FILE=units.txt WITNESS_MS=100 cargo run --example own_extractor -- run PATH --extractor witness
 //! ```
 
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::Write,
     process::ExitCode,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -24,6 +24,7 @@ use graphmill::{
 struct Witness {
     local: Local,
     file: Option<String>,
+    fails: Option<String>,
     wait: Duration,
 }
 
@@ -45,6 +46,14 @@ impl Witness {
                 .map_err(|error| ExtractError::Terminal(format!("no witness: {error}")))?;
         }
         tokio::time::sleep(self.wait).await;
+        let failing = self
+            .fails
+            .as_ref()
+            .and_then(|file| fs::read_to_string(file).ok());
+        if failing.is_some_and(|name| name.trim() == &*unit.document) {
+            let message = "the model is out of reach".to_owned();
+            return Err(ExtractError::Transient(message));
+        }
         Ok(())
     }
 }
@@ -102,6 +111,7 @@ fn main() -> ExitCode {
     let witness = Witness {
         local: Local::new(),
         file: setting("WITNESS_FILE"),
+        fails: setting("WITNESS_FAILS"),
         wait: Duration::from_millis(wait),
     };
     graphmill::cli::main(Extractors::builtin().with(witness))

@@ -58,6 +58,8 @@ enum Command {
 fn main() -> ExitCode {
     let ours = ["run", "matrix", "recovery", "--help", "-h", "help"];
     match std::env::args().nth(1) {
+        // A worker's child, which works one unit and is told which on its standard input.
+        Some(command) if command == worker::WORK_UNIT => graphmill::cli::main(extractors()),
         Some(command) if !ours.contains(&command.as_str()) => worker(),
         Some(_) | None => supervisor(Chaos::parse().command),
     }
@@ -89,9 +91,7 @@ fn supervisor(command: Command) -> ExitCode {
 /// What is supervised: graphmill with the witness, and a watcher that dies where the plan says.
 fn worker() -> ExitCode {
     #[expect(clippy::disallowed_methods, reason = "an example has no config room")]
-    let setting = |name| std::env::var(name).ok();
-    let number = |name| setting(name).and_then(|text| text.parse::<u64>().ok());
-    let millis = |name| Duration::from_millis(number(name).unwrap_or(0));
+    let setting = |name: &str| std::env::var(name).ok();
     if let Some(folder) = setting("CHAOS_PLAN") {
         match Plan::new(folder) {
             Ok(plan) => {
@@ -111,11 +111,20 @@ fn worker() -> ExitCode {
             std::process::abort();
         });
     }
-    graphmill::cli::main(Extractors::builtin().with(witness::Witness {
+    graphmill::cli::main(extractors())
+}
+
+/// The witness, as the supervisor has set it up.
+fn extractors() -> Extractors {
+    #[expect(clippy::disallowed_methods, reason = "an example has no config room")]
+    let setting = |name| std::env::var(name).ok();
+    let number = |name| setting(name).and_then(|text| text.parse::<u64>().ok());
+    let millis = |name| Duration::from_millis(number(name).unwrap_or(0));
+    Extractors::builtin().with(witness::Witness {
         local: Local::new(),
         file: setting("WITNESS_FILE").map(PathBuf::from),
         short: millis("WITNESS_MS"),
         long: millis("WITNESS_LONG_MS"),
         seed: number("WITNESS_SEED").unwrap_or(0),
-    }))
+    })
 }

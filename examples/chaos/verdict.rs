@@ -52,8 +52,8 @@ const NONE: [(&str, &str); 13] = [
     (
         "an attempt failed for another reason than its worker's",
         "select workflow_execution_id, activity_name, error from workflow_activity
-         where status not in ('completed', 'failed')
-            or (status = 'failed' and error ->> 'code' <> 'lease_lost')",
+         where status not in ('completed', 'failed', 'cancelled')
+            or status <> 'completed' and error ->> 'code' not in ('lease_lost', 'worker', 'handed_back')",
     ),
     (
         "a unit is not done",

@@ -95,7 +95,7 @@ async fn checkpoints(ground: &Ground) -> Result<BTreeMap<String, (i128, usize)>>
             "select d.external_id || '/' || c.stage || '/' || c.unit,
                     floor(extract(epoch from c.created_at) * 1000)::bigint,
                     (select count(*) from workflow_activity a
-                     where a.workflow_execution_id = c.workflow_execution_id and a.status = 'failed'
+                     where a.workflow_execution_id = c.workflow_execution_id and a.status in ('failed', 'cancelled')
                        and a.activity_name = case c.stage when 'mentions' then 'extract-mentions'
                                                           when 'entities' then 'classify-entities'
                                                           else 'extract-relations' end)

@@ -143,9 +143,13 @@ async fn ask(session: &Session, batch: &str, signal: Signal) -> Result<(), CliEr
     let id = find(session, batch).await?;
     let done = workflow::signal_batch(&session.store, OrganizationId::DEFAULT, id, signal).await?;
     output::note(&match (signal, done) {
-        (_, BatchSignalled::Retrying(documents)) => format!(
-            "{documents} documents are tried again: a worker takes them up, or `graphmill run --resume {batch}`"
-        ),
+        (_, BatchSignalled::Retrying(documents)) => {
+            let documents = match documents {
+                1 => "1 document is".to_owned(),
+                many => format!("{many} documents are"),
+            };
+            format!("{documents} tried again, by any worker or `graphmill run --resume {batch}`")
+        }
         (Signal::Retry, _) => "nothing to retry".to_owned(),
         (_, BatchSignalled::Ended) => {
             "it has ended: `graphmill batch retry` tries again what failed".to_owned()

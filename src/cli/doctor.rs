@@ -190,24 +190,30 @@ const IDLE_SECONDS: i64 = 30;
 
 /// What waits although it could be worked.
 fn worked(all: &mut Findings, work: &Work, workers: i64) {
-    let mut found = format!("{} in work, {} wait for a worker", work.in_work, work.idle);
-    if work.paused_batches > 0 {
+    let (idle, waiting) = (work.idle, work.waiting);
+    let mut found = format!("{} in work, {idle} wait for a worker", work.in_work);
+    if waiting > 0 {
+        let more = if waiting >= 1000 { " or more" } else { "" };
         // Writing to a string does not fail.
+        let _ = write!(found, ", {waiting}{more} for a slot");
+    }
+    if work.paused_batches > 0 {
         let _ = write!(found, ", {} batches paused", work.paused_batches);
     }
-    let stuck = work
+    let mut remedy = None;
+    if let Some((id, seconds)) = work
         .longest_idle
-        .filter(|&(_, seconds)| seconds > IDLE_SECONDS);
-    let mut remedy = String::new();
-    if let Some((id, seconds)) = stuck {
+        .filter(|&(_, seconds)| seconds > IDLE_SECONDS)
+    {
         let _ = write!(found, "; {id} for {seconds} s");
-        remedy = if workers == 0 {
-            "start a worker: graphmill worker".to_owned()
-        } else {
-            format!("graphmill execution show {id}, and look at the log of the workers")
-        };
+        remedy = Some(format!(
+            "graphmill execution show {id}, and look at the log of the workers"
+        ));
     }
-    all.add("work", stuck.is_none(), found, &remedy);
+    if workers == 0 && idle + waiting > 0 {
+        remedy = Some("start a worker: graphmill worker".to_owned());
+    }
+    all.add("work", remedy.is_none(), found, &remedy.unwrap_or_default());
 }
 
 async fn redis(all: &mut Findings, addresses: &Addresses) {

@@ -313,11 +313,17 @@ impl<J: StageJob> Feeder<J> {
         tracing::warn!(stage = %self.seat.stage, job, reason, "set a job aside that nobody can run");
     }
 
-    /// Says once that Redis is in trouble, and waits a little longer each time.
+    /// Says once that this queue is in trouble, and waits a little longer each time. Where all of Redis is, the others
+    /// see it too; that is said once a process by whoever watches Redis, not by each of its queues.
     async fn trouble(&mut self, error: &RedisError, what: &'static str) {
         self.seat.tally.failed_calls.fetch_add(1, Ordering::Relaxed);
         if self.pause.is_none() {
-            tracing::warn!(stage = %self.seat.stage, %error, "{what}");
+            let stage = self.seat.stage;
+            if is_of_the_server(error) {
+                tracing::debug!(%stage, %error, "{what}");
+            } else {
+                tracing::warn!(%stage, %error, "{what}");
+            }
         }
         let pause = self.pause.map_or(PAUSE.0, |pause| (pause * 2).min(PAUSE.1));
         self.pause = Some(pause);
@@ -327,9 +333,20 @@ impl<J: StageJob> Feeder<J> {
     fn recovered(&mut self) {
         if self.pause.take().is_some() {
             self.unsure = true;
-            tracing::info!(stage = %self.seat.stage, "the queue answers again");
+            tracing::debug!(stage = %self.seat.stage, "the queue answers again");
         }
     }
+}
+
+/// Whether every queue has that error: Redis is away, or refuses writes.
+fn is_of_the_server(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_timeout()
+        || error.is_connection_dropped()
+        || matches!(
+            error.code(),
+            Some("READONLY" | "OOM" | "NOREPLICAS" | "LOADING" | "MISCONF" | "MASTERDOWN")
+        )
 }
 
 /// Whether the heartbeat is due, without waiting for it: under load the loop never gets to its timers.

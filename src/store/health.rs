@@ -65,6 +65,8 @@ pub struct Work {
     pub idle: i64,
     /// The one of them that has been so longest, and for how many seconds.
     pub longest_idle: Option<(WorkflowExecutionId, i64)>,
+    /// Executions that wait for a slot of their batch and are due; a thousand at most.
+    pub waiting: i64,
     /// Batches that are paused.
     pub paused_batches: i64,
 }
@@ -86,6 +88,12 @@ pub async fn work(store: &Store) -> Result<Work, StoreError> {
            )
            select (select count(*) from at_work where leased) as "in_work!",
                   (select count(*) from at_work where not leased) as "idle!",
+                  (select count(*) from (
+                      select from batch b
+                      join workflow_execution e on e.organization_id = b.organization_id and e.batch_id = b.id
+                      where b.paused_at is null and b.state not in ('Completed', 'Failed', 'Cancelled')
+                        and e.status in ('queued', 'retry') and e.due_at <= now() and e.paused_at is null
+                      limit 1000) as due) as "waiting!",
                   (select count(*) from batch where paused_at is not null
                       and state not in ('Completed', 'Failed', 'Cancelled')) as "paused_batches!",
                   longest.id as "longest?", longest.seconds as "seconds?"
@@ -98,6 +106,7 @@ pub async fn work(store: &Store) -> Result<Work, StoreError> {
     Ok(Work {
         in_work: row.in_work,
         idle: row.idle,
+        waiting: row.waiting,
         longest_idle: row.longest.map(Into::into).zip(row.seconds),
         paused_batches: row.paused_batches,
     })

@@ -179,8 +179,18 @@ impl Executor {
             owner: engine.id,
             lasts: engine.settings.lease,
         };
-        let mut connection = engine.store.engine().await?;
-        Ok(store::lease(&mut connection, &request).await?)
+        let mut patience = Patience::new();
+        loop {
+            let asked = async {
+                let mut connection = engine.store.engine().await?;
+                store::lease(&mut connection, &request).await
+            };
+            match asked.await {
+                // One that was granted without our hearing of it makes the next answer a no: it runs out.
+                Err(error) if patience.again(&error).await => {}
+                answer => return Ok(answer?),
+            }
+        }
     }
 
     async fn work(

@@ -23,6 +23,7 @@ mod poison;
 mod protocol;
 mod queue;
 mod readme;
+mod recovery;
 mod roles;
 mod servers;
 mod support;
