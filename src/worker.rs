@@ -16,10 +16,12 @@ mod recent;
 mod resolution;
 mod sequencer;
 mod settle;
+mod settling;
 mod sink;
 mod stager;
 mod steps;
 mod sweeper;
+mod worked;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The executor: answers a ring in named steps: lease, load, work, settle, ring for the successor.
+//! The executor: answers a ring in named steps: lease, load, work, settle (`settling`), ring for the successor.
 //!
 //! Whatever happens, the ring counts as answered: retries come from `due_at`, and what a crash leaves behind is found
 //! by its expired lease.
@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use graphmill_jobs::Ring;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, debug, error, field, info, info_span, warn};
+use tracing::{Instrument, Span, debug, error, field, info_span};
 
 use super::{
     Engine,
@@ -19,22 +19,19 @@ use super::{
     keeper::Why,
     patience::Patience,
     recent, resolution,
-    settle::{self, Decision, End},
+    settle::End,
     sink::Sink,
     steps::{Step, reached},
+    worked::{Came, Output, Worked},
 };
 use crate::{
-    flow::{ExecutionStatus, Failure, FailureCode, IllegalMove, Signal, Stage},
-    graph::{DocumentGraph, Span as TextSpan, Text},
+    flow::{Failure, FailureCode, IllegalMove, Stage},
+    graph::Text,
     pipeline::{
-        self, CheckpointError, Document, Findings, Outcome, UnitOutcome, UnitOutput, UnitRecord,
-        Work, Workplace,
+        self, CheckpointError, Document, UnitOutcome, UnitOutput, UnitRecord, Work, Workplace,
     },
     queue::Handler,
-    store::{
-        self, CheckpointRow, Lease, LeaseRequest, Ringable, Settled, Settlement, StoreError,
-        UnitEnd,
-    },
+    store::{self, CheckpointRow, Lease, LeaseRequest, StoreError, UnitEnd},
 };
 
 /// How long an execution waits for a worker that has its extractor.
@@ -60,30 +57,6 @@ pub(super) enum ExecuteError {
     /// The batch or the document is gone.
     #[error("its batch or its document is gone")]
     Gone,
-}
-
-/// How far a stage's work came.
-enum Came {
-    /// To an end, which is to be settled.
-    Through(Box<Worked>),
-    /// To a unit boundary, where it was asked to pause; with the checkpoints that are not written yet.
-    ToAPause(Vec<CheckpointRow>),
-}
-
-/// What a stage's work gave, to be written with its settle.
-pub(super) struct Worked {
-    pub(super) end: End,
-    checkpoints: Vec<CheckpointRow>,
-    output: Output,
-    /// What the next stage begins with, if there is one.
-    keep: Option<recent::Settled>,
-}
-
-enum Output {
-    None,
-    Chunks(Vec<TextSpan>),
-    Graph(Text, DocumentGraph),
-    Resolution(uuid::Uuid),
 }
 
 #[async_trait]
@@ -290,187 +263,6 @@ impl Executor {
         };
         Ok(recent::Settled { document, records })
     }
-
-    /// Writes everything that the stage gave in one transaction; returns for whom to ring.
-    async fn settle(
-        &self,
-        stage: Stage,
-        lease: &Lease,
-        version: i32,
-        worked: Worked,
-    ) -> Result<Option<Ringable>, ExecuteError> {
-        let mut decision = settle::decide(stage, lease, worked.end)?;
-        let (checkpoints, output) = (&worked.checkpoints, &worked.output);
-        let (mut patience, mut in_doubt) = (Patience::new(), false);
-        let status = loop {
-            match self
-                .write(stage, lease, &mut decision, checkpoints, output)
-                .await
-            {
-                // The commit may have gone through before the connection broke.
-                Err(error) if patience.again(&error).await => in_doubt = true,
-                Ok(None) if in_doubt => break self.look_up(stage, lease).await?,
-                result => break result?,
-            }
-        };
-        let Some(status) = status else {
-            return Err(CheckpointError::LeaseLost.into());
-        };
-        if let Some(settled) = worked.keep {
-            self.0.recent.keep(lease.fence, settled);
-        }
-        Self::tell(&decision);
-        let next = status == ExecutionStatus::Processing;
-        Ok(next.then_some(Ringable {
-            organization: lease.fence.organization,
-            execution: lease.fence.execution,
-            epoch: lease.fence.epoch,
-            stage: decision.stage,
-            version,
-        }))
-    }
-
-    /// Where the execution stands if the settle was committed after all; `None` if somebody else has taken it up.
-    async fn look_up(
-        &self,
-        stage: Stage,
-        lease: &Lease,
-    ) -> Result<Option<ExecutionStatus>, StoreError> {
-        let mut read = self.0.store.app(lease.fence.organization).await?;
-        store::settled_status(&mut read, lease.fence, stage).await
-    }
-
-    /// One try of the settle's transaction; returns where the execution stands then, `None` if the lease is lost.
-    async fn write(
-        &self,
-        stage: Stage,
-        lease: &Lease,
-        decision: &mut Decision,
-        checkpoints: &[CheckpointRow],
-        output: &Output,
-    ) -> Result<Option<ExecutionStatus>, StoreError> {
-        let fence = lease.fence;
-        let mut transaction = self.0.store.app(fence.organization).await?;
-        if !checkpoints.is_empty()
-            && !store::record_units(&mut transaction, fence, checkpoints).await?
-        {
-            return Ok(None);
-        }
-        match output {
-            Output::None => {}
-            Output::Chunks(chunks) => store::add_chunks(&mut transaction, fence, chunks).await?,
-            Output::Graph(text, graph) => {
-                if let (true, Some(document)) = (lease.generation > 1, lease.document) {
-                    let replaced =
-                        store::drop_older_graphs(&mut transaction, fence, document).await?;
-                    decision.replaces(replaced);
-                }
-                store::add_graph(&mut transaction, fence, text, graph).await?;
-            }
-            Output::Resolution(resolution) => {
-                store::publish_resolution(
-                    &mut transaction,
-                    fence.organization,
-                    lease.batch,
-                    *resolution,
-                )
-                .await?;
-            }
-        }
-        let settled = Settled {
-            status: decision.status,
-            stage: decision.stage,
-            worked: stage,
-            activity: decision.activity,
-            partial: decision.partial,
-            wait: decision.wait,
-            error: decision.error.as_ref(),
-            output: decision.output.clone(),
-            checkpoint: decision.checkpoint.clone(),
-            incarnation: self.0.doorbell.incarnation(),
-            events: &decision.events,
-        };
-        let settlement = store::settle(&mut transaction, fence, lease.batch, &settled).await?;
-        let status = match settlement {
-            Settlement::Lost => return Ok(None),
-            Settlement::Written => decision.status,
-            Settlement::Signalled => {
-                let heard =
-                    (decision.status == ExecutionStatus::Cancelled).then_some(Signal::Cancel);
-                let (organization, execution) = (fence.organization, fence.execution);
-                store::answer_signals(&mut transaction, organization, execution, heard)
-                    .await?
-                    .unwrap_or(decision.status)
-            }
-        };
-        transaction.commit().await?;
-        Ok(Some(status))
-    }
-
-    /// Gives the lease back before the stage is through, with the checkpoints of what is.
-    async fn hand_back(
-        &self,
-        lease: &Lease,
-        checkpoints: &[CheckpointRow],
-    ) -> Result<(), ExecuteError> {
-        let mut patience = Patience::new();
-        loop {
-            match self.write_back(lease, checkpoints).await {
-                Err(error) if patience.again(&error).await => {}
-                result => {
-                    if result? {
-                        info!("handed back");
-                    }
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    async fn write_back(
-        &self,
-        lease: &Lease,
-        checkpoints: &[CheckpointRow],
-    ) -> Result<bool, StoreError> {
-        let fence = lease.fence;
-        let mut transaction = self.0.store.app(fence.organization).await?;
-        if !checkpoints.is_empty()
-            && !store::record_units(&mut transaction, fence, checkpoints).await?
-        {
-            return Ok(false);
-        }
-        let reason = Failure::transient(
-            FailureCode::HandedBack,
-            "the worker was asked to pause or to stop, and handed it back",
-        );
-        let released = store::release(&mut transaction, fence, &reason).await?;
-        let (organization, execution) = (fence.organization, fence.execution);
-        store::answer_signals(&mut transaction, organization, execution, None).await?;
-        transaction.commit().await?;
-        Ok(released)
-    }
-
-    /// Logs a failure once, where it is settled.
-    fn tell(decision: &Decision) {
-        let Some(failure) = &decision.error else {
-            return;
-        };
-        let (status, code, cause) = (decision.status, failure.code.as_str(), &failure.message);
-        match decision.status {
-            ExecutionStatus::Retry => {
-                let wait = decision.wait.as_millis();
-                info!(%status, code, cause, wait_ms = wait, "a stage will be tried again");
-            }
-            ExecutionStatus::Queued
-            | ExecutionStatus::Processing
-            | ExecutionStatus::Failed
-            | ExecutionStatus::Completed
-            | ExecutionStatus::Abandoned
-            | ExecutionStatus::Cancelled => {
-                warn!(%status, code, cause, "a document failed");
-            }
-        }
-    }
 }
 
 /// What becomes of an execution that can't be worked. If its data can't be read or stored it fails, since whoever took
@@ -500,76 +292,6 @@ fn given_up(error: ExecuteError) -> Result<End, ExecuteError> {
             wait: TROUBLE_WAIT,
         }
     })
-}
-
-impl Worked {
-    /// An end that leaves nothing else to write.
-    const fn ended(end: End) -> Self {
-        Self {
-            end,
-            checkpoints: Vec::new(),
-            output: Output::None,
-            keep: None,
-        }
-    }
-}
-
-impl Came {
-    fn of(
-        stage: Stage,
-        outcome: Outcome,
-        records: Vec<UnitRecord>,
-        work: Work,
-        checkpoints: Vec<CheckpointRow>,
-    ) -> Self {
-        let (end, output) = match outcome {
-            Outcome::Settled {
-                graph: Some(graph), ..
-            } => {
-                let end = End::Document {
-                    mentions: graph.mentions.len(),
-                    entities: graph.entities.len(),
-                    relations: graph.relations.len(),
-                };
-                (end, Output::Graph(work.document.text.clone(), graph))
-            }
-            Outcome::Settled {
-                units,
-                failed_units,
-                graph: None,
-            } => {
-                let output = match stage {
-                    Stage::Chunk => Output::Chunks(Findings::of(&records).chunks),
-                    Stage::Mentions
-                    | Stage::Entities
-                    | Stage::Relations
-                    | Stage::Assemble
-                    | Stage::Resolve => Output::None,
-                };
-                (
-                    End::Stage {
-                        units,
-                        failed_units,
-                    },
-                    output,
-                )
-            }
-            Outcome::Retry { failure, wait } => (End::Retry { failure, wait }, Output::None),
-            Outcome::Failed { failure } => (End::Failed { failure }, Output::None),
-            Outcome::Paused => return Self::ToAPause(checkpoints),
-        };
-        let keep = matches!(end, End::Stage { .. }).then_some(recent::Settled {
-            document: work.document,
-            records,
-        });
-        let worked = Worked {
-            end,
-            checkpoints,
-            output,
-            keep,
-        };
-        Self::Through(worked.into())
-    }
 }
 
 fn to_record(row: CheckpointRow) -> Result<UnitRecord, StoreError> {

@@ -1,0 +1,200 @@
+//! What the executor writes: the settle of a stage, in one transaction, and what is given back before it is through.
+//!
+//! Every write is fenced by the lease. A transaction whose outcome is unknown is looked up in the rows.
+
+use tracing::{info, warn};
+
+use super::{
+    executor::{ExecuteError, Executor},
+    patience::Patience,
+    settle::{self, Decision},
+    worked::{Output, Worked},
+};
+use crate::{
+    flow::{ExecutionStatus, Failure, FailureCode, Signal, Stage},
+    pipeline::CheckpointError,
+    store::{self, CheckpointRow, Lease, Ringable, Settled, Settlement, StoreError},
+};
+
+impl Executor {
+    /// Writes everything that the stage gave in one transaction; returns for whom to ring.
+    pub(super) async fn settle(
+        &self,
+        stage: Stage,
+        lease: &Lease,
+        version: i32,
+        worked: Worked,
+    ) -> Result<Option<Ringable>, ExecuteError> {
+        let mut decision = settle::decide(stage, lease, worked.end)?;
+        let (checkpoints, output) = (&worked.checkpoints, &worked.output);
+        let (mut patience, mut in_doubt) = (Patience::new(), false);
+        let status = loop {
+            match self
+                .write(stage, lease, &mut decision, checkpoints, output)
+                .await
+            {
+                // The commit may have gone through before the connection broke.
+                Err(error) if patience.again(&error).await => in_doubt = true,
+                Ok(None) if in_doubt => break self.look_up(stage, lease).await?,
+                result => break result?,
+            }
+        };
+        let Some(status) = status else {
+            return Err(CheckpointError::LeaseLost.into());
+        };
+        if let Some(settled) = worked.keep {
+            self.0.recent.keep(lease.fence, settled);
+        }
+        Self::tell(&decision);
+        let next = status == ExecutionStatus::Processing;
+        Ok(next.then_some(Ringable {
+            organization: lease.fence.organization,
+            execution: lease.fence.execution,
+            epoch: lease.fence.epoch,
+            stage: decision.stage,
+            version,
+        }))
+    }
+
+    /// Where the execution stands if the settle was committed after all; `None` if somebody else has taken it up.
+    async fn look_up(
+        &self,
+        stage: Stage,
+        lease: &Lease,
+    ) -> Result<Option<ExecutionStatus>, StoreError> {
+        let mut read = self.0.store.app(lease.fence.organization).await?;
+        store::settled_status(&mut read, lease.fence, stage).await
+    }
+
+    /// One try of the settle's transaction; returns where the execution stands then, `None` if the lease is lost.
+    async fn write(
+        &self,
+        stage: Stage,
+        lease: &Lease,
+        decision: &mut Decision,
+        checkpoints: &[CheckpointRow],
+        output: &Output,
+    ) -> Result<Option<ExecutionStatus>, StoreError> {
+        let fence = lease.fence;
+        let mut transaction = self.0.store.app(fence.organization).await?;
+        if !checkpoints.is_empty()
+            && !store::record_units(&mut transaction, fence, checkpoints).await?
+        {
+            return Ok(None);
+        }
+        match output {
+            Output::None => {}
+            Output::Chunks(chunks) => store::add_chunks(&mut transaction, fence, chunks).await?,
+            Output::Graph(text, graph) => {
+                if let (true, Some(document)) = (lease.generation > 1, lease.document) {
+                    let replaced =
+                        store::drop_older_graphs(&mut transaction, fence, document).await?;
+                    decision.replaces(replaced);
+                }
+                store::add_graph(&mut transaction, fence, text, graph).await?;
+            }
+            Output::Resolution(resolution) => {
+                store::publish_resolution(
+                    &mut transaction,
+                    fence.organization,
+                    lease.batch,
+                    *resolution,
+                )
+                .await?;
+            }
+        }
+        let settled = Settled {
+            status: decision.status,
+            stage: decision.stage,
+            worked: stage,
+            activity: decision.activity,
+            partial: decision.partial,
+            wait: decision.wait,
+            error: decision.error.as_ref(),
+            output: decision.output.clone(),
+            checkpoint: decision.checkpoint.clone(),
+            incarnation: self.0.doorbell.incarnation(),
+            events: &decision.events,
+        };
+        let settlement = store::settle(&mut transaction, fence, lease.batch, &settled).await?;
+        let status = match settlement {
+            Settlement::Lost => return Ok(None),
+            Settlement::Written => decision.status,
+            Settlement::Signalled => {
+                let heard =
+                    (decision.status == ExecutionStatus::Cancelled).then_some(Signal::Cancel);
+                let (organization, execution) = (fence.organization, fence.execution);
+                store::answer_signals(&mut transaction, organization, execution, heard)
+                    .await?
+                    .unwrap_or(decision.status)
+            }
+        };
+        transaction.commit().await?;
+        Ok(Some(status))
+    }
+
+    /// Gives the lease back before the stage is through, with the checkpoints of what is.
+    pub(super) async fn hand_back(
+        &self,
+        lease: &Lease,
+        checkpoints: &[CheckpointRow],
+    ) -> Result<(), ExecuteError> {
+        let mut patience = Patience::new();
+        loop {
+            match self.write_back(lease, checkpoints).await {
+                Err(error) if patience.again(&error).await => {}
+                result => {
+                    if result? {
+                        info!("handed back");
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn write_back(
+        &self,
+        lease: &Lease,
+        checkpoints: &[CheckpointRow],
+    ) -> Result<bool, StoreError> {
+        let fence = lease.fence;
+        let mut transaction = self.0.store.app(fence.organization).await?;
+        if !checkpoints.is_empty()
+            && !store::record_units(&mut transaction, fence, checkpoints).await?
+        {
+            return Ok(false);
+        }
+        let reason = Failure::transient(
+            FailureCode::HandedBack,
+            "the worker was asked to pause or to stop, and handed it back",
+        );
+        let released = store::release(&mut transaction, fence, &reason).await?;
+        let (organization, execution) = (fence.organization, fence.execution);
+        store::answer_signals(&mut transaction, organization, execution, None).await?;
+        transaction.commit().await?;
+        Ok(released)
+    }
+
+    /// Logs a failure once, where it is settled.
+    fn tell(decision: &Decision) {
+        let Some(failure) = &decision.error else {
+            return;
+        };
+        let (status, code, cause) = (decision.status, failure.code.as_str(), &failure.message);
+        match decision.status {
+            ExecutionStatus::Retry => {
+                let wait = decision.wait.as_millis();
+                info!(%status, code, cause, wait_ms = wait, "a stage will be tried again");
+            }
+            ExecutionStatus::Queued
+            | ExecutionStatus::Processing
+            | ExecutionStatus::Failed
+            | ExecutionStatus::Completed
+            | ExecutionStatus::Abandoned
+            | ExecutionStatus::Cancelled => {
+                warn!(%status, code, cause, "a document failed");
+            }
+        }
+    }
+}

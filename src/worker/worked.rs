@@ -1,0 +1,103 @@
+//! What the work of a stage came to, as the executor is to write it.
+
+use super::{recent, settle::End};
+use crate::{
+    flow::Stage,
+    graph::{DocumentGraph, Span, Text},
+    pipeline::{Findings, Outcome, UnitRecord, Work},
+    store::CheckpointRow,
+};
+
+/// How far a stage's work came.
+pub(super) enum Came {
+    /// To an end, which is to be settled.
+    Through(Box<Worked>),
+    /// To a unit boundary, where it was asked to pause; with the checkpoints that are not written yet.
+    ToAPause(Vec<CheckpointRow>),
+}
+
+/// What a stage's work gave, to be written with its settle.
+pub(super) struct Worked {
+    pub(super) end: End,
+    pub(super) checkpoints: Vec<CheckpointRow>,
+    pub(super) output: Output,
+    /// What the next stage begins with, if there is one.
+    pub(super) keep: Option<recent::Settled>,
+}
+
+pub(super) enum Output {
+    None,
+    Chunks(Vec<Span>),
+    Graph(Text, DocumentGraph),
+    Resolution(uuid::Uuid),
+}
+
+impl Worked {
+    /// An end that leaves nothing else to write.
+    pub(super) const fn ended(end: End) -> Self {
+        Self {
+            end,
+            checkpoints: Vec::new(),
+            output: Output::None,
+            keep: None,
+        }
+    }
+}
+
+impl Came {
+    pub(super) fn of(
+        stage: Stage,
+        outcome: Outcome,
+        records: Vec<UnitRecord>,
+        work: Work,
+        checkpoints: Vec<CheckpointRow>,
+    ) -> Self {
+        let (end, output) = match outcome {
+            Outcome::Settled {
+                graph: Some(graph), ..
+            } => {
+                let end = End::Document {
+                    mentions: graph.mentions.len(),
+                    entities: graph.entities.len(),
+                    relations: graph.relations.len(),
+                };
+                (end, Output::Graph(work.document.text.clone(), graph))
+            }
+            Outcome::Settled {
+                units,
+                failed_units,
+                graph: None,
+            } => {
+                let output = match stage {
+                    Stage::Chunk => Output::Chunks(Findings::of(&records).chunks),
+                    Stage::Mentions
+                    | Stage::Entities
+                    | Stage::Relations
+                    | Stage::Assemble
+                    | Stage::Resolve => Output::None,
+                };
+                (
+                    End::Stage {
+                        units,
+                        failed_units,
+                    },
+                    output,
+                )
+            }
+            Outcome::Retry { failure, wait } => (End::Retry { failure, wait }, Output::None),
+            Outcome::Failed { failure } => (End::Failed { failure }, Output::None),
+            Outcome::Paused => return Self::ToAPause(checkpoints),
+        };
+        let keep = matches!(end, End::Stage { .. }).then_some(recent::Settled {
+            document: work.document,
+            records,
+        });
+        let worked = Worked {
+            end,
+            checkpoints,
+            output,
+            keep,
+        };
+        Self::Through(worked.into())
+    }
+}
