@@ -18,7 +18,7 @@ use super::{
     findings::Findings,
     stage::{self, Document, Outcome, Settings, Work},
     threads::Threads,
-    units::{self, Open, Tried, UnitOutcome, UnitOutput, UnitRecord},
+    units::{self, CheckpointError, Gate, Open, Tried, UnitOutcome, UnitOutput, UnitRecord},
 };
 use crate::{
     extractors::Extractors,
@@ -60,11 +60,15 @@ impl Workplace {
 #[async_trait]
 pub trait Isolation: Send + Sync {
     /// Returns what the process brought back: the unit's output as a checkpoint stores it, or its failure. Dropping
-    /// this ends the process.
+    /// this ends the process. `gate` is asked as late as can be: after every wait, before the process is told what to do.
     ///
     /// # Errors
     /// [`IsolatedError`] says whose fault it is that the process brought nothing back.
-    async fn work(&self, errand: &Errand) -> Result<Result<Value, Failure>, IsolatedError>;
+    async fn work(
+        &self,
+        errand: &Errand,
+        gate: &dyn Gate,
+    ) -> Result<Result<Value, Failure>, IsolatedError>;
 }
 
 /// Why a process brought nothing back.
@@ -87,6 +91,9 @@ pub enum IsolatedError {
     /// No process could be started; trying again may help.
     #[error("no process could be started")]
     Unavailable(#[source] std::io::Error),
+    /// The gate did not let the unit begin.
+    #[error(transparent)]
+    Refused(#[from] CheckpointError),
 }
 
 /// One unit, with all that it takes to work it.

@@ -78,6 +78,9 @@ pub(super) async fn canary(
         let Some(came) = errands.alone(0, [0; 32]).await else {
             return Ok(None);
         };
+        if let Tried::Refused(error) = came {
+            return Err(error);
+        }
         if before.is_none() && matches!(came, Tried::Done(_)) {
             return Ok(None);
         }

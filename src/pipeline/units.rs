@@ -308,7 +308,6 @@ impl<'a> Errands<'a> {
         } = planned;
         let unit = name.unit;
         let isolated = if alone {
-            self.work.gate.may_begin().await?;
             self.alone(unit, input_hash).await
         } else {
             None
@@ -317,14 +316,14 @@ impl<'a> Errands<'a> {
             Some(came) => came,
             None => on_threads(self.work, name, work).await,
         };
-        if let Tried::Refused(error) = came {
-            return Err(error);
-        }
         if matches!(came, Tried::NotBegun) {
             let Some(isolated) = self.alone(unit, input_hash).await else {
                 return Ok(None);
             };
             came = isolated;
+        }
+        if let Tried::Refused(error) = came {
+            return Err(error);
         }
         Ok(self.record(unit, input_hash, tries, deaths, came))
     }
@@ -336,7 +335,7 @@ impl<'a> Errands<'a> {
             .case
             .get_or_init(|| Case::of(self.stage, self.work, self.records).ok());
         let errand = Errand::new(Arc::clone(case.as_ref()?), unit, input_hash);
-        Some(match isolation.work(&errand).await {
+        Some(match isolation.work(&errand, &*self.work.gate).await {
             Ok(Ok(output)) => match UnitOutput::from_json(self.stage, output) {
                 Ok(Some(output)) => Tried::Done(output),
                 Ok(None) | Err(_) => Tried::Failed(Failure::transient(
@@ -350,6 +349,7 @@ impl<'a> Errands<'a> {
             }
             Err(IsolatedError::Died { signal, code }) => Tried::Died { signal, code },
             Err(IsolatedError::Interrupted) => Tried::Interrupted,
+            Err(IsolatedError::Refused(error)) => Tried::Refused(error),
             Err(IsolatedError::Unavailable(error)) => {
                 warn!(
                     error = &error as &dyn std::error::Error,

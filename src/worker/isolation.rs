@@ -28,7 +28,7 @@ use tracing::{info, warn};
 use crate::{
     extractors::Extractors,
     flow::Failure,
-    pipeline::{self, Errand, IsolatedError, Isolation},
+    pipeline::{self, Errand, Gate, IsolatedError, Isolation},
 };
 
 /// The argument that makes a program work one unit; see [`work_unit`].
@@ -84,7 +84,7 @@ fn program() -> std::io::Result<PathBuf> {
 
 #[async_trait]
 impl Isolation for Children {
-    async fn work(&self, errand: &Errand) -> Result<Answer, IsolatedError> {
+    async fn work(&self, errand: &Errand, gate: &dyn Gate) -> Result<Answer, IsolatedError> {
         let unavailable = IsolatedError::Unavailable;
         let Ok(_permit) = self.permits.acquire().await else {
             return Err(IsolatedError::Interrupted);
@@ -106,6 +106,8 @@ impl Isolation for Children {
         let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(IsolatedError::Interrupted);
         };
+        // It waits for its errand: what was true before its turn came and it was started need not be true now.
+        gate.may_begin().await?;
         let sent = async {
             // One that dies early does not read to the end; how it died says more than that.
             let _ = stdin.write_all(&line).await;

@@ -22,7 +22,7 @@ use graphmill::{
     flow::{Failure, FailureCode, Stage},
     graph::{ExportFormat, Ontology, Text},
     pipeline::{
-        self, CheckpointError, Checkpoints, Document, Errand, IsolatedError, Isolation,
+        self, CheckpointError, Checkpoints, Document, Errand, Gate, IsolatedError, Isolation,
         NewDocument, Open, Outcome, Settings, UnitOutcome, UnitRecord, Work, Workplace,
     },
     workflow::{self, NewBatch},
@@ -549,7 +549,11 @@ struct Mortal {
 
 #[async_trait]
 impl Isolation for Mortal {
-    async fn work(&self, errand: &Errand) -> Result<Result<Value, Failure>, IsolatedError> {
+    async fn work(
+        &self,
+        errand: &Errand,
+        _gate: &dyn Gate,
+    ) -> Result<Result<Value, Failure>, IsolatedError> {
         if self.sent.fetch_add(1, Ordering::SeqCst) < self.dies {
             return Err(IsolatedError::Died {
                 signal: Some(11),
