@@ -53,7 +53,7 @@ pub use event::{
 };
 pub use execution::{
     Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Ringable, Settled, Settlement, admit,
-    admit_from, admit_lock, cancel_stopped, execution_by_id, executions, lease, mark_unrung,
+    admit_from, admit_lock, cancel_stopped, execution_by_id, executions, hold, lease, mark_unrung,
     release, renew_leases, revive_failed, settle, start_resolution, status_counts, to_ring,
 };
 pub use findings::{
@@ -67,7 +67,8 @@ pub use retry::{
 };
 pub use schema::{Schema, check_schema, migrate, migrate_from};
 pub use signal::{
-    Interruption, SentSignal, answer_signals, interruptions, orphaned_signals, send_signal, signals,
+    Interruption, SentSignal, answer_signals, interruptions, mark_delivered, orphaned_signals,
+    send_signal, signals,
 };
 pub use worker::{forget_workers, see_worker};
 

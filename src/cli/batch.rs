@@ -145,6 +145,7 @@ async fn ask(session: &Session, batch: &str, signal: Signal) -> Result<(), CliEr
     output::note(&match (signal, done) {
         (_, BatchSignalled::Retrying(documents)) => {
             let documents = match documents {
+                0 => "what there is is".to_owned(),
                 1 => "1 document is".to_owned(),
                 many => format!("{many} documents are"),
             };

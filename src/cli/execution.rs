@@ -125,7 +125,7 @@ fn described(history: &History) -> String {
     if history.leased {
         status.push_str(", in work");
     }
-    if let Some(reason) = &history.paused {
+    if let Some(reason) = &execution.paused {
         let _ = write!(status, ", paused {reason}");
     }
     line("status", &status);

@@ -200,11 +200,12 @@ pub(super) fn details(details: &BatchDetails) -> String {
             line(
                 &mut text,
                 format!(
-                    "    {}  {:<10}  {:<18}  {}",
+                    "    {}  {:<10}  {:<18}  {}{}",
                     execution.id,
                     execution.status,
                     execution.current_activity,
-                    execution.document.as_deref().unwrap_or("(resolution)")
+                    execution.document.as_deref().unwrap_or("(resolution)"),
+                    execution.paused.as_ref().map_or("", |_| "  (paused)")
                 ),
             );
         }

@@ -277,6 +277,9 @@ pub struct BatchCounts {
     pub sealed: bool,
     /// How its resolution ended, once it has.
     pub resolution: Option<ResolutionEnd>,
+    /// Documents that earlier generations gave up, and this one does not try again.
+    #[serde(default)]
+    pub abandoned_before: u64,
     /// How often the batch was opened again after its end.
     #[serde(default)]
     pub retries: i32,
@@ -370,6 +373,7 @@ impl BatchCounts {
                 self.furthest = None;
                 self.resolution = None;
                 self.abandoned = self.abandoned.saturating_sub(*abandoned);
+                self.abandoned_before = self.abandoned;
                 self.cancelled = self.cancelled.saturating_sub(*cancelled);
                 self.completed = self.completed.saturating_sub(*partial);
                 self.partial = self.partial.saturating_sub(*partial);
@@ -446,7 +450,7 @@ impl BatchCounts {
                 (None, _) => NextStep::Wait,
             };
         }
-        if stopping.is_none() && self.abandoned > 0 && policy.aborts_batch() {
+        if stopping.is_none() && self.abandoned > self.abandoned_before && policy.aborts_batch() {
             return NextStep::Abort;
         }
         if self.sealed && self.ended() == self.accepted {

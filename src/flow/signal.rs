@@ -86,9 +86,17 @@ impl Signal {
             }),
             Self::Resume => Answer::TooLate,
             Self::Retry => match status.on(ExecutionEvent::Revive) {
-                Ok(status) => Answer::Done(Standing { status, ..standing }),
+                // Who wants it tried now does not want it to be paused.
+                Ok(status) => Answer::Done(Standing {
+                    status,
+                    paused: false,
+                    leased,
+                }),
                 // It waits for its next try anyway: that one comes now.
-                Err(_) if status == ExecutionStatus::Retry => Answer::Done(standing),
+                Err(_) if status == ExecutionStatus::Retry => Answer::Done(Standing {
+                    paused: false,
+                    ..standing
+                }),
                 Err(_) => Answer::TooLate,
             },
         }

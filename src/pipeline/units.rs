@@ -355,9 +355,9 @@ impl<'a> Errands<'a> {
                     error = &error as &dyn std::error::Error,
                     stage = %self.stage,
                     unit,
-                    "no process of its own for a unit: it runs in this one"
+                    "no process of its own could be started for a unit that must work alone: it waits"
                 );
-                return None;
+                Tried::Interrupted
             }
         })
     }
@@ -387,8 +387,8 @@ impl<'a> Errands<'a> {
             Tried::Interrupted => {
                 tries = (tries - 1).max(1);
                 UnitOutcome::Retry(Failure::transient(
-                    FailureCode::ProcessDied,
-                    "the process that worked it alone was ended from outside",
+                    FailureCode::Worker,
+                    "the process that was to work it alone was ended from outside, or could not be started",
                 ))
             }
             Tried::NotBegun | Tried::Refused(_) => return None,

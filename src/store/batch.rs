@@ -151,7 +151,7 @@ pub async fn pause_batch(
 ) -> Result<bool, StoreError> {
     let paused = query!(
         "update batch set paused_at = now(), pause_reason = $3, updated_at = now()
-         where organization_id = $1 and id = $2 and paused_at is null and ended_at is null",
+         where organization_id = $1 and id = $2 and paused_at is null and ended_at is null and stopping is null",
         organization.uuid(),
         id.uuid(),
         reason,
@@ -172,7 +172,7 @@ pub async fn resume_batch(
 ) -> Result<bool, StoreError> {
     let resumed = query!(
         "update batch set paused_at = null, pause_reason = null, updated_at = now()
-         where organization_id = $1 and id = $2 and paused_at is not null and ended_at is null",
+         where organization_id = $1 and id = $2 and paused_at is not null and ended_at is null and stopping is null",
         organization.uuid(),
         id.uuid(),
     )

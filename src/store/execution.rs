@@ -286,6 +286,25 @@ pub async fn renew_leases(
     Ok(held.into_iter().map(Into::into).collect())
 }
 
+/// Locks the execution's row if the lease is still held; `false` if it is lost. Nobody takes it over before the
+/// transaction ends.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn hold(connection: &mut PgConnection, fence: Fence) -> Result<bool, StoreError> {
+    let held = query_scalar!(
+        r#"select true as "held!" from workflow_execution
+           where organization_id = $1 and id = $2 and lease_epoch = $3 and lease_owner is not null
+           for no key update"#,
+        fence.organization.uuid(),
+        fence.execution.uuid(),
+        fence.epoch,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(held.is_some())
+}
+
 /// Gives a lease back with nothing settled, so that the work can go on elsewhere at once: the attempt is closed as
 /// cancelled, for `reason`.
 ///

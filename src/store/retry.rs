@@ -162,6 +162,9 @@ pub async fn add_retries(
                                              workflow_type, workflow_version, status, current_activity)
              select pair.fresh, e.organization_id, e.batch_id, $2, e.document_id, $5, $6, $7, $8
              from pair join workflow_execution e on e.organization_id = $1 and e.id = pair.old
+             -- Somebody else may be at the same retry.
+             on conflict (document_id, generation) where workflow_type = 'extraction' do nothing
+             returning id
          )
          insert into checkpoint (workflow_execution_id, organization_id, stage, unit, input_hash, outcome, round,
                                  tries, deaths, output, failure, lease_epoch)
@@ -170,6 +173,7 @@ pub async fn add_retries(
                 case when c.outcome = 'done' then 'done' else 'retry' end, 0, 1, least(c.deaths, 1), c.output,
                 c.failure, 0
          from pair
+         join added on added.id = pair.fresh
          join checkpoint c on c.organization_id = $1 and c.workflow_execution_id = pair.old
          where c.outcome = 'done' or c.deaths > 0",
         organization.uuid(),
@@ -187,7 +191,7 @@ pub async fn add_retries(
 }
 
 /// Lets what waits in a running batch come at once: documents that wait for another round get it, and tries that
-/// wait for their time are due. Returns how many documents that were.
+/// wait for their time are due; `most` of each at most. Returns how many documents that were.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
@@ -195,15 +199,31 @@ pub async fn retry_waiting(
     connection: &mut PgConnection,
     organization: OrganizationId,
     batch: BatchId,
+    most: i64,
 ) -> Result<u64, StoreError> {
-    let due = query!(
-        "update workflow_execution set due_at = now(), updated_at = now()
-         where organization_id = $1 and batch_id = $2 and status = 'retry' and due_at > now()",
+    let runs = query_scalar!(
+        r#"select stopping is null as "runs!" from batch where organization_id = $1 and id = $2"#,
         organization.uuid(),
         batch.uuid(),
     )
+    .fetch_optional(&mut *connection)
+    .await?;
+    if runs != Some(true) {
+        return Ok(0);
+    }
+    let due = query!(
+        "update workflow_execution set due_at = now(), updated_at = now()
+         where organization_id = $1 and id = any(array(
+             select id from workflow_execution
+             where organization_id = $1 and batch_id = $2 and status = 'retry' and due_at > now()
+             limit $3))
+           and status = 'retry'",
+        organization.uuid(),
+        batch.uuid(),
+        most,
+    )
     .execute(&mut *connection)
     .await?;
-    let revived = revive_failed(connection, organization, batch, i64::MAX).await?;
+    let revived = revive_failed(connection, organization, batch, most).await?;
     Ok(due.rows_affected() + revived)
 }

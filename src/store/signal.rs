@@ -178,6 +178,8 @@ async fn write(
              stop_requested_at = case when $6 then coalesce(stop_requested_at, now()) else stop_requested_at end,
              due_at = case when $7 then now() else due_at end,
              completed_at = case when $8 then now() else completed_at end,
+             -- A lease that had run out when somebody answered was lost.
+             lost_leases = lost_leases + case when $9 and lease_owner is not null then 1 else 0 end,
              lease_owner = case when not $9 then lease_owner end,
              lease_until = case when not $9 then lease_until end,
              updated_at = now()
@@ -285,6 +287,18 @@ async fn mark(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Says that a signal that came too late for its execution was heard all the same, in the transaction that acts on it.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn mark_delivered(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    signal: WorkflowSignalId,
+) -> Result<(), StoreError> {
+    mark(connection, organization, &[signal.uuid()], "delivered").await
 }
 
 /// The signals of an execution, in order.

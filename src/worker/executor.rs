@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// How long an execution waits for a worker that has its extractor.
-const NO_EXTRACTOR_WAIT: Duration = Duration::from_secs(10);
+const NO_EXTRACTOR_WAIT: Duration = Duration::from_secs(1);
 /// How long an execution waits that a worker could not work for a reason of its own.
 const TROUBLE_WAIT: Duration = Duration::from_secs(5);
 
@@ -57,6 +57,9 @@ pub(super) enum ExecuteError {
     /// The batch or the document is gone.
     #[error("its batch or its document is gone")]
     Gone,
+    /// A bug: trying again would run into the same.
+    #[error("the resolution panicked")]
+    Resolution,
 }
 
 #[async_trait]
@@ -191,7 +194,7 @@ impl Executor {
             let failure = Failure::transient(
                 FailureCode::Extractor,
                 format!(
-                    "no worker has the extractor `{}` at the moment",
+                    "this worker does not have the extractor `{}`: it waits for one that has",
                     context.extractor_name
                 ),
             );
@@ -273,6 +276,10 @@ fn given_up(error: ExecuteError) -> Result<End, ExecuteError> {
         ExecuteError::Checkpoint(CheckpointError::LeaseLost) => return Err(error),
         ExecuteError::Store(error) => Some(error),
         ExecuteError::Checkpoint(CheckpointError::Write(source)) => source.downcast_ref(),
+        ExecuteError::Resolution => {
+            let failure = Failure::terminal(FailureCode::Panic, error.to_string());
+            return Ok(End::Failed { failure });
+        }
         ExecuteError::Illegal(_) | ExecuteError::Gone => None,
     };
     let is_about_data = about.is_some_and(StoreError::is_about_data);

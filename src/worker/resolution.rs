@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::{Engine, executor::ExecuteError};
 use crate::{
     graph,
+    pipeline::CheckpointError,
     store::{self, Lease, StoreError},
 };
 
@@ -30,9 +31,9 @@ pub(super) async fn work(engine: &Engine, lease: &Lease) -> Result<(Uuid, usize)
     }
     let clusters = tokio::task::spawn_blocking(move || graph::resolve(entities))
         .await
-        .map_err(|_| ExecuteError::Gone)?;
+        .map_err(|_| ExecuteError::Resolution)?;
     loop {
-        let mut transaction = engine.store.app(organization).await?;
+        let mut transaction = fenced(engine, lease).await?;
         let dropped =
             store::drop_unpublished_clusters(&mut transaction, organization, batch, STEP).await?;
         transaction.commit().await.map_err(StoreError::from)?;
@@ -43,7 +44,7 @@ pub(super) async fn work(engine: &Engine, lease: &Lease) -> Result<(Uuid, usize)
     let resolution = Uuid::now_v7();
     let mut first = 0;
     for step in clusters.chunks(usize::try_from(STEP).unwrap_or(1)) {
-        let mut transaction = engine.store.app(organization).await?;
+        let mut transaction = fenced(engine, lease).await?;
         store::add_clusters(
             &mut transaction,
             organization,
@@ -57,4 +58,13 @@ pub(super) async fn work(engine: &Engine, lease: &Lease) -> Result<(Uuid, usize)
         first += step.len();
     }
     Ok((resolution, clusters.len()))
+}
+
+/// A transaction in which the lease is held: whoever has lost it must not touch what its next holder writes.
+async fn fenced(engine: &Engine, lease: &Lease) -> Result<store::AppTransaction, ExecuteError> {
+    let mut transaction = engine.store.app(lease.fence.organization).await?;
+    if !store::hold(&mut transaction, lease.fence).await? {
+        return Err(CheckpointError::LeaseLost.into());
+    }
+    Ok(transaction)
 }

@@ -70,10 +70,6 @@ pub(super) async fn run(engine: Arc<Engine>) {
             () = engine.stager.notify.notified() => true,
             _ = periods.tick() => false,
         };
-        // While Redis is away nothing is admitted: it would only wait there.
-        if engine.doorbell.is_away() {
-            continue;
-        }
         let result = if told {
             look(&engine, &mut reached, engine.stager.take()).await
         } else {
@@ -120,7 +116,8 @@ async fn look(
     for batch in batches {
         if batch.stopping {
             cancel(engine, batch).await?;
-        } else {
+        } else if !engine.doorbell.is_away() {
+            // While Redis is away nothing is admitted: it would only wait there.
             admit(engine, reached, batch).await?;
         }
     }

@@ -47,10 +47,20 @@ async fn sweep(engine: &Engine) -> Result<(), StoreError> {
     let orphans = store::orphaned_signals(&mut connection).await?;
     drop(connection);
     for (organization, execution) in orphans {
-        let mut transaction = engine.store.app(organization).await?;
-        store::answer_signals(&mut transaction, organization, execution, None).await?;
-        transaction.commit().await?;
-        engine.sequencer.ring();
+        let answered = async {
+            let mut transaction = engine.store.app(organization).await?;
+            store::answer_signals(&mut transaction, organization, execution, None).await?;
+            Ok::<_, StoreError>(transaction.commit().await?)
+        };
+        match answered.await {
+            Ok(()) => engine.sequencer.ring(),
+            // One that can't be answered must not keep the others from being rung for.
+            Err(error) => warn!(
+                error = &error as &dyn std::error::Error,
+                execution.id = %execution,
+                "a signal could not be answered"
+            ),
+        }
     }
     if engine.doorbell.is_away() {
         return Ok(());

@@ -143,6 +143,8 @@ pub struct ExecutionReport {
     pub current_activity: &'static str,
     /// Completed with failed units.
     pub partial: bool,
+    /// Why it is paused, if it is.
+    pub paused: Option<String>,
     /// Why it failed last.
     pub error: Option<FailureReport>,
 }
@@ -154,6 +156,7 @@ impl From<store::Execution> for ExecutionReport {
             status: execution.status.as_str(),
             current_activity: execution.stage.activity_name(),
             partial: execution.partial && execution.status == ExecutionStatus::Completed,
+            paused: execution.paused,
             error: execution.error.map(|failure| FailureReport {
                 document: execution.document.clone().unwrap_or_default(),
                 code: failure.code.as_str(),
@@ -238,7 +241,7 @@ pub async fn details(
         failed_units: report.failed_units.clone(),
         report,
         generation: batch.generation,
-        paused: batch.paused,
+        paused: batch.paused.filter(|_| !batch.state.name().has_ended()),
         stage,
         stages,
         executions,

@@ -35,8 +35,6 @@ pub struct History {
     pub generation: i32,
     /// Extra rounds that it was given.
     pub round: i32,
-    /// Why it is paused, if it is.
-    pub paused: Option<String>,
     /// Somebody works on it.
     pub leased: bool,
     /// When it is due, while it waits.
@@ -192,7 +190,6 @@ impl WorkflowService {
             batch_id: found.batch,
             generation: found.generation,
             round: found.round,
-            paused: found.paused.clone(),
             leased: found.leased,
             due_at: (!found.status.is_final()).then_some(found.due_at),
             started_at: found.started_at,

@@ -1,18 +1,20 @@
 //! Signals: cancel, pause, resume and retry, for an execution and for a batch. They only write rows; whoever works on
 //! what they concern, on whichever replica, feels them within a second.
 
-use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
+use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId, WorkflowSignalId};
 use serde_json::json;
 
 use super::submit::seal;
 use crate::{
-    flow::{BatchEvent, Event, EventKind, PAUSED_BY_HAND, Signal, Stopping},
+    flow::{BatchEvent, Event, EventKind, PAUSED_BY_HAND, ResolutionEnd, Signal, Stopping},
     store::{self, Connection, SentSignal, Store, StoreError},
 };
 
 /// Executions that are queued again in one step. **Source:** no transaction may last five seconds, and each brings
 /// its checkpoints along.
 const STEP: i64 = 200;
+/// Executions that are made due in one step.
+const WAITING_STEP: i64 = 1000;
 
 /// What came of a signal to a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +70,7 @@ pub async fn signal_execution(
         drop(read);
         if let Some(found) = found.filter(|found| found.status.is_final())
             && let BatchSignalled::Retrying(_) =
-                retry(store, organization, found.batch, Some(execution)).await?
+                retry(store, organization, found.batch, Some((execution, sent.id))).await?
         {
             sent.outcome = Some("delivered".to_owned());
         }
@@ -88,6 +90,15 @@ pub async fn signal_batch(
 ) -> Result<BatchSignalled, SignalError> {
     if signal == Signal::Retry {
         return retry(store, organization, batch, None).await;
+    }
+    if signal == Signal::Cancel {
+        // A retry that was cut off has counted documents that it has not added: they must be there to be stopped.
+        let mut read = store.app(organization).await?;
+        let found = store::batch_by_id(&mut read, organization, batch).await?;
+        drop(read);
+        if found.is_some_and(|found| found.generation > 1 && !found.sealed) {
+            add_retries(store, organization, batch).await?;
+        }
     }
     let mut transaction = store.app(organization).await?;
     let heard = match signal {
@@ -113,6 +124,8 @@ async fn cancel(
 ) -> Result<bool, StoreError> {
     // Before the row is locked: the sequencer must not wait for a submission.
     store::intake_lock(connection, batch).await?;
+    // What is stopped does not wait to be resumed.
+    store::resume_batch(connection, organization, batch).await?;
     let stopped = store::stop_batch(connection, organization, batch, Stopping::Cancel).await?;
     if stopped {
         seal(connection, organization, batch).await?;
@@ -172,8 +185,9 @@ async fn retry(
     store: &Store,
     organization: OrganizationId,
     batch: BatchId,
-    only: Option<WorkflowExecutionId>,
+    only: Option<(WorkflowExecutionId, WorkflowSignalId)>,
 ) -> Result<BatchSignalled, SignalError> {
+    let (only, asked) = only.unzip();
     let mut transaction = store.app(organization).await?;
     let Some(mut found) = store::batch_to_retry(&mut transaction, organization, batch).await?
     else {
@@ -193,7 +207,9 @@ async fn retry(
         {
             taken_up = abandoned + cancelled + partial;
         }
-        if taken_up == 0 {
+        // Without a document to try again there may still be a resolution that was given up or stopped.
+        let resolved = found.counts.resolution == Some(ResolutionEnd::Completed);
+        if taken_up == 0 && (only.is_some() || resolved || found.counts.completed == 0) {
             return Ok(BatchSignalled::Nothing);
         }
         found.generation = generation;
@@ -201,42 +217,56 @@ async fn retry(
         found.counts.fold(&event);
         store::open_generation(&mut transaction, organization, batch, &found).await?;
         tell(&mut transaction, organization, batch, event).await?;
+        if only.is_some() {
+            // With nothing to be cut off: which one it was is written nowhere else.
+            store::add_retries(
+                &mut transaction,
+                organization,
+                batch,
+                generation,
+                only,
+                None,
+                1,
+            )
+            .await?;
+            if let Some(signal) = asked {
+                store::mark_delivered(&mut transaction, organization, signal).await?;
+            }
+            seal(&mut transaction, organization, batch).await?;
+            transaction.commit().await.map_err(StoreError::from)?;
+            return Ok(BatchSignalled::Retrying(taken_up));
+        }
     } else if found.generation == 1 || found.sealed {
-        // It runs: nothing is final that could be tried again, but what waits need not.
-        let woken = store::retry_waiting(&mut transaction, organization, batch).await?;
-        transaction.commit().await.map_err(StoreError::from)?;
-        return Ok(match woken {
-            0 => BatchSignalled::Nothing,
-            woken => BatchSignalled::Retrying(woken),
-        });
+        drop(transaction);
+        return retry_waiting(store, organization, batch).await;
     }
-    // Else a retry was cut off: it goes on.
-    let generation = found.generation;
-    if only.is_some() {
-        // With nothing to be cut off: which one it was is written nowhere else.
-        store::add_retries(
-            &mut transaction,
-            organization,
-            batch,
-            generation,
-            only,
-            None,
-            1,
-        )
-        .await?;
-        seal(&mut transaction, organization, batch).await?;
-        transaction.commit().await.map_err(StoreError::from)?;
-        return Ok(BatchSignalled::Retrying(taken_up));
-    }
+    // Else a retry was cut off, or goes on elsewhere at this moment: both may finish it.
     transaction.commit().await.map_err(StoreError::from)?;
+    add_retries(store, organization, batch).await?;
+    Ok(BatchSignalled::Retrying(taken_up))
+}
+
+/// Adds what is missing of the executions of the batch's generation, in steps, and seals the batch. Doing it twice, or
+/// in two places at once, adds nothing twice.
+async fn add_retries(
+    store: &Store,
+    organization: OrganizationId,
+    batch: BatchId,
+) -> Result<(), StoreError> {
     let mut after = None;
     loop {
         let mut transaction = store.app(organization).await?;
+        let Some(found) = store::batch_by_id(&mut transaction, organization, batch).await? else {
+            return Ok(());
+        };
+        if found.sealed {
+            return Ok(());
+        }
         let last = store::add_retries(
             &mut transaction,
             organization,
             batch,
-            generation,
+            found.generation,
             None,
             after,
             STEP,
@@ -245,10 +275,32 @@ async fn retry(
         if last.is_none() {
             seal(&mut transaction, organization, batch).await?;
         }
-        transaction.commit().await.map_err(StoreError::from)?;
+        transaction.commit().await?;
         if last.is_none() {
-            return Ok(BatchSignalled::Retrying(taken_up));
+            return Ok(());
         }
         after = last;
+    }
+}
+
+/// It runs: nothing is final that could be tried again, but what waits need not.
+async fn retry_waiting(
+    store: &Store,
+    organization: OrganizationId,
+    batch: BatchId,
+) -> Result<BatchSignalled, SignalError> {
+    let mut woken = 0;
+    loop {
+        let mut transaction = store.app(organization).await?;
+        let step =
+            store::retry_waiting(&mut transaction, organization, batch, WAITING_STEP).await?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        woken += step;
+        if step == 0 {
+            return Ok(match woken {
+                0 => BatchSignalled::Nothing,
+                woken => BatchSignalled::Retrying(woken),
+            });
+        }
     }
 }

@@ -336,6 +336,8 @@ async fn a_retried_batch_works_what_failed_and_nothing_else() {
         (8, 0, 0)
     );
     assert_eq!(ended.generation, 2);
+    let details = workflow::details(&ground.store, OURS, batch).await.unwrap();
+    assert!(details.unwrap().failed_units.is_empty(), "they are cured");
     for (unit, times) in gate.begun() {
         let earlier = begun.get(&unit).copied().unwrap_or(0);
         let number: usize = unit[1..2].parse().unwrap();
@@ -418,17 +420,8 @@ async fn one_document_of_an_ended_batch_is_retried_alone() {
     drill.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_retry_that_was_cut_off_goes_on() {
-    let failing = Arc::new(Mutex::new(false));
-    let gate = Gate::new(0);
-    gate.open();
-    let mut drill = Drill::with(gate.extractor(fails(&failing))).await;
-    let ground = Arc::clone(&drill.ground);
-    let batch = ended_with_failures(&mut drill, &failing).await;
-    drill.stop().await;
-    signal_batch(&ground, batch, Signal::Retry).await;
-    // As if the process had died after the first step: not sealed, and some executions are missing.
+/// As if the process that retried the batch had died after its first step: not sealed, and executions are missing.
+async fn cut_off(ground: &Ground) {
     for cut in [
         "update batch set sealed_at = null",
         "delete from workflow_execution where generation = 2 and id in
@@ -437,16 +430,115 @@ async fn a_retry_that_was_cut_off_goes_on() {
     ] {
         ground.execute(cut).await.unwrap();
     }
-    assert!(matches!(
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_was_cut_off_is_finished_by_whatever_comes_next() {
+    for next in ["retry", "retry twice at once", "retry of one", "cancel"] {
+        let failing = Arc::new(Mutex::new(false));
+        let gate = Gate::new(0);
+        gate.open();
+        let mut drill = Drill::with(gate.extractor(fails(&failing))).await;
+        let ground = Arc::clone(&drill.ground);
+        let batch = ended_with_failures(&mut drill, &failing).await;
+        drill.stop().await;
+        let given_up = ground.execution(batch, "d1").await;
+        signal_batch(&ground, batch, Signal::Retry).await;
+        cut_off(&ground).await;
+        match next {
+            "cancel" => {
+                let done = signal_batch(&ground, batch, Signal::Cancel).await;
+                assert_eq!(done, BatchSignalled::Done);
+            }
+            "retry of one" => {
+                signal(&ground, given_up, Signal::Retry).await;
+            }
+            "retry" => {
+                signal_batch(&ground, batch, Signal::Retry).await;
+            }
+            _ => {
+                tokio::join!(
+                    signal_batch(&ground, batch, Signal::Retry),
+                    signal_batch(&ground, batch, Signal::Retry),
+                );
+            }
+        }
+        drill
+            .start(
+                graphmill::extractors::Extractors::default().with(gate.extractor(never)),
+                crate::support::quick(),
+            )
+            .await;
+        let counts = drill.ends(batch).await.counts;
+        let wanted = if next == "cancel" { (3, 5) } else { (8, 0) };
+        assert_eq!((counts.completed, counts.cancelled), wanted, "{next}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resolution_that_was_stopped_is_retried_without_a_document() {
+    let mut drill = Drill::with(Scripted::plain()).await;
+    let ground = Arc::clone(&drill.ground);
+    // Its settle waits for the lock, so that it can be stopped before.
+    let mut lock = ground.store.app(OURS).await.unwrap();
+    let batch = ground.submit(&new_batch("stopped"), documents(3)).await;
+    sqlx::raw_sql("lock table cluster in share mode")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let leased = "select count(*) from workflow_execution
+                  where workflow_type = 'resolution' and lease_owner is not null";
+    ground.until("it is being resolved", leased, 1).await;
+    signal_batch(&ground, batch, Signal::Cancel).await;
+    // Its holder looks every 300 ms.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    lock.rollback().await.unwrap();
+    let ended = ground.ended(batch).await;
+    assert_eq!(ended.state.name(), BatchStateName::Cancelled);
+    assert_eq!(
         signal_batch(&ground, batch, Signal::Retry).await,
-        BatchSignalled::Retrying(_)
-    ));
-    drill
-        .start(
-            graphmill::extractors::Extractors::default().with(gate.extractor(never)),
-            crate::support::quick(),
-        )
-        .await;
+        BatchSignalled::Retrying(0)
+    );
     let ended = drill.ends(batch).await;
-    assert_eq!((ended.counts.completed, ended.counts.partial), (8, 0));
+    assert_eq!(ended.state.name(), BatchStateName::Completed);
+    assert_eq!(
+        (ended.counts.completed, ended.counts.clusters > 0),
+        (3, true)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_generation_gave_up_does_not_abort_the_next() {
+    let failing = Arc::new(Mutex::new(true));
+    let gate = Gate::new(0);
+    gate.open();
+    let failing_now = Arc::clone(&failing);
+    let mut drill = Drill::with(gate.extractor(move |unit| {
+        *failing_now.lock().unwrap() && &*unit.document == "d0" && unit.stage == "mentions"
+    }))
+    .await;
+    let ground = Arc::clone(&drill.ground);
+    let spec = NewBatch {
+        policy: FailurePolicy::AbortAll,
+        concurrency: 1,
+        ..new_batch("aborted")
+    };
+    let batch = ground.submit(&spec, documents(4)).await;
+    let ended = ground.ended(batch).await;
+    assert_eq!((ended.counts.abandoned, ended.counts.cancelled), (1, 3));
+    *failing.lock().unwrap() = false;
+    // d0 stays as it is; another one is tried again.
+    let other = ground.execution(batch, "d2").await;
+    assert_eq!(
+        signal(&ground, other, Signal::Retry).await.as_deref(),
+        Some("delivered")
+    );
+    let ended = drill.ends(batch).await;
+    let counts = ended.counts;
+    assert_eq!(
+        (counts.completed, counts.abandoned, counts.cancelled),
+        (1, 1, 2)
+    );
+    let outcome = "select outcome from workflow_signal where signal_name = 'retry'";
+    assert_eq!(ground.text(outcome).await, "delivered");
 }
