@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{chance::Chance, ground::Ground, plan::Plan};
+use crate::{chance::Chance, ground::Ground, plan::Plan, witness};
 
 /// How a worker says that a server is missing, which it may be when it starts.
 const SERVER_MISSING: i32 = 3;
@@ -56,6 +56,8 @@ struct State {
     logs: HashMap<u32, PathBuf>,
     ordered: HashSet<u32>,
     unexpected: Vec<String>,
+    /// Who was woken up after a freeze, and when: milliseconds of the wall clock, as the witness has them.
+    thaws: Vec<(u32, u128)>,
     failed_starts: u32,
     started: usize,
     chance: Chance,
@@ -83,6 +85,7 @@ impl Fleet {
             logs: HashMap::new(),
             ordered: HashSet::new(),
             unexpected: Vec::new(),
+            thaws: Vec::new(),
             failed_starts: 0,
             started: 0,
             chance: Chance::new(launch.seed ^ 0xF1EE7),
@@ -247,17 +250,26 @@ impl Fleet {
     }
 
     fn frozen(&self, process: u32, frozen: bool) {
-        for place in &mut self.lock().places {
+        let mut state = self.lock();
+        let State { places, thaws, .. } = &mut *state;
+        for place in places {
             if let Some(child) = &mut place.child
                 && child.id() == process
                 && matches!(child.try_wait(), Ok(None))
             {
                 place.frozen = frozen;
                 if !frozen {
+                    let now = witness::now();
                     let _ = kill_process(Pid::from_child(child), Signal::CONT);
+                    thaws.push((process, now));
                 }
             }
         }
+    }
+
+    /// Who was woken up after a freeze, and when.
+    pub(crate) fn thaws(&self) -> Vec<(u32, u128)> {
+        self.lock().thaws.clone()
     }
 
     /// Asks all to stop, waits for their end, and says what was wrong with it.

@@ -315,7 +315,8 @@ async fn one(base: &Base, fault: Fault, attempt: u32, graphs: &Graphs) -> Result
             ));
         }
     }
-    let mut witnessed = witnessed::witnessed(&scene.ground, &scene.witness).await?;
+    let mut witnessed =
+        witnessed::witnessed(&scene.ground, &scene.witness, scene.fleet.thaws()).await?;
     wrong.append(&mut witnessed.wrong);
     let verdict = match (wrong.is_empty(), strike.landed) {
         (false, _) => "failed",

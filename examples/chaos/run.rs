@@ -102,6 +102,7 @@ pub(crate) struct Report {
     graph: String,
     units_begun: usize,
     units_repeated: usize,
+    units_in_doubt: usize,
     processes: usize,
     failed_starts: u32,
     wrong: Vec<String>,
@@ -162,7 +163,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<bool> {
 
 fn tell(report: &Report, json: bool, at: u64, of: u64) -> Result<()> {
     say::note(&format!(
-        "[{at}/{of}] seed {}: {} in {:.1} s, {} faults landed, {} did not; {} units begun, {} of them again",
+        "[{at}/{of}] seed {}: {} in {:.1} s, {} faults landed, {} did not; {} units begun, {} of them again, {} in doubt",
         report.seed,
         report.verdict,
         report.seconds,
@@ -170,6 +171,7 @@ fn tell(report: &Report, json: bool, at: u64, of: u64) -> Result<()> {
         report.missed,
         report.units_begun,
         report.units_repeated,
+        report.units_in_doubt,
     ));
     for wrong in &report.wrong {
         say::note(&format!("  {wrong}"));
@@ -218,7 +220,8 @@ async fn one(base: &Base, args: &RunArgs, seed: u64, graph: Option<String>) -> R
         wrong.push(format!("the graph is {found}, undisturbed it is {graph}"));
         fs::write(scene.ground.folder.join("graph.json"), export)?;
     }
-    let mut witnessed = witnessed::witnessed(&scene.ground, &scene.witness).await?;
+    let mut witnessed =
+        witnessed::witnessed(&scene.ground, &scene.witness, scene.fleet.thaws()).await?;
     wrong.append(&mut witnessed.wrong);
     let verdict = match (&graph, wrong.is_empty()) {
         (_, false) => "failed",
@@ -240,6 +243,7 @@ async fn one(base: &Base, args: &RunArgs, seed: u64, graph: Option<String>) -> R
         graph: found,
         units_begun: witnessed.begun,
         units_repeated: witnessed.repeated,
+        units_in_doubt: witnessed.in_doubt,
         processes: witnessed.processes,
         failed_starts,
         wrong,
