@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::NameLabel;
+
 /// The id of a class, for example `person`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -49,6 +51,9 @@ pub struct Class {
     /// The class that it specializes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ClassId>,
+    /// What a tagger calls its names; without it, that of its nearest ancestor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<NameLabel>,
     /// What belongs to it, for people and models.
     pub description: String,
 }
@@ -135,6 +140,19 @@ impl Ontology {
         false
     }
 
+    /// What a tagger calls the names of `class`: its own label, or that of its nearest ancestor.
+    #[must_use]
+    pub fn label_of(&self, class: &ClassId) -> Option<NameLabel> {
+        let mut current = self.class(class);
+        while let Some(class) = current {
+            if class.label.is_some() {
+                return class.label;
+            }
+            current = class.parent.as_ref().and_then(|parent| self.class(parent));
+        }
+        None
+    }
+
     /// The class with that id.
     #[must_use]
     pub fn class(&self, id: &ClassId) -> Option<&Class> {
@@ -202,6 +220,10 @@ mod tests {
     fn the_builtin_ontology_holds_together() {
         let ontology = Ontology::builtin().unwrap();
         assert!(ontology.is_a(&ClassId::new("person"), &ClassId::new("thing")));
+        let label = |class| ontology.label_of(&ClassId::new(class));
+        assert_eq!(label("country"), Some(NameLabel::Loc));
+        assert_eq!(label("work"), Some(NameLabel::Misc));
+        assert_eq!(label("date"), None);
         assert!(ontology.allows(
             &RelationTypeId::new("born_in"),
             &ClassId::new("person"),
