@@ -4,12 +4,17 @@
 //! An extractor knows a chunk or a group of mentions at a time; it knows nothing of batches, checkpoints, queues or
 //! databases, and it may be cancelled at any await.
 
+mod call;
 mod local;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+pub use call::{
+    Answer, CallError, CallRequest, Calls, Exchange, Operation, Provider, Refusal, TransportError,
+    Usage, Verdict,
+};
 pub use local::Local;
 
 use crate::graph::{FoundRelation, Mention, MentionType, Ontology, Span, Text, TypedMention};
@@ -57,6 +62,21 @@ pub enum ExtractError {
     /// Trying again does not help.
     #[error("{0}")]
     Terminal(String),
+    /// It could not be tried: a limit, the breaker, a server that asks to be left alone. Not a try.
+    #[error("{reason}")]
+    Wait {
+        /// What it waits for, for people.
+        reason: String,
+        /// How long to wait before asking again.
+        wait: Duration,
+    },
+    /// It can't be tried until somebody does something about it: the account, the key, the budget. Not a try; the
+    /// batch is paused.
+    #[error("{reason}")]
+    Pause {
+        /// What is to be done, for people.
+        reason: String,
+    },
 }
 
 /// Something that finds mentions, classes and relations.
@@ -72,6 +92,13 @@ pub trait Extractor: Send + Sync + 'static {
     /// Whether its calls cost money. The checkpoint of a paid unit is written at once; those of unpaid units may
     /// share a write.
     fn is_paid(&self) -> bool;
+
+    /// This extractor, making its calls of models through `calls`: the engine asks for it before it works a
+    /// document. `None`: it calls no model.
+    fn calling(&self, calls: Arc<dyn Calls>) -> Option<Arc<dyn Extractor>> {
+        drop(calls);
+        None
+    }
 
     /// The names in a chunk.
     ///

@@ -15,5 +15,5 @@ pub use report::{
     FailureReport, StageReport, details, find_batch, list, report,
 };
 pub use service::{ActivityReport, History, SignalReport, WorkflowService};
-pub use signal::{BatchSignalled, SignalError, signal_batch, signal_execution};
+pub use signal::{BatchSignalled, SignalError, block_batch, signal_batch, signal_execution};
 pub use submit::{NewBatch, Submission, SubmitError, fresh_name};

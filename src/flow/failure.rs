@@ -40,6 +40,10 @@ pub enum FailureCode {
     Unreadable,
     /// The extractor returned an error.
     Extractor,
+    /// A limit, the breaker or a server that asked to be left alone: no failure, and no try.
+    Waiting,
+    /// Nothing goes on until somebody does something about it: the account, the key, the budget. No try either.
+    Blocked,
     /// The code that worked the unit panicked.
     Panic,
     /// The unit took longer than the hard timeout.
@@ -79,6 +83,8 @@ impl FailureCode {
             Self::BrokenLine => "broken_line",
             Self::Unreadable => "unreadable",
             Self::Extractor => "extractor",
+            Self::Waiting => "waiting",
+            Self::Blocked => "blocked",
             Self::Panic => "panic",
             Self::Timeout => "timeout",
             Self::LeaseLost => "lease_lost",

@@ -59,7 +59,9 @@ pub async fn extract(work: &Work) -> Result<DocumentGraph, DirectError> {
                 )));
             }
             (Outcome::Retry { wait, .. }, _) => tokio::time::sleep(wait).await,
-            (Outcome::Failed { failure }, _) => return Err(DirectError(failure)),
+            (Outcome::Failed { failure } | Outcome::Blocked { failure }, _) => {
+                return Err(DirectError(failure));
+            }
             (Outcome::Paused, _) => {
                 let failure = Failure::transient(FailureCode::Cancelled, "it was asked to pause");
                 return Err(DirectError(failure));

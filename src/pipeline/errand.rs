@@ -258,7 +258,10 @@ pub async fn perform(errand: &Errand, extractors: &Extractors) -> Result<Value, 
     if case.stage == Stage::Assemble {
         return match stage::assembled(&work, &findings) {
             Outcome::Failed { failure } => Err(failure),
-            Outcome::Settled { .. } | Outcome::Retry { .. } | Outcome::Paused => Ok(Value::Null),
+            Outcome::Settled { .. }
+            | Outcome::Retry { .. }
+            | Outcome::Blocked { .. }
+            | Outcome::Paused => Ok(Value::Null),
         };
     }
     let planned = stage::plan(case.stage, &work, &findings, &records)
@@ -271,7 +274,7 @@ pub async fn perform(errand: &Errand, extractors: &Extractors) -> Result<Value, 
         .ok_or_else(strange)?;
     match units::on_threads(&work, planned.name, planned.work).await {
         Tried::Done(output) => output.to_json().map_err(|_| strange()),
-        Tried::Failed(failure) => Err(failure),
+        Tried::Failed(failure) | Tried::Waits(failure, _) | Tried::Blocked(failure) => Err(failure),
         Tried::Died { .. } | Tried::Interrupted | Tried::NotBegun | Tried::Refused(_) => {
             Err(strange())
         }

@@ -15,8 +15,8 @@ use super::{
     mentions, relations,
     suspicion::{self, Suspicion},
     units::{
-        self, CheckpointError, Checkpoints, Gate, Planned, UnitOutcome, UnitOutput, UnitRecord,
-        UnitSettings,
+        self, CheckpointError, Checkpoints, Gate, Hindrance, Planned, Ran, UnitOutcome, UnitOutput,
+        UnitRecord, UnitSettings,
     },
 };
 use crate::{
@@ -110,6 +110,11 @@ pub enum Outcome {
         /// The failure of the first of them.
         failure: Failure,
     },
+    /// Units can't be tried until somebody does something about it; what is done is done.
+    Blocked {
+        /// What is to be done.
+        failure: Failure,
+    },
     /// It was asked to pause: every unit that was begun has its checkpoint, and others are still to be worked.
     Paused,
 }
@@ -160,12 +165,16 @@ pub async fn run(
         })
         .collect();
     let wanted = open.len();
-    let fresh = units::run(stage, work, records, open, parallel, checkpoints).await?;
+    let Ran { fresh, hindrance } =
+        units::run(stage, work, records, open, parallel, checkpoints).await?;
     let paused = fresh.len() < wanted;
     records.retain(|old| old.stage != stage || !fresh.iter().any(|new| new.unit == old.unit));
     records.extend(fresh);
-    if paused {
-        return Ok(Outcome::Paused);
+    match hindrance {
+        Some(Hindrance::Waits(failure, wait)) => return Ok(Outcome::Retry { failure, wait }),
+        Some(Hindrance::Blocked(failure)) => return Ok(Outcome::Blocked { failure }),
+        None if paused => return Ok(Outcome::Paused),
+        None => {}
     }
     Ok(judge(stage, units, work, records))
 }

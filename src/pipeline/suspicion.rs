@@ -94,8 +94,9 @@ pub(super) async fn canary(
     }
     Ok(match judge(stage, 1, work, records) {
         Outcome::Settled { .. } => None,
-        outcome @ (Outcome::Retry { .. } | Outcome::Failed { .. } | Outcome::Paused) => {
-            Some(outcome)
-        }
+        outcome @ (Outcome::Retry { .. }
+        | Outcome::Failed { .. }
+        | Outcome::Blocked { .. }
+        | Outcome::Paused) => Some(outcome),
     })
 }

@@ -230,6 +230,54 @@ pub(super) enum Tried {
     NotBegun,
     /// The gate did not let it begin: the stage stops.
     Refused(CheckpointError),
+    /// It could not be tried yet, and is to be tried again after a while: no try, and nothing is written of it.
+    Waits(Failure, Duration),
+    /// It can't be tried until somebody does something about it: no try either.
+    Blocked(Failure),
+}
+
+/// What keeps units from being tried.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Hindrance {
+    /// A limit, or a server that asks to be left alone: it passes.
+    Waits(Failure, Duration),
+    /// Something that does not pass by itself.
+    Blocked(Failure),
+}
+
+impl Hindrance {
+    /// The graver of two; of two waits the shorter one, since whoever's turn has come is to go on.
+    fn and(self, other: Option<Self>) -> Self {
+        match (self, other) {
+            (this @ Self::Blocked(_), _) | (this, None) => this,
+            (_, Some(other @ Self::Blocked(_))) => other,
+            (Self::Waits(failure, wait), Some(Self::Waits(other_failure, other))) => {
+                if other < wait {
+                    Self::Waits(other_failure, other)
+                } else {
+                    Self::Waits(failure, wait)
+                }
+            }
+        }
+    }
+}
+
+/// What came of running units.
+pub(super) struct Ran {
+    /// The records of those that were tried.
+    pub(super) fresh: Vec<UnitRecord>,
+    /// What kept others from it.
+    pub(super) hindrance: Option<Hindrance>,
+}
+
+/// What came of an attempt.
+enum Attempted {
+    /// It left a record.
+    Record(UnitRecord),
+    /// No thread is left that could.
+    NotBegun,
+    /// It could not be tried.
+    Hindered(Hindrance),
 }
 
 /// Runs `planned` units, at most `parallel` at a time, and records each as it ends. Once the work is asked to pause,
@@ -241,11 +289,11 @@ pub(super) async fn run(
     planned: Vec<Planned>,
     parallel: usize,
     checkpoints: &mut dyn Checkpoints,
-) -> Result<Vec<UnitRecord>, CheckpointError> {
+) -> Result<Ran, CheckpointError> {
     let errands = Errands::new(stage, work, records);
     let mut waiting = planned.into_iter();
     let mut running = FuturesUnordered::new();
-    let mut fresh = Vec::new();
+    let (mut fresh, mut hindrance) = (Vec::new(), None);
     let mut ticks = tokio::time::interval(Duration::from_millis(25));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -257,14 +305,20 @@ pub(super) async fn run(
         }
         let record = tokio::select! {
             record = running.next() => match record {
-                None => return Ok(fresh),
+                None => return Ok(Ran { fresh, hindrance }),
                 Some(Err(error)) => return Err(error),
-                Some(Ok(None)) => {
+                Some(Ok(Attempted::NotBegun)) => {
                     // Whoever has threads left is to go on with it.
                     work.pause.cancel();
                     continue;
                 }
-                Some(Ok(Some(record))) => record,
+                Some(Ok(Attempted::Hindered(new))) => {
+                    // What keeps one unit keeps the next ones too; those in work go on to their ends.
+                    waiting = Vec::new().into_iter();
+                    hindrance = Some(new.and(hindrance));
+                    continue;
+                }
+                Some(Ok(Attempted::Record(record))) => record,
             },
             _ = ticks.tick() => {
                 checkpoints.tick().await?;
@@ -296,8 +350,8 @@ impl<'a> Errands<'a> {
         }
     }
 
-    /// Tries a unit once; `None`: no thread is left that could. An error: it may not be begun.
-    async fn attempt(&self, planned: Planned) -> Result<Option<UnitRecord>, CheckpointError> {
+    /// Tries a unit once. An error: it may not be begun.
+    async fn attempt(&self, planned: Planned) -> Result<Attempted, CheckpointError> {
         let Planned {
             name,
             input_hash,
@@ -318,14 +372,20 @@ impl<'a> Errands<'a> {
         };
         if matches!(came, Tried::NotBegun) {
             let Some(isolated) = self.alone(unit, input_hash).await else {
-                return Ok(None);
+                return Ok(Attempted::NotBegun);
             };
             came = isolated;
         }
-        if let Tried::Refused(error) = came {
-            return Err(error);
-        }
-        Ok(self.record(unit, input_hash, tries, deaths, came))
+        let hindrance = match came {
+            Tried::Refused(error) => return Err(error),
+            Tried::Waits(failure, wait) => Hindrance::Waits(failure, wait),
+            Tried::Blocked(failure) => Hindrance::Blocked(failure),
+            came => {
+                let record = self.record(unit, input_hash, tries, deaths, came);
+                return Ok(record.map_or(Attempted::NotBegun, Attempted::Record));
+            }
+        };
+        Ok(Attempted::Hindered(hindrance))
     }
 
     /// Works a unit in a process of its own; `None` if there is no such thing here.
@@ -391,7 +451,9 @@ impl<'a> Errands<'a> {
                     "the process that was to work it alone was ended from outside, or could not be started",
                 ))
             }
-            Tried::NotBegun | Tried::Refused(_) => return None,
+            Tried::NotBegun | Tried::Refused(_) | Tried::Waits(..) | Tried::Blocked(_) => {
+                return None;
+            }
         };
         Some(UnitRecord {
             stage: self.stage,
@@ -451,6 +513,12 @@ pub(super) async fn on_threads(work: &StageWork, name: UnitName, unit_work: Work
         }
         Ended::Returned(Ok(Err(ExtractError::Terminal(message)))) => {
             Tried::Failed(Failure::terminal(FailureCode::Extractor, message))
+        }
+        Ended::Returned(Ok(Err(ExtractError::Wait { reason, wait }))) => {
+            Tried::Waits(Failure::transient(FailureCode::Waiting, reason), wait)
+        }
+        Ended::Returned(Ok(Err(ExtractError::Pause { reason }))) => {
+            Tried::Blocked(Failure::transient(FailureCode::Blocked, reason))
         }
         // The message of the panic stays in the process: it may quote the document.
         Ended::Panicked => Tried::Failed(Failure::transient(

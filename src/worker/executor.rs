@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use graphmill_jobs::Ring;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, debug, error, field, info_span};
+use tracing::{Instrument, Span, debug, error, field, info_span, warn};
 
 use super::{
     Engine,
@@ -32,6 +32,7 @@ use crate::{
     },
     queue::Handler,
     store::{self, CheckpointRow, Lease, LeaseRequest, StoreError, UnitEnd},
+    workflow,
 };
 
 /// How long an execution waits for a worker that has its extractor.
@@ -119,11 +120,12 @@ impl Executor {
                 Err(error) => Came::Through(Worked::ended(given_up(error)?).into()),
             },
         };
-        let worked = match worked {
+        let mut worked = match worked {
             Came::Through(worked) => *worked,
             Came::ToAPause(checkpoints) => return self.hand_back(&lease, &checkpoints).await,
         };
         reached(stage, Step::Worked, ring.execution);
+        let block = worked.block.take();
         let successor = match self.settle(stage, &lease, ring.version, worked).await {
             Ok(successor) => successor,
             Err(error) => {
@@ -133,6 +135,11 @@ impl Executor {
         };
         drop(hold);
         reached(stage, Step::Settled, ring.execution);
+        if let Some(reason) = block {
+            warn!(batch.id = %lease.batch, reason, "the batch is paused");
+            // Should this be lost, the next document to be worked runs into the same.
+            workflow::block_batch(&engine.store, ring.organization, lease.batch, &reason).await?;
+        }
         engine.sequencer.ring();
         match successor {
             Some(next) => doorbell::ring(engine, vec![next], false).await,

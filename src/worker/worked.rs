@@ -1,5 +1,7 @@
 //! What the work of a stage came to, as the executor is to write it.
 
+use std::time::Duration;
+
 use super::{recent, settle::End};
 use crate::{
     flow::Stage,
@@ -7,6 +9,9 @@ use crate::{
     pipeline::{Findings, Outcome, UnitRecord, Work},
     store::CheckpointRow,
 };
+
+/// How long a document waits whose batch is to be paused: longer than the pause takes to be written.
+const BLOCKED_WAIT: Duration = Duration::from_secs(5);
 
 /// How far a stage's work came.
 pub(super) enum Came {
@@ -23,6 +28,8 @@ pub(super) struct Worked {
     pub(super) output: Output,
     /// What the next stage begins with, if there is one.
     pub(super) keep: Option<recent::Settled>,
+    /// Why the whole batch is to be paused.
+    pub(super) block: Option<String>,
 }
 
 pub(super) enum Output {
@@ -40,6 +47,7 @@ impl Worked {
             checkpoints: Vec::new(),
             output: Output::None,
             keep: None,
+            block: None,
         }
     }
 }
@@ -52,6 +60,7 @@ impl Came {
         work: Work,
         checkpoints: Vec<CheckpointRow>,
     ) -> Self {
+        let mut block = None;
         let (end, output) = match outcome {
             Outcome::Settled {
                 graph: Some(graph), ..
@@ -85,6 +94,14 @@ impl Came {
                 )
             }
             Outcome::Retry { failure, wait } => (End::Retry { failure, wait }, Output::None),
+            Outcome::Blocked { failure } => {
+                block = Some(failure.message.clone());
+                let end = End::Retry {
+                    failure,
+                    wait: BLOCKED_WAIT,
+                };
+                (end, Output::None)
+            }
             Outcome::Failed { failure } => (End::Failed { failure }, Output::None),
             Outcome::Paused => return Self::ToAPause(checkpoints),
         };
@@ -97,6 +114,7 @@ impl Came {
             checkpoints,
             output,
             keep,
+            block,
         };
         Self::Through(worked.into())
     }

@@ -103,7 +103,7 @@ pub async fn signal_batch(
     let mut transaction = store.app(organization).await?;
     let heard = match signal {
         Signal::Cancel => cancel(&mut transaction, organization, batch).await?,
-        Signal::Pause => pause(&mut transaction, organization, batch).await?,
+        Signal::Pause => pause(&mut transaction, organization, batch, PAUSED_BY_HAND).await?,
         Signal::Resume | Signal::Retry => resume(&mut transaction, organization, batch).await?,
     };
     let found = store::batch_by_id(&mut transaction, organization, batch).await?;
@@ -133,14 +133,32 @@ async fn cancel(
     Ok(stopped)
 }
 
+/// Pauses a batch that can't go on until somebody does something about it: `reason` says what. `false`: it is paused,
+/// stopping or ended already.
+///
+/// # Errors
+/// [`StoreError`]; trying again may help, and does no harm.
+pub async fn block_batch(
+    store: &Store,
+    organization: OrganizationId,
+    batch: BatchId,
+    reason: &str,
+) -> Result<bool, StoreError> {
+    let mut transaction = store.app(organization).await?;
+    let paused = pause(&mut transaction, organization, batch, reason).await?;
+    transaction.commit().await?;
+    Ok(paused)
+}
+
 async fn pause(
     connection: &mut Connection,
     organization: OrganizationId,
     batch: BatchId,
+    reason: &str,
 ) -> Result<bool, StoreError> {
-    let reason = PAUSED_BY_HAND.to_owned();
-    let paused = store::pause_batch(connection, organization, batch, &reason).await?;
+    let paused = store::pause_batch(connection, organization, batch, reason).await?;
     if paused {
+        let reason = reason.to_owned();
         tell(
             connection,
             organization,
