@@ -380,7 +380,11 @@ impl<'a> Errands<'a> {
             Tried::Refused(error) => return Err(error),
             Tried::Waits(failure, wait) => Hindrance::Waits(failure, wait),
             Tried::Blocked(failure) => Hindrance::Blocked(failure),
-            came => {
+            came @ (Tried::Done(_)
+            | Tried::Failed(_)
+            | Tried::Died { .. }
+            | Tried::Interrupted
+            | Tried::NotBegun) => {
                 let record = self.record(unit, input_hash, tries, deaths, came);
                 return Ok(record.map_or(Attempted::NotBegun, Attempted::Record));
             }
