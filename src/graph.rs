@@ -15,7 +15,8 @@ mod sentence;
 mod span;
 
 pub use document::{
-    DocumentGraph, Entity, Mention, MentionType, NameLabel, Relation, TypedMention,
+    DocumentGraph, Entity, Mention, MentionType, NameLabel, Relation, TypedMention, Value,
+    ValueKind,
 };
 pub use export::{
     CSV_COLUMNS, ExportError, ExportFormat, ExportWriter, ExportedCluster, ExportedDocument,

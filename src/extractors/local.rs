@@ -60,6 +60,7 @@ impl Extractor for Local {
             .map(|(bytes, (kind, confidence))| Mention {
                 span: text.span(bytes),
                 label: Some(kind.label()),
+                value: None,
                 confidence,
             })
             .collect())
@@ -179,6 +180,7 @@ mod tests {
             .map(|(mention, class)| TypedMention {
                 span: mention.span,
                 label: mention.label,
+                value: mention.value.clone(),
                 class: class.class,
                 confidence: class.confidence,
             })
