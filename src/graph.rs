@@ -24,7 +24,9 @@ pub use export::{
 };
 pub use line::{ExtractedLine, extracted_line};
 pub use merge::{FoundRelation, assemble, name_key};
-pub use ontology::{Class, ClassId, Ontology, OntologyError, RelationType, RelationTypeId};
+pub use ontology::{
+    Class, ClassId, Flaw, Ontology, OntologyError, OntologyFormat, RelationType, RelationTypeId,
+};
 pub use resolve::{Cluster, ResolvableEntity, resolve};
 pub use sentence::{sentence_ranges, sentences};
 pub use span::{Span, Text};
