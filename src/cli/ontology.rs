@@ -108,7 +108,7 @@ fn text_of(path: &Path) -> Result<String, String> {
     let bytes = std::fs::read(path).map_err(unreadable)?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = valid.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let line = valid.split(|&byte| byte == b'\n').count();
         format!("line {line} is not UTF-8: save the file as UTF-8")
     })?;
     // Some editors begin a file with a mark of its encoding.

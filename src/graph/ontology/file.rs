@@ -1,7 +1,5 @@
 //! An ontology's TOML, read key by key, so that each flaw has its line and none hides the next.
 
-use std::ops::Range;
-
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -9,7 +7,7 @@ use toml::{
 
 use super::{
     Flaw, NameLabel, OntologyError,
-    check::{Draft, DraftClass, DraftRelation, Place, Placed, nearest},
+    check::{Draft, DraftClass, DraftRelation, Placed, nearest},
 };
 
 const TOP: &[&str] = &["name", "version", "class", "relation"];
@@ -104,10 +102,6 @@ struct Fields<'a, 't> {
 }
 
 impl<'t> Reader<'t> {
-    fn place(&self, span: &Range<usize>) -> Place {
-        Some(place(self.text, span.start))
-    }
-
     fn flaw(&mut self, at: usize, message: String) {
         let flaw = Flaw::new(Some(place(self.text, at)), message);
         self.flaws.push(flaw);
@@ -184,9 +178,10 @@ impl<'a, 't> Fields<'a, 't> {
             self.missing(reader, "version", "add version = 1");
             return 0;
         };
-        let number = match value.get_ref() {
-            DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix()).ok(),
-            _ => None,
+        let number = if let DeValue::Integer(number) = value.get_ref() {
+            u32::from_str_radix(number.as_str(), number.radix()).ok()
+        } else {
+            None
         };
         let version = number.filter(|version| (1..=i32::MAX.unsigned_abs()).contains(version));
         if version.is_none() {
@@ -214,7 +209,7 @@ impl<'a, 't> Fields<'a, 't> {
             .collect();
         Some(Placed {
             value: items,
-            place: reader.place(&value.span()),
+            place: Some(place(reader.text, value.span().start)),
         })
     }
 
@@ -225,13 +220,14 @@ impl<'a, 't> Fields<'a, 't> {
         };
         let mut tables = Vec::new();
         if let DeValue::Array(array) = value.get_ref() {
-            for item in array.iter() {
-                match item.get_ref() {
-                    DeValue::Table(table) => tables.push((item.span().start, table)),
-                    _ => reader.flaw(
+            for item in array {
+                if let DeValue::Table(table) = item.get_ref() {
+                    tables.push((item.span().start, table));
+                } else {
+                    reader.flaw(
                         item.span().start,
                         format!("each {name} is a table: [[{name}]]"),
-                    ),
+                    );
                 }
             }
         } else {
@@ -254,7 +250,7 @@ fn text_of(
     };
     Some(Placed {
         value: text.to_string(),
-        place: reader.place(&value.span()),
+        place: Some(place(reader.text, value.span().start)),
     })
 }
 

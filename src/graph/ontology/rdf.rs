@@ -107,7 +107,7 @@ impl Node {
             });
             literals
                 .min_by_key(|literal| match literal.language() {
-                    Some(language) if language == "en" => 0,
+                    Some("en") => 0,
                     Some(language) if language.starts_with("en-") => 1,
                     None => 2,
                     Some(_) => 3,
@@ -467,10 +467,9 @@ fn snake(name: &str) -> String {
                             .get(index + 1)
                             .is_some_and(|next| next.is_lowercase())
             });
-        if !letter.is_alphanumeric() || begins {
-            if !id.ends_with('_') && !id.is_empty() {
-                id.push('_');
-            }
+        let parts = !letter.is_alphanumeric() || begins;
+        if parts && !id.ends_with('_') && !id.is_empty() {
+            id.push('_');
         }
         if letter.is_alphanumeric() {
             id.extend(letter.to_lowercase());
@@ -479,7 +478,7 @@ fn snake(name: &str) -> String {
     id.trim_end_matches('_').to_owned()
 }
 
-/// The label of classes that are called so in any vocabulary (FOAF, schema.org, DBpedia …).
+/// The label of classes that are called so in any vocabulary (FOAF, schema.org, `DBpedia` …).
 fn well_known(id: &str) -> Option<NameLabel> {
     match id {
         "person" | "human" | "human_being" => Some(NameLabel::Per),

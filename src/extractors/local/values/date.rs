@@ -119,6 +119,64 @@ fn circa(words: &Words<'_>, at: usize) -> bool {
     }
 }
 
+/// Words before a figure that may be a year of any time.
+const BEFORE_YEARS: &[&str] = &[
+    "in", "In", "since", "Since", "of", "until", "till", "from", "From", "by", "By", "to", "and",
+    "during", "During", "after", "After", "before", "Before", "late", "early", "mid", "–", "-",
+    "—", "(", "between", "Between", "for", "the", "The", "circa", "c", "ca", ".", ",", "born", "b",
+    "died", "d", "around", ";", "on", "spring", "summer", "autumn", "fall", "winter", "year", "A",
+    "a", "his", "her", "their", "its", "through", "or", "as", "Act", "January",
+];
+
+/// Words before a figure that is no year.
+const BEFORE_AMOUNTS: &[&str] = &[
+    "about",
+    "approximately",
+    "nearly",
+    "almost",
+    "some",
+    "than",
+    "least",
+    "roughly",
+    "No",
+    "no",
+    "number",
+    "Number",
+    "Route",
+    "Highway",
+    "Flight",
+    "flight",
+    "Room",
+    "Section",
+    "Article",
+    "Chapter",
+    "Page",
+    "page",
+    "pp",
+    "Unit",
+    "model",
+    "Model",
+    "Class",
+    "Area",
+    "Interstate",
+    "Road",
+    "£",
+    "€",
+    "$",
+    "¥",
+    "×",
+    "x",
+    "=",
+    "ISO",
+    "RFC",
+    "Windows",
+    "Type",
+    "exactly",
+    "totalling",
+    "totaling",
+    "US-",
+];
+
 /// Whether a figure that could be a year counts something.
 fn counts(words: &Words<'_>, at: usize, after: usize, year: u32) -> bool {
     let before = match words.before(at) {
@@ -126,54 +184,7 @@ fn counts(words: &Words<'_>, at: usize, after: usize, year: u32) -> bool {
         "." if at >= 2 && matches!(words.text(at - 2), "No" | "no" | "Nos" | "pp" | "p") => "No",
         before => before,
     };
-    let amount = matches!(
-        before,
-        "about"
-            | "approximately"
-            | "nearly"
-            | "almost"
-            | "some"
-            | "than"
-            | "least"
-            | "roughly"
-            | "No"
-            | "no"
-            | "number"
-            | "Number"
-            | "Route"
-            | "Highway"
-            | "Flight"
-            | "flight"
-            | "Room"
-            | "Section"
-            | "Article"
-            | "Chapter"
-            | "Page"
-            | "page"
-            | "pp"
-            | "Unit"
-            | "model"
-            | "Model"
-            | "Class"
-            | "Area"
-            | "Interstate"
-            | "Road"
-            | "£"
-            | "€"
-            | "$"
-            | "¥"
-            | "×"
-            | "x"
-            | "="
-            | "ISO"
-            | "RFC"
-            | "Windows"
-            | "Type"
-            | "exactly"
-            | "totalling"
-            | "totaling"
-            | "US-"
-    );
+    let amount = BEFORE_AMOUNTS.contains(&before);
     if amount {
         return true;
     }
@@ -184,69 +195,7 @@ fn counts(words: &Words<'_>, at: usize, after: usize, year: u32) -> bool {
     ) {
         return true;
     }
-    let dated = matches!(
-        before,
-        "in" | "In"
-            | "since"
-            | "Since"
-            | "of"
-            | "until"
-            | "till"
-            | "from"
-            | "From"
-            | "by"
-            | "By"
-            | "to"
-            | "and"
-            | "during"
-            | "During"
-            | "after"
-            | "After"
-            | "before"
-            | "Before"
-            | "late"
-            | "early"
-            | "mid"
-            | "–"
-            | "-"
-            | "—"
-            | "("
-            | "between"
-            | "Between"
-            | "for"
-            | "the"
-            | "The"
-            | "circa"
-            | "c"
-            | "ca"
-            | "."
-            | ","
-            | "born"
-            | "b"
-            | "died"
-            | "d"
-            | "around"
-            | ";"
-            | "on"
-            | "spring"
-            | "summer"
-            | "autumn"
-            | "fall"
-            | "winter"
-            | "–\u{a0}"
-            | "year"
-            | "A"
-            | "a"
-            | "his"
-            | "her"
-            | "their"
-            | "its"
-            | "through"
-            | "or"
-            | "as"
-            | "Act"
-            | "January"
-    );
+    let dated = BEFORE_YEARS.contains(&before);
     let many = next.len() > 3
         && next.ends_with('s')
         && !next.ends_with("ss")

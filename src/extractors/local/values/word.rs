@@ -191,9 +191,8 @@ const PREFIXES: [&str; 6] = ["mid", "early", "late", "pre", "post", "circa"];
 
 fn after_space(gap: Gap, newline: bool) -> Gap {
     match (gap, newline) {
-        (Gap::Break, _) => Gap::Break,
-        // The first newline of a paragraph's end looks like that of a wrapped line: two of them are a break.
-        (Gap::Space, true) => Gap::Break,
+        // A wrapped line ends in one newline at once; white space and a newline end a paragraph.
+        (Gap::Break, _) | (Gap::Space, true) => Gap::Break,
         (Gap::Space | Gap::None, _) => Gap::Space,
     }
 }
