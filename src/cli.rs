@@ -11,6 +11,7 @@ mod export;
 mod extract;
 mod input;
 mod migrate;
+mod ontology;
 mod output;
 mod progress;
 mod run;
@@ -71,6 +72,8 @@ enum Command {
     Batch(batch::BatchArgs),
     /// Show and steer one document's pass.
     Execution(execution::ExecutionArgs),
+    /// Check an ontology file, or show one as TOML.
+    Ontology(ontology::OntologyArgs),
     /// Write a batch's graph to stdout or a file.
     Export(export::ExportArgs),
     /// Work the one unit on stdin; a worker starts it.
@@ -91,6 +94,7 @@ pub fn main(extractors: Extractors) -> ExitCode {
         | Command::Doctor(_)
         | Command::Batch(_)
         | Command::Execution(_)
+        | Command::Ontology(_)
         | Command::Export(_)
         | Command::WorkUnit => "warn",
     };
@@ -131,6 +135,7 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Doctor(args) => doctor::doctor(servers, args).await,
         Command::Batch(args) => batch::batch(servers, args).await,
         Command::Execution(args) => execution::execution(servers, args).await,
+        Command::Ontology(args) => ontology::ontology(&args),
         Command::Export(args) => export::export(servers, args).await,
         Command::WorkUnit => Ok(crate::worker::work_unit(extractors).await),
     }

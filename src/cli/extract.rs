@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     error::{CliError, SOME_FAILED},
     input::{self, Input},
-    output, summary,
+    ontology, output, summary,
 };
 use crate::{
     config::PipelineArgs,
     extractors::Extractors,
     flow::Failure,
-    graph::{DocumentGraph, Ontology, Text, extracted_line},
+    graph::{DocumentGraph, Text, extracted_line},
     pipeline::{self, Document, Threads, Work, Workplace},
 };
 
@@ -35,6 +35,9 @@ pub(super) struct ExtractArgs {
     /// Who extracts.
     #[arg(long, value_name = "NAME", default_value = "local")]
     extractor: String,
+    /// What may be found: a .toml, .ttl, .owl or .rdf file; the built-in ontology without it.
+    #[arg(long, value_name = "FILE")]
+    ontology: Option<PathBuf>,
     #[command(flatten)]
     pipeline: PipelineArgs,
 }
@@ -70,7 +73,7 @@ pub(super) async fn extract(
 ) -> Result<ExitCode, CliError> {
     let extractor = super::run::extractor(&extractors, &args.extractor)?;
     let inputs = input::read(&args.paths, args.pipeline.limits())?;
-    let ontology = Arc::new(Ontology::builtin().map_err(CliError::Ontology)?);
+    let ontology = ontology::chosen(args.ontology.as_deref())?;
     let settings = args.pipeline.settings(extractor.is_paid());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = args.threads.map_or(cores, usize::from);

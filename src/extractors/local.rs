@@ -10,6 +10,7 @@ mod names;
 mod patterns;
 mod relations;
 mod token;
+mod values;
 
 use std::ops::Range;
 
@@ -55,14 +56,16 @@ impl Extractor for Local {
     ) -> Result<Vec<Mention>, ExtractError> {
         let text = chunk.text;
         let found = read(text.as_str(), text.bytes(chunk.span));
-        Ok(found
+        let names = found
             .into_iter()
             .map(|(bytes, (kind, confidence))| Mention {
                 span: text.span(bytes),
                 label: Some(kind.label()),
+                value: None,
                 confidence,
             })
-            .collect())
+            .collect();
+        Ok(values::join(text, chunk.span, names))
     }
 
     async fn classify(
@@ -179,6 +182,7 @@ mod tests {
             .map(|(mention, class)| TypedMention {
                 span: mention.span,
                 label: mention.label,
+                value: mention.value.clone(),
                 class: class.class,
                 confidence: class.confidence,
             })
@@ -223,6 +227,7 @@ mod tests {
         assert_eq!(
             entities,
             [
+                "March 1950: date",
                 "John F. Kennedy: person",
                 "Ludwig van Beethoven: person",
                 "Smith: person",

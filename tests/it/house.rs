@@ -161,7 +161,7 @@ const EXCEPTIONS: [(&str, &str); 9] = [
 ];
 
 /// Outside crates, and the rooms that may use them.
-const CRATES: [(&str, &[&str]); 18] = [
+const CRATES: [(&str, &[&str]); 21] = [
     // What is found in texts, and finding it, knows no job and no id.
     (
         "graphmill_jobs",
@@ -183,6 +183,9 @@ const CRATES: [(&str, &[&str]); 18] = [
     ("tracing_subscriber", &["telemetry"]),
     ("csv", &["graph"]),
     ("toml", &["graph"]),
+    ("oxrdf", &["graph"]),
+    ("oxrdfxml", &["graph"]),
+    ("oxttl", &["graph"]),
     // For programs, not for rooms: a room has typed errors.
     ("anyhow", &[]),
 ];

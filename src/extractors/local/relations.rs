@@ -44,7 +44,8 @@ pub(super) fn relations(
     let text = chunk.text;
     let mut inside: Vec<(Range<usize>, &TypedMention)> = mentions
         .iter()
-        .filter(|mention| chunk.span.contains(mention.span))
+        // The patterns speak of names; a date between two of them must not stand for either.
+        .filter(|mention| mention.value.is_none() && chunk.span.contains(mention.span))
         .map(|mention| (text.bytes(mention.span), mention))
         .collect();
     inside.sort_by_key(|(bytes, _)| (bytes.start, bytes.end));
