@@ -11,6 +11,7 @@ mod export;
 mod extract;
 mod input;
 mod migrate;
+mod mock_model;
 mod output;
 mod progress;
 mod run;
@@ -73,6 +74,9 @@ enum Command {
     Execution(execution::ExecutionArgs),
     /// Write a batch's graph to stdout or a file.
     Export(export::ExportArgs),
+    /// Serve a scripted model, for tests.
+    #[command(hide = true)]
+    MockModel(mock_model::MockModelArgs),
     /// Work the one unit on stdin; a worker starts it.
     #[command(name = crate::worker::WORK_UNIT, hide = true)]
     WorkUnit,
@@ -92,6 +96,7 @@ pub fn main(extractors: Extractors) -> ExitCode {
         | Command::Batch(_)
         | Command::Execution(_)
         | Command::Export(_)
+        | Command::MockModel(_)
         | Command::WorkUnit => "warn",
     };
     // A unit's process must not fail for a filter that its parent was given a better one than.
@@ -132,6 +137,7 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Batch(args) => batch::batch(servers, args).await,
         Command::Execution(args) => execution::execution(servers, args).await,
         Command::Export(args) => export::export(servers, args).await,
+        Command::MockModel(args) => mock_model::mock_model(args).await,
         Command::WorkUnit => Ok(crate::worker::work_unit(extractors).await),
     }
 }
