@@ -185,8 +185,8 @@ impl Stats {
                 }
                 Event::Answered => {
                     stats.answered += 1;
-                    let status = (entry.status).map_or("none".to_owned(), |code| code.to_string());
-                    *stats.statuses.entry(status).or_default() += 1;
+                    let head = (entry.status).map_or("none".to_owned(), |code| code.to_string());
+                    *stats.statuses.entry(head).or_default() += 1;
                     if entry.billed {
                         stats.billed += 1;
                         stats.prompt_tokens += entry.prompt_tokens;

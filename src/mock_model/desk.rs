@@ -125,9 +125,9 @@ impl Desk {
 
     pub(super) fn stats(&self) -> Stats {
         let state = self.state();
-        let mut stats = Stats::of(state.bill.entries());
-        stats.in_flight = state.in_flight;
-        stats
+        let mut sums = Stats::of(state.bill.entries());
+        sums.in_flight = state.in_flight;
+        sums
     }
 
     /// The time by the server's clock, since 1970.
@@ -184,6 +184,11 @@ impl Desk {
         }
         let is_good = matches!(plan.reply, Reply::Good(_));
         plan.entry.billed = billed.unwrap_or(is_good && plan.then != Then::Hang);
+        state.admitted.settle(if plan.entry.billed {
+            plan.entry.prompt_tokens + plan.entry.completion_tokens
+        } else {
+            0
+        });
         plan.latency = latency.sample(&mut chance, plan.entry.completion_tokens);
         if plan.then == Then::NoUsage
             && let Reply::Good(Value::Object(body)) = &mut plan.reply
@@ -217,10 +222,7 @@ impl Desk {
             },
             call: arrival.call.clone(),
             authorization: arrival.authorization.is_some(),
-            request_sha256: Sha256::digest(arrival.body)
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            request_sha256: format!("{:x}", Sha256::digest(arrival.body)),
             model,
             task,
             prompt_tokens,
@@ -251,7 +253,7 @@ impl Desk {
             return Some(failure::failure(401, "invalid_api_key", message));
         }
         state.script_requests += 1;
-        // As services do it: the prompt, and the most that may be answered.
+        // A reservation, as services take it: the prompt, and the most that may be answered.
         let tokens = match asked {
             Asked::Chat(chat) => chat.prompt_tokens() + chat.cap.unwrap_or(0),
             Asked::Embeddings(request) => request.prompt_tokens(),
@@ -346,6 +348,10 @@ impl State {
         None
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "every other behaviour has its place elsewhere"
+    )]
     fn reply(&mut self, asked: Asked, then: &Then) -> Reply {
         let context = self.script.context;
         match then {
@@ -402,6 +408,10 @@ impl State {
         Ok(!plain || supported.contains(&Format::JsonObject))
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "every other behaviour has its place elsewhere"
+    )]
     fn completion(&mut self, mut chat: Chat, then: &Then) -> Reply {
         let bound = match self.format(&chat) {
             Ok(bound) => bound,

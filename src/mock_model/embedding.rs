@@ -90,7 +90,9 @@ fn vector(text: &str, dimensions: usize) -> Vec<f32> {
         // Every pair cancelled out.
         vector[0] = 1.0;
     } else {
-        vector.iter_mut().for_each(|x| *x /= length);
+        for x in &mut vector {
+            *x /= length;
+        }
     }
     vector
 }

@@ -101,7 +101,9 @@ impl Latency {
             .iter()
             .map(|part| match *part {
                 Part::Fixed(time) => time,
-                Part::Uniform(least, most) => least + (most - least).mul_f64(chance.fraction()),
+                Part::Uniform(least, most) => {
+                    least + most.saturating_sub(least).mul_f64(chance.fraction())
+                }
                 Part::Exponential(mean) => mean.mul_f64(-(1.0 - chance.fraction()).ln()),
                 Part::PerToken(each) => {
                     each.saturating_mul(u32::try_from(tokens).unwrap_or(u32::MAX))

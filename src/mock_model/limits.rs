@@ -74,6 +74,13 @@ impl Admitted {
         self.recent.push_back((now, tokens));
         Ok(())
     }
+
+    /// What the request that was let in last cost in truth; the rest is given back.
+    pub(super) fn settle(&mut self, tokens: u64) {
+        if let Some((_, reserved)) = self.recent.back_mut() {
+            *reserved = tokens;
+        }
+    }
 }
 
 #[cfg(test)]

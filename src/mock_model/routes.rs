@@ -168,6 +168,10 @@ async fn work(desk: &Desk, mut plan: Plan, client_left: impl Fn() -> bool) -> io
 }
 
 /// Sends an answer in the way that the rule has it.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "every other behaviour has its place elsewhere"
+)]
 async fn deliver(response: Response, then: &Then, scissors: Scissors, visit: Visit) -> Response {
     match *then {
         Then::Hang => {

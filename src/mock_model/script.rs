@@ -399,12 +399,12 @@ impl Rule {
         {
             return Some("`after` is not before `before`");
         }
-        match &self.then {
-            Then::Fail(failure) if !(400..=599).contains(&failure.status) => {
-                Some("`status` is between 400 and 599")
-            }
-            _ => None,
+        if let Then::Fail(failure) = &self.then
+            && !(400..=599).contains(&failure.status)
+        {
+            return Some("`status` is between 400 and 599");
         }
+        None
     }
 }
 
