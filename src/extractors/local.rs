@@ -7,7 +7,6 @@ mod classes;
 mod label;
 mod lexicon;
 mod names;
-mod patterns;
 mod relations;
 mod token;
 
@@ -244,9 +243,11 @@ mod tests {
         assert_eq!(
             relations,
             [
+                "Ada Brown lives_in Paris",
+                "Ada Brown lives_in France",
                 "Ada Brown born_in Paris",
+                "Ada Brown born_in France",
                 "Ada Brown educated_at Yale University",
-                "Ada Brown founded Acme Corporation",
                 "Ada Brown married_to Tom Gray",
                 "Paris located_in France",
                 "Acme Corporation based_in Boston",
