@@ -10,7 +10,9 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 
-pub use local::Local;
+pub use local::{Local, RelationScorer};
+#[cfg(feature = "train")]
+pub use local::{RelationTrainError, train_relations};
 
 use crate::graph::{FoundRelation, Mention, MentionType, Ontology, Span, Text, TypedMention};
 
@@ -117,7 +119,9 @@ impl Extractors {
     /// Those that are built in.
     #[must_use]
     pub fn builtin() -> Self {
-        Self::default().with(Local::new())
+        Self::default()
+            .with(Local::new())
+            .with(Local::scored_by(RelationScorer::None))
     }
 
     /// These and one more, which replaces one of the same name.

@@ -35,6 +35,9 @@ pub(super) struct ExtractArgs {
     /// Who extracts.
     #[arg(long, value_name = "NAME", default_value = "local")]
     extractor: String,
+    /// Who says how sure the local extractor's relations are: its rules alone, or a logistic regression too.
+    #[arg(long, value_name = "SCORER", value_enum)]
+    relation_scorer: Option<super::run::ScorerName>,
     #[command(flatten)]
     pipeline: PipelineArgs,
 }
@@ -68,7 +71,8 @@ pub(super) async fn extract(
     args: ExtractArgs,
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
-    let extractor = super::run::extractor(&extractors, &args.extractor)?;
+    let name = super::run::with_scorer(args.extractor, args.relation_scorer)?;
+    let extractor = super::run::extractor(&extractors, &name)?;
     let inputs = input::read(&args.paths, args.pipeline.limits())?;
     let ontology = Arc::new(Ontology::builtin().map_err(CliError::Ontology)?);
     let settings = args.pipeline.settings(extractor.is_paid());

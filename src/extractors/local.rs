@@ -14,6 +14,9 @@ use std::ops::Range;
 
 use async_trait::async_trait;
 
+pub use self::relations::RelationScorer;
+#[cfg(feature = "train")]
+pub use self::relations::{TrainError as RelationTrainError, train as train_relations};
 use self::{
     label::{Guess, Labelled},
     names::{Name, Seen},
@@ -26,20 +29,34 @@ use crate::graph::{
 
 /// The extractor named `local`.
 #[derive(Debug, Default)]
-pub struct Local;
+pub struct Local {
+    scorer: RelationScorer,
+}
 
 impl Local {
     /// The extractor.
     #[must_use]
     pub const fn new() -> Self {
-        Self
+        Self {
+            scorer: RelationScorer::Lr,
+        }
+    }
+
+    /// The same, with that scorer. It has a name of its own, and not an option beside it: a batch keeps its
+    /// extractor's name, and so every worker, and every process that works a unit alone, scores as the batch wants.
+    #[must_use]
+    pub const fn scored_by(scorer: RelationScorer) -> Self {
+        Self { scorer }
     }
 }
 
 #[async_trait]
 impl Extractor for Local {
     fn name(&self) -> &'static str {
-        "local"
+        match self.scorer {
+            RelationScorer::Lr => "local",
+            RelationScorer::None => "local-rules",
+        }
     }
 
     fn is_paid(&self) -> bool {
@@ -81,7 +98,7 @@ impl Extractor for Local {
         mentions: &[TypedMention],
         ontology: &Ontology,
     ) -> Result<Vec<FoundRelation>, ExtractError> {
-        Ok(relations::relations(chunk, mentions, ontology))
+        Ok(relations::relations(chunk, mentions, ontology, self.scorer))
     }
 }
 
@@ -170,8 +187,8 @@ mod tests {
             text,
             span: Span::new(0, text.chars()),
         };
-        let mentions = now(Local.mentions(&unit, chunk, &ontology)).unwrap();
-        let classes = now(Local.classify(&unit, text, &mentions, &ontology)).unwrap();
+        let mentions = now(Local::new().mentions(&unit, chunk, &ontology)).unwrap();
+        let classes = now(Local::new().classify(&unit, text, &mentions, &ontology)).unwrap();
         let typed: Vec<TypedMention> = mentions
             .iter()
             .zip(classes)
@@ -182,7 +199,7 @@ mod tests {
                 confidence: class.confidence,
             })
             .collect();
-        let relations = now(Local.relations(&unit, chunk, &typed, &ontology)).unwrap();
+        let relations = now(Local::new().relations(&unit, chunk, &typed, &ontology)).unwrap();
         (typed, relations)
     }
 
@@ -243,14 +260,15 @@ mod tests {
         assert_eq!(
             relations,
             [
-                "Ada Brown lives_in Paris",
-                "Ada Brown lives_in France",
                 "Ada Brown born_in Paris",
                 "Ada Brown born_in France",
                 "Ada Brown educated_at Yale University",
+                "Ada Brown lives_in Paris",
+                "Ada Brown lives_in France",
                 "Ada Brown married_to Tom Gray",
                 "Paris located_in France",
                 "Acme Corporation based_in Boston",
+                "Brown founded Acme Corporation",
             ]
         );
     }
@@ -277,8 +295,8 @@ mod tests {
             text: &text,
             span: Span::new(0, text.chars()),
         };
-        let mentions = now(Local.mentions(&unit, chunk, &ontology)).unwrap();
-        let classes = now(Local.classify(&unit, &text, &mentions, &ontology)).unwrap();
+        let mentions = now(Local::new().mentions(&unit, chunk, &ontology)).unwrap();
+        let classes = now(Local::new().classify(&unit, &text, &mentions, &ontology)).unwrap();
         assert_eq!((mentions.len(), classes.len()), (2, 1));
     }
 

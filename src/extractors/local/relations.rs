@@ -10,12 +10,18 @@
 mod items;
 mod matching;
 mod rules;
+mod scorer;
 mod statement;
 mod subjects;
 mod topic;
+#[cfg(feature = "train")]
+mod train;
 mod types;
 mod vocabulary;
 
+pub use self::scorer::RelationScorer;
+#[cfg(feature = "train")]
+pub use self::train::{TrainError, train};
 use self::{
     items::{Item, Known, itemize},
     matching::{backward, forward},
@@ -35,62 +41,103 @@ pub(super) fn relations(
     chunk: ChunkText<'_>,
     mentions: &[TypedMention],
     ontology: &Ontology,
+    scorer: RelationScorer,
 ) -> Vec<FoundRelation> {
-    by(rules::rules(), chunk, mentions, ontology)
+    let mut found = Vec::new();
+    let reading = Reading {
+        rules: rules::rules(),
+        scorer,
+    };
+    reading.read(chunk, mentions, ontology, |reader| {
+        let begun = found.len();
+        found.append(&mut reader.found);
+        statement::settle(&mut found, begun);
+    });
+    found
 }
 
-fn by(
-    rules: &Rules<'_>,
-    chunk: ChunkText<'_>,
-    mentions: &[TypedMention],
-    ontology: &Ontology,
-) -> Vec<FoundRelation> {
-    let inside = || {
-        mentions
-            .iter()
-            .filter(|mention| chunk.span.contains(mention.span) && !mention.span.is_empty())
-    };
-    let types = Types::read(inside(), ontology, rules);
-    let text = chunk.text.as_str();
-    let mut known: Vec<Known<'_>> = inside()
-        .filter_map(|mention| {
-            let (class, bits) = types.class(&mention.class)?;
-            Some(Known {
-                mention,
-                bytes: chunk.text.bytes(mention.span),
-                bits: mention.label.map_or(bits, Bits::of_label),
-                class,
+/// What a chunk is read with.
+struct Reading {
+    rules: &'static Rules<'static>,
+    scorer: RelationScorer,
+}
+
+impl Reading {
+    /// Every fit of a rule, with its features.
+    #[cfg(feature = "train")]
+    fn with_features(
+        &self,
+        chunk: ChunkText<'_>,
+        mentions: &[TypedMention],
+        ontology: &Ontology,
+    ) -> Vec<(FoundRelation, scorer::Features)> {
+        let mut found = Vec::new();
+        self.read(chunk, mentions, ontology, |reader| {
+            found.extend(reader.found.drain(..).zip(reader.seen.drain(..)));
+        });
+        found
+    }
+
+    /// Reads sentence by sentence; `done` takes what each has stated.
+    fn read(
+        &self,
+        chunk: ChunkText<'_>,
+        mentions: &[TypedMention],
+        ontology: &Ontology,
+        mut done: impl FnMut(&mut Reader<'_>),
+    ) {
+        let rules = self.rules;
+        let inside = || {
+            mentions
+                .iter()
+                .filter(|mention| chunk.span.contains(mention.span) && !mention.span.is_empty())
+        };
+        let types = Types::read(inside(), ontology, rules);
+        let text = chunk.text.as_str();
+        let mut known: Vec<Known<'_>> = inside()
+            .filter_map(|mention| {
+                let (class, bits) = types.class(&mention.class)?;
+                Some(Known {
+                    mention,
+                    bytes: chunk.text.bytes(mention.span),
+                    bits: mention.label.map_or(bits, Bits::of_label),
+                    class,
+                    class_key: scorer::hashed(mention.class.as_str()),
+                })
             })
-        })
-        .collect();
-    known.sort_by_key(|known| (known.bytes.start, known.bytes.end));
-    known.dedup_by(|next, before| next.bytes.start < before.bytes.end);
-    if known.len() < 2 {
-        return Vec::new();
+            .collect();
+        known.sort_by_key(|known| (known.bytes.start, known.bytes.end));
+        known.dedup_by(|next, before| next.bytes.start < before.bytes.end);
+        if known.len() < 2 {
+            return;
+        }
+        let mut reader = Reader {
+            rules,
+            types: &types,
+            known: &known,
+            chunk,
+            items: Vec::new(),
+            governed: Vec::new(),
+            found: Vec::new(),
+            scorer: self.scorer,
+            #[cfg(feature = "train")]
+            seen: Vec::new(),
+        };
+        let mut topic = Topic::default();
+        let mut next = 0;
+        for tokens in super::sentences(text, chunk.text.bytes(chunk.span)) {
+            let end = tokens.last().map_or(0, |token| token.at.end);
+            let first = next;
+            next += known[next..].partition_point(|known| known.bytes.start < end);
+            itemize(&mut reader.items, text, &tokens, &known, first..next, rules);
+            subjects::governed(&reader.items, rules, &mut reader.governed);
+            topic.stand_in(&mut reader.items, &reader.governed, &known, rules);
+            subjects::governed(&reader.items, rules, &mut reader.governed);
+            reader.read();
+            done(&mut reader);
+            topic.remember(&reader.items, &reader.governed, &known, text, rules);
+        }
     }
-    let mut reader = Reader {
-        rules,
-        types: &types,
-        known: &known,
-        chunk,
-        items: Vec::new(),
-        governed: Vec::new(),
-        found: Vec::new(),
-    };
-    let mut topic = Topic::default();
-    let mut next = 0;
-    for tokens in super::sentences(text, chunk.text.bytes(chunk.span)) {
-        let end = tokens.last().map_or(0, |token| token.at.end);
-        let first = next;
-        next += known[next..].partition_point(|known| known.bytes.start < end);
-        itemize(&mut reader.items, text, &tokens, &known, first..next, rules);
-        subjects::governed(&reader.items, rules, &mut reader.governed);
-        topic.stand_in(&mut reader.items, &reader.governed, &known, rules);
-        subjects::governed(&reader.items, rules, &mut reader.governed);
-        reader.read();
-        topic.remember(&reader.items, &reader.governed, &known, text, rules);
-    }
-    reader.found
 }
 
 struct Reader<'a> {
@@ -102,6 +149,10 @@ struct Reader<'a> {
     /// Whether a preposition or a verb leads to each item.
     governed: Vec<bool>,
     found: Vec<FoundRelation>,
+    scorer: RelationScorer,
+    /// The features of what was found.
+    #[cfg(feature = "train")]
+    seen: Vec<scorer::Features>,
 }
 
 impl Reader<'_> {
@@ -116,7 +167,6 @@ impl Reader<'_> {
         if asked || !self.items.iter().any(Item::is_name) {
             return;
         }
-        let begun = self.found.len();
         for at in 0..self.items.len() {
             if self.items[at].mention.is_some() {
                 self.nominal(at);
@@ -125,7 +175,6 @@ impl Reader<'_> {
                 self.verbal(at);
             }
         }
-        statement::settle(&mut self.found, begun);
     }
 
     /// What can be seen from `from` on, all meanings together.

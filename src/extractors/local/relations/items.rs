@@ -20,6 +20,8 @@ pub(super) struct Known<'a> {
     pub(super) bits: Bits,
     /// Index into the classes of the chunk.
     pub(super) class: usize,
+    /// What the scorer knows the class by.
+    pub(super) class_key: u64,
 }
 
 /// A word, a mark or a name.

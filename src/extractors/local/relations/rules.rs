@@ -31,8 +31,8 @@ pub(super) enum Part {
 /// One rule.
 #[derive(Debug)]
 pub(super) struct Rule {
-    /// Its place in `rules.txt`, which the scorer knows it by.
-    pub(super) number: u16,
+    /// The hash of its text, which the scorer knows it by: other rules may come and go.
+    pub(super) key: u64,
     /// Index into [`Rules::relations`].
     pub(super) relation: usize,
     pub(super) confidence: f32,
@@ -158,13 +158,12 @@ impl<'a> Rules<'a> {
             verbs: Bits::default(),
         };
         let mut errors = Vec::new();
-        let mut number = 0;
         for (line, text) in rules.lines().enumerate() {
             let text = text.split_once('#').map_or(text, |(rule, _)| rule).trim();
             if text.is_empty() {
                 continue;
             }
-            match read.rule(number, text) {
+            match read.rule(text) {
                 Ok(rule) if rule.anchor == Anchor::Next => read.nominal.push(rule),
                 Ok(rule) => {
                     read.verbs |= rule.verb;
@@ -175,12 +174,11 @@ impl<'a> Rules<'a> {
                     reason,
                 }),
             }
-            number += 1;
         }
         (read, errors)
     }
 
-    fn rule(&mut self, number: u16, text: &'a str) -> Result<Rule, String> {
+    fn rule(&mut self, text: &'a str) -> Result<Rule, String> {
         let mut words = text.split_whitespace();
         let relation = words.next().ok_or("no relation")?;
         let confidence = words
@@ -196,7 +194,9 @@ impl<'a> Rules<'a> {
                 self.relations.len() - 1
             });
         let mut rule = Rule {
-            number,
+            key: text.split_whitespace().fold(0, |key: u64, word| {
+                key.rotate_left(7) ^ super::scorer::hashed(word)
+            }),
             relation,
             confidence,
             anchor: Anchor::Next,

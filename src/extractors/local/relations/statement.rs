@@ -7,6 +7,7 @@ use super::{
     Reader,
     items::Item,
     rules::{Anchor, Rule},
+    scorer::Features,
     vocabulary::Bits,
 };
 use crate::graph::FoundRelation;
@@ -181,12 +182,19 @@ impl Reader<'_> {
             .chunk
             .text
             .span(self.items[first].bytes.start..self.items[last].bytes.end);
-        let sure = confidence
+        let by_rule = confidence
             * if subject.is(Bits::STANDS_FOR) {
                 0.85
             } else {
                 1.0
             };
+        let features = || Features::of(self, rule, left, right);
+        let sure = self.scorer.confidence(by_rule, features);
+        #[cfg(feature = "train")]
+        {
+            let seen = features();
+            self.seen.push(seen);
+        }
         self.found.push(FoundRelation {
             subject: from.mention.span,
             predicate: id.clone(),
