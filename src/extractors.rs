@@ -15,7 +15,9 @@ pub use call::{
     Answer, CallError, CallRequest, Calls, Exchange, Operation, Provider, Refusal, TransportError,
     Usage, Verdict,
 };
-pub use local::Local;
+pub use local::{Local, RelationScorer};
+#[cfg(feature = "train")]
+pub use local::{RelationTrainError, train_relations};
 
 use crate::graph::{FoundRelation, Mention, MentionType, Ontology, Span, Text, TypedMention};
 
@@ -144,7 +146,9 @@ impl Extractors {
     /// Those that are built in.
     #[must_use]
     pub fn builtin() -> Self {
-        Self::default().with(Local::new())
+        Self::default()
+            .with(Local::new())
+            .with(Local::scored_by(RelationScorer::None))
     }
 
     /// These and one more, which replaces one of the same name.

@@ -38,6 +38,9 @@ pub(super) struct ExtractArgs {
     /// What may be found: a .toml, .ttl, .owl or .rdf file; the built-in ontology without it.
     #[arg(long, value_name = "FILE")]
     ontology: Option<PathBuf>,
+    /// Who says how sure the local extractor's relations are: its rules alone, or a logistic regression too.
+    #[arg(long, value_name = "SCORER", value_enum)]
+    relation_scorer: Option<super::run::ScorerName>,
     #[command(flatten)]
     pipeline: PipelineArgs,
 }
@@ -71,7 +74,8 @@ pub(super) async fn extract(
     args: ExtractArgs,
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
-    let extractor = super::run::extractor(&extractors, &args.extractor)?;
+    let name = super::run::with_scorer(args.extractor, args.relation_scorer)?;
+    let extractor = super::run::extractor(&extractors, &name)?;
     let inputs = input::read(&args.paths, args.pipeline.limits())?;
     let ontology = ontology::chosen(args.ontology.as_deref())?;
     let settings = args.pipeline.settings(extractor.is_paid());

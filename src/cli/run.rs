@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     config::{PipelineArgs, ServerArgs, WorkerArgs},
-    extractors::{Extractor, Extractors},
+    extractors::{Extractor, Extractors, Local, RelationScorer},
     flow::{FailurePolicy, PAUSED_BY_HAND, Signal},
     graph::{ExportFormat, Ontology},
     store,
@@ -68,6 +68,9 @@ pub(super) struct RunArgs {
     /// What may be found: a .toml, .ttl, .owl or .rdf file; the built-in ontology without it.
     #[arg(long, value_name = "FILE")]
     ontology: Option<PathBuf>,
+    /// Who says how sure the local extractor's relations are: its rules alone, or a logistic regression too.
+    #[arg(long, value_name = "SCORER", value_enum)]
+    relation_scorer: Option<ScorerName>,
     /// Write the graph to a file when it is done: json:FILE or csv:FILE.
     #[arg(long, value_name = "FORMAT:FILE", value_parser = destination)]
     export: Option<Destination>,
@@ -116,6 +119,30 @@ fn policy() -> impl clap::builder::TypedValueParser<Value = FailurePolicy> {
         .try_map(|name| name.parse::<FailurePolicy>())
 }
 
+/// The scorers that `--relation-scorer` knows.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(super) enum ScorerName {
+    /// The rules alone.
+    None,
+    /// The rules and a logistic regression.
+    Lr,
+}
+
+/// The name of the extractor `name` with that scorer.
+pub(super) fn with_scorer(name: String, scorer: Option<ScorerName>) -> Result<String, CliError> {
+    let scorer = match scorer {
+        None => return Ok(name),
+        Some(ScorerName::None) => RelationScorer::None,
+        Some(ScorerName::Lr) => RelationScorer::Lr,
+    };
+    if name == Local::new().name() {
+        return Ok(Local::scored_by(scorer).name().to_owned());
+    }
+    Err(CliError::Usage(format!(
+        "the extractor `{name}` has no scorer to choose: `--relation-scorer` is for `local`"
+    )))
+}
+
 /// The extractor of that name.
 pub(super) fn extractor(
     extractors: &Extractors,
@@ -142,6 +169,7 @@ pub(super) async fn run(
     mut args: RunArgs,
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
+    args.extractor = with_scorer(args.extractor, args.relation_scorer)?;
     let paid = extractor(&extractors, &args.extractor)?.is_paid();
     // `--resume PATH` is taken for what it must mean.
     if let Some(wanted) = args.resume.as_mut()

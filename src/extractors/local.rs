@@ -7,7 +7,6 @@ mod classes;
 mod label;
 mod lexicon;
 mod names;
-mod patterns;
 mod relations;
 mod token;
 mod values;
@@ -16,6 +15,9 @@ use std::ops::Range;
 
 use async_trait::async_trait;
 
+pub use self::relations::RelationScorer;
+#[cfg(feature = "train")]
+pub use self::relations::{TrainError as RelationTrainError, train as train_relations};
 use self::{
     label::{Guess, Labelled},
     names::{Name, Seen},
@@ -28,20 +30,34 @@ use crate::graph::{
 
 /// The extractor named `local`.
 #[derive(Debug, Default)]
-pub struct Local;
+pub struct Local {
+    scorer: RelationScorer,
+}
 
 impl Local {
     /// The extractor.
     #[must_use]
     pub const fn new() -> Self {
-        Self
+        Self {
+            scorer: RelationScorer::Lr,
+        }
+    }
+
+    /// The same, with that scorer. It has a name of its own, and not an option beside it: a batch keeps its
+    /// extractor's name, and so every worker, and every process that works a unit alone, scores as the batch wants.
+    #[must_use]
+    pub const fn scored_by(scorer: RelationScorer) -> Self {
+        Self { scorer }
     }
 }
 
 #[async_trait]
 impl Extractor for Local {
     fn name(&self) -> &'static str {
-        "local"
+        match self.scorer {
+            RelationScorer::Lr => "local",
+            RelationScorer::None => "local-rules",
+        }
     }
 
     fn is_paid(&self) -> bool {
@@ -85,7 +101,7 @@ impl Extractor for Local {
         mentions: &[TypedMention],
         ontology: &Ontology,
     ) -> Result<Vec<FoundRelation>, ExtractError> {
-        Ok(relations::relations(chunk, mentions, ontology))
+        Ok(relations::relations(chunk, mentions, ontology, self.scorer))
     }
 }
 
@@ -174,8 +190,8 @@ mod tests {
             text,
             span: Span::new(0, text.chars()),
         };
-        let mentions = now(Local.mentions(&unit, chunk, &ontology)).unwrap();
-        let classes = now(Local.classify(&unit, text, &mentions, &ontology)).unwrap();
+        let mentions = now(Local::new().mentions(&unit, chunk, &ontology)).unwrap();
+        let classes = now(Local::new().classify(&unit, text, &mentions, &ontology)).unwrap();
         let typed: Vec<TypedMention> = mentions
             .iter()
             .zip(classes)
@@ -187,7 +203,7 @@ mod tests {
                 confidence: class.confidence,
             })
             .collect();
-        let relations = now(Local.relations(&unit, chunk, &typed, &ontology)).unwrap();
+        let relations = now(Local::new().relations(&unit, chunk, &typed, &ontology)).unwrap();
         (typed, relations)
     }
 
@@ -250,11 +266,14 @@ mod tests {
             relations,
             [
                 "Ada Brown born_in Paris",
+                "Ada Brown born_in France",
                 "Ada Brown educated_at Yale University",
-                "Ada Brown founded Acme Corporation",
+                "Ada Brown lives_in Paris",
+                "Ada Brown lives_in France",
                 "Ada Brown married_to Tom Gray",
                 "Paris located_in France",
                 "Acme Corporation based_in Boston",
+                "Brown founded Acme Corporation",
             ]
         );
     }
@@ -281,8 +300,8 @@ mod tests {
             text: &text,
             span: Span::new(0, text.chars()),
         };
-        let mentions = now(Local.mentions(&unit, chunk, &ontology)).unwrap();
-        let classes = now(Local.classify(&unit, &text, &mentions, &ontology)).unwrap();
+        let mentions = now(Local::new().mentions(&unit, chunk, &ontology)).unwrap();
+        let classes = now(Local::new().classify(&unit, &text, &mentions, &ontology)).unwrap();
         assert_eq!((mentions.len(), classes.len()), (2, 1));
     }
 
