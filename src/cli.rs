@@ -18,6 +18,8 @@ mod serve;
 mod servers;
 mod session;
 mod summary;
+#[cfg(feature = "train")]
+mod train;
 mod worker;
 
 use std::process::ExitCode;
@@ -73,6 +75,9 @@ enum Command {
     Execution(execution::ExecutionArgs),
     /// Write a batch's graph to stdout or a file.
     Export(export::ExportArgs),
+    /// Make the weights of the local extractor from corpora.
+    #[cfg(feature = "train")]
+    Train(train::TrainArgs),
     /// Work the one unit on stdin; a worker starts it.
     #[command(name = crate::worker::WORK_UNIT, hide = true)]
     WorkUnit,
@@ -93,6 +98,8 @@ pub fn main(extractors: Extractors) -> ExitCode {
         | Command::Execution(_)
         | Command::Export(_)
         | Command::WorkUnit => "warn",
+        #[cfg(feature = "train")]
+        Command::Train(_) => "warn",
     };
     // A unit's process must not fail for a filter that its parent was given a better one than.
     let is_unit = matches!(cli.command, Command::WorkUnit);
@@ -132,6 +139,8 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Batch(args) => batch::batch(servers, args).await,
         Command::Execution(args) => execution::execution(servers, args).await,
         Command::Export(args) => export::export(servers, args).await,
+        #[cfg(feature = "train")]
+        Command::Train(args) => train::train(&args),
         Command::WorkUnit => Ok(crate::worker::work_unit(extractors).await),
     }
 }

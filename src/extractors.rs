@@ -11,6 +11,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use async_trait::async_trait;
 
 pub use local::Local;
+#[cfg(feature = "train")]
+pub use local::train;
 
 use crate::graph::{FoundRelation, Mention, MentionType, Ontology, Span, Text, TypedMention};
 

@@ -66,6 +66,9 @@ pub(super) enum CliError {
         address: String,
         source: std::io::Error,
     },
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Train(#[from] crate::extractors::train::TrainError),
     #[error("no threads can be started")]
     Runtime(#[source] std::io::Error),
 }
@@ -101,6 +104,8 @@ impl CliError {
     pub(super) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Input(_) | Self::LogFilter(_) | Self::Usage(_) | Self::Write { .. } => USAGE,
+            #[cfg(feature = "train")]
+            Self::Train(_) => USAGE,
             Self::Servers(_)
             | Self::NoEmbedded { .. }
             | Self::SchemaBehind { .. }

@@ -4,6 +4,8 @@
 
 use std::{collections::HashMap, sync::LazyLock};
 
+use super::token::Token;
+
 /// What a word hints at: any number of the hints below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Hints(u32);
@@ -40,9 +42,6 @@ impl Hints {
     pub(super) const OFFICEHOLDER: Self = Self(1 << 20);
     /// Any place that a list has by name.
     pub(super) const LISTED_PLACE: Self = Self(Self::COUNTRY.0 | Self::REGION.0 | Self::CITY.0);
-    /// What a description can say that something is.
-    pub(super) const NOUN: Self =
-        Self(Self::PERSON.0 | Self::ORGANIZATION.0 | Self::PLACE.0 | Self::EVENT.0 | Self::WORK.0);
 
     pub(super) const fn any(self, of: Self) -> bool {
         self.0 & of.0 != 0
@@ -118,6 +117,38 @@ pub(super) fn name(written: &str) -> Hints {
     NAMES.get(written).copied().unwrap_or_default()
 }
 
+impl Token<'_> {
+    /// What its lower-case form hints at.
+    pub(super) fn hints(&self) -> Hints {
+        let lower = self.lower.as_str();
+        let last = lower.rsplit('-').next().unwrap_or(lower);
+        let stem = lower.strip_suffix('.').filter(|stem| stem.len() > 1);
+        word(if self.word() { last } else { lower }) | word(stem.unwrap_or(""))
+    }
+
+    /// What its written form hints at as a name.
+    pub(super) fn named(&self) -> Hints {
+        name(self.text)
+    }
+
+    /// A word with a capital, at its beginning or inside.
+    pub(super) fn capital(&self) -> bool {
+        self.word() && self.text.contains(char::is_uppercase)
+    }
+
+    pub(super) fn word(&self) -> bool {
+        self.text.starts_with(char::is_alphabetic)
+    }
+
+    pub(super) fn is_number(&self) -> bool {
+        self.text.starts_with(|c: char| c.is_ascii_digit())
+    }
+
+    pub(super) fn is_quote(&self) -> bool {
+        matches!(self.text, "\"" | "“" | "”" | "„" | "«" | "»" | "*" | "_")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,7 +158,7 @@ mod tests {
         assert!(word("university").any(Hints::ORGANIZATION));
         assert!(word("river").any(Hints::PLACE));
         assert!(word("inc.").any(Hints::SUFFIX));
-        assert!(word("tv").any(Hints::NOT_A_NAME) && !word("tv").any(Hints::NOUN));
+        assert!(word("tv").any(Hints::NOT_A_NAME));
         assert!(name("Ada").any(Hints::FIRST_NAME));
         assert!(name("New York City").any(Hints::LISTED_PLACE));
         assert!(name("German").any(Hints::NATIONALITY));

@@ -230,7 +230,7 @@ impl<'a> Reader<'a> {
         }
         let Some((range, mention)) = sentence.mentions.iter().find(|(range, mention)| {
             mention.label != Some(NameLabel::Misc)
-                || !sentence.tokens[range.start].named.any(Hints::NATIONALITY)
+                || !sentence.tokens[range.start].named().any(Hints::NATIONALITY)
         }) else {
             return;
         };

@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
                     });
                 }
                 "it" | "i" | "we" | "they" => return None,
-                _ if sentence.tokens[at].hints.any(Hints::KIN)
+                _ if sentence.tokens[at].hints().any(Hints::KIN)
                     && (at.saturating_sub(3)..at)
                         .any(|at| matches!(sentence.word(at), "his" | "her" | "'s" | "their")) =>
                 {
@@ -136,7 +136,7 @@ impl<'a> Reader<'a> {
                     return also(sentence, range.end, &mention.class, ends);
                 }
                 let adjective =
-                    token.named.any(Hints::NATIONALITY) || sentence.word(range.end) == "'s";
+                    token.named().any(Hints::NATIONALITY) || sentence.word(range.end) == "'s";
                 if linked && !adjective {
                     return ends;
                 }
@@ -151,8 +151,8 @@ impl<'a> Reader<'a> {
             } else if linked {
                 since += 1;
                 let passes =
-                    token.is_quote() || token.is_number() || token.word && !is_barrier(word);
-                if !passes || since > 5 || token.hints.any(Hints::KIN) {
+                    token.is_quote() || token.is_number() || token.word() && !is_barrier(word);
+                if !passes || since > 5 || token.hints().any(Hints::KIN) {
                     return ends;
                 }
             } else {
@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
                         | "("
                         | "."
                 );
-                if !comma && !short && (!token.word && !token.is_number() || is_barrier(word)) {
+                if !comma && !short && (!token.word() && !token.is_number() || is_barrier(word)) {
                     return ends;
                 }
             }
@@ -230,7 +230,7 @@ fn also<'a>(
         let verb = sentence
             .tokens
             .get(range.end)
-            .is_some_and(|next| next.word && (next.lower.ends_with("ed") || is_be(&next.lower)));
+            .is_some_and(|next| next.word() && (next.lower.ends_with("ed") || is_be(&next.lower)));
         if verb {
             return ends;
         }

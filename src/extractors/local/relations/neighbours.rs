@@ -99,9 +99,9 @@ impl<'a> Reader<'a> {
             };
             let between = &sentence.tokens[left.end..right.start];
             let office = (1..=5).contains(&between.len())
-                && between.iter().any(|token| token.hints.any(Hints::ROLE))
+                && between.iter().any(|token| token.hints().any(Hints::ROLE))
                 && between.iter().all(|token| {
-                    token.hints.any(Hints::ROLE | Hints::PERSON)
+                    token.hints().any(Hints::ROLE | Hints::PERSON)
                         || matches!(token.text, "'s" | "," | "-")
                 });
             if office && !matches!(between[0].text, ",") && group.label == Some(NameLabel::Org) {

@@ -62,7 +62,7 @@ impl<'t, 'm> Sentence<'t, 'm> {
         let mut before = start;
         while before > 0
             && (matches!(self.word(before - 1), "the" | "a" | "an" | "\"" | "“")
-                || self.tokens[before - 1].hints.any(Hints::ROLE))
+                || self.tokens[before - 1].hints().any(Hints::ROLE))
         {
             before -= 1;
         }
@@ -105,8 +105,8 @@ impl<'t, 'm> Sentence<'t, 'm> {
                     | "persuaded"
                     | "told"
             ) || TRIGGERS.contains_key(word)
-                || self.tokens[before - 1].word
-                    && !self.tokens[before - 1].capital
+                || self.tokens[before - 1].word()
+                    && !self.tokens[before - 1].capital()
                     && word.len() > 4
                     && (word.ends_with("ed") || word.ends_with("ing"))
         }
