@@ -11,16 +11,6 @@ pub(in crate::extractors::local) type Clusters = [u16; 3];
 /// How many words the longest place has that is looked for.
 pub(in crate::extractors::local) const LONGEST_PLACE: usize = 4;
 
-/// A place by its size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(in crate::extractors::local) enum Place {
-    Country = 1,
-    State = 2,
-    City = 3,
-    Town = 4,
-}
-
 /// The lists.
 #[derive(Debug, Default)]
 pub(in crate::extractors::local) struct Known {
@@ -31,7 +21,7 @@ pub(in crate::extractors::local) struct Known {
 }
 
 impl Known {
-    /// The class of the place whose words' hashes folded by [`place_key`] are `key`; 0 is none.
+    /// The class (1 country, 2 state, 3 city, 4 town) of the place whose words' hashes folded by [`place_key`] are `key`; 0 is none.
     pub(in crate::extractors::local) fn place(&self, key: u32) -> u8 {
         self.places.get(key).unwrap_or(0)
     }

@@ -6,7 +6,7 @@
 use super::{
     bits::{Ended, Reader},
     decode::{LABELS, Scores, Transitions},
-    known::{Clusters, Known, Map},
+    known::{Known, Map},
 };
 
 /// Raised when the format, the features or the tokens change: old weights are refused.
@@ -187,7 +187,7 @@ pub(in crate::extractors::local) fn pack(
         &mut writer,
         &known.clusters,
         CLUSTER_BITS,
-        |ids: Clusters| ids.map(u32::from),
+        |ids: [u16; 3]| ids.map(u32::from),
     );
     writer.float(calibration.0);
     writer.float(calibration.1);

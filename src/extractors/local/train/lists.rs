@@ -5,10 +5,20 @@ use std::path::Path;
 use super::super::{
     tagger::{
         hash,
-        known::{Clusters, Known, Map, Place, place_key},
+        known::{Clusters, Known, Map, place_key},
     },
     token,
 };
+
+/// A place by its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Place {
+    Country = 1,
+    State = 2,
+    City = 3,
+    Town = 4,
+}
 
 /// Reads `loc.tsv`, `names.tsv` and `clus.tsv` of a folder.
 pub(super) fn read(folder: &Path) -> Result<Known, std::io::Error> {
