@@ -15,9 +15,9 @@ pub use call::{
     Answer, CallError, CallRequest, Calls, Exchange, Operation, Provider, Refusal, TransportError,
     Usage, Verdict,
 };
-pub use local::{Local, RelationScorer};
 #[cfg(feature = "train")]
-pub use local::{RelationTrainError, train_relations};
+pub use local::train;
+pub use local::{Local, RelationScorer};
 
 use crate::graph::{FoundRelation, Mention, MentionType, Ontology, Span, Text, TypedMention};
 
