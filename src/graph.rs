@@ -7,10 +7,12 @@
 mod decimal;
 mod document;
 mod export;
+mod gold;
 mod line;
 mod merge;
 mod ontology;
 mod resolve;
+mod score;
 mod sentence;
 mod span;
 
@@ -21,9 +23,13 @@ pub use export::{
     CSV_COLUMNS, ExportError, ExportFormat, ExportWriter, ExportedCluster, ExportedDocument,
     ExportedEntity, ExportedEvidence, ExportedMention, ExportedRelation, Section, UnknownFormat,
 };
+pub use gold::{GoldAnswers, GoldKind, GoldMention, GoldRelation, with_gold};
 pub use line::{ExtractedLine, extracted_line};
 pub use merge::{FoundRelation, assemble, name_key};
 pub use ontology::{Class, ClassId, Ontology, OntologyError, RelationType, RelationTypeId};
 pub use resolve::{Cluster, ResolvableEntity, resolve};
+pub use score::{
+    EntityScores, MentionScores, Predicted, RelationScores, Score, ScoreReport, Scores,
+};
 pub use sentence::{sentence_ranges, sentences};
 pub use span::{Span, Text};
