@@ -4,12 +4,14 @@
 //! An extractor knows a chunk or a group of mentions at a time; it knows nothing of batches, checkpoints, queues or
 //! databases, and it may be cancelled at any await.
 
+mod given;
 mod local;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 
+pub use given::Given;
 pub use local::Local;
 
 use crate::graph::{FoundRelation, Mention, MentionType, Ontology, Span, Text, TypedMention};
@@ -62,7 +64,7 @@ pub enum ExtractError {
 /// Something that finds mentions, classes and relations.
 ///
 /// Calls for different units overlap in time. A call may be dropped at any await and repeated later; results are
-/// checked by the caller: spans outside the chunk, unknown classes and relations that the ontology does not allow
+/// checked by the caller: mentions that share no character with the chunk, evidence outside it, unknown classes and relations that the ontology does not allow
 /// are not published.
 #[async_trait]
 pub trait Extractor: Send + Sync + 'static {

@@ -23,6 +23,9 @@ struct MentionOut<'a> {
     label: Option<NameLabel>,
     #[serde(with = "decimal")]
     confidence: f32,
+    /// Which of the given mentions it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gold: Option<usize>,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,12 +52,14 @@ struct RelationOut<'a> {
 
 /// The line of the document `id`: one entry for each mention, entity and relation, in the graph's order.
 ///
-/// A relation has the place of its first evidence.
+/// A relation has the place of its first evidence. `gold` says for each mention which of the given ones it is, if
+/// mentions were given.
 #[must_use]
 pub fn extracted_line<'a>(
     id: &'a str,
     text: &'a Text,
     graph: &'a DocumentGraph,
+    gold: Option<&[usize]>,
 ) -> ExtractedLine<'a> {
     let entity_id = |index: usize| format!("e{index}");
     ExtractedLine {
@@ -62,13 +67,15 @@ pub fn extracted_line<'a>(
         mentions: graph
             .mentions
             .iter()
-            .map(|mention| MentionOut {
+            .enumerate()
+            .map(|(index, mention)| MentionOut {
                 start: mention.span.start,
                 end: mention.span.end,
                 text: text.slice(mention.span),
                 class: mention.class.as_str(),
                 label: mention.label,
                 confidence: mention.confidence,
+                gold: gold.and_then(|gold| gold.get(index).copied()),
             })
             .collect(),
         entities: graph
@@ -128,7 +135,7 @@ mod tests {
             confidence: 0.7,
         };
         let graph = assemble(&text, mentions, &[found]);
-        let line = extracted_line("doc", &text, &graph);
+        let line = extracted_line("doc", &text, &graph, None);
         let expected = json!({
             "id": "doc",
             "mentions": [

@@ -108,7 +108,7 @@ const ROOMS: [Room; 13] = [
             "workflow",
         ],
     },
-    // It hands the extractors on, and runs nothing of them. It is the only one that names neighbours: `worker` and
+    // It hands the extractors on, and runs nothing of them; a corpus's own mentions stand before one of them. It is the only one that names neighbours: `worker` and
     // `serve` are commands.
     Room {
         name: "cli",
@@ -123,6 +123,7 @@ const ROOMS: [Room; 13] = [
             "queue",
             "extractors::Extractor",
             "extractors::Extractors",
+            "extractors::Given",
             "pipeline",
             "workflow",
             "worker",
