@@ -4,6 +4,7 @@
 //! Pure: no async, no clock, no I/O, and no other room. Every fact carries a span that was located in the text
 //! here or by the extractor's own code; offsets from a model are never trusted.
 
+mod alias;
 mod decimal;
 mod document;
 mod export;

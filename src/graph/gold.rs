@@ -202,7 +202,7 @@ mod tests {
             class: mark.kind.class(&ontology).unwrap(),
             confidence: 0.5,
         });
-        let graph = assemble(&text, found.to_vec(), &[]);
+        let graph = assemble(&text, &ontology, found.to_vec(), &[]);
         let (graph, given) = with_gold(&text, graph, &gold, &ontology);
         assert!(graph.is_grounded_in(&text));
         assert_eq!(given, [2, 1, 5, 0, 3, 4]);

@@ -112,7 +112,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::graph::{ClassId, FoundRelation, RelationTypeId, Span, TypedMention, assemble};
+    use crate::graph::{
+        ClassId, FoundRelation, Ontology, RelationTypeId, Span, TypedMention, assemble,
+    };
 
     #[test]
     fn a_line_has_the_documented_form() {
@@ -134,7 +136,7 @@ mod tests {
             evidence: Span::new(0, 16),
             confidence: 0.7,
         };
-        let graph = assemble(&text, mentions, &[found]);
+        let graph = assemble(&text, &Ontology::builtin().unwrap(), mentions, &[found]);
         let line = extracted_line("doc", &text, &graph, None);
         let expected = json!({
             "id": "doc",

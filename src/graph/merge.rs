@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
-use super::{ClassId, DocumentGraph, Entity, Relation, RelationTypeId, Span, Text, TypedMention};
+use super::{
+    ClassId, DocumentGraph, Entity, NameLabel, Ontology, Relation, RelationTypeId, Span, Text,
+    TypedMention, alias,
+};
 
 /// A relation as an extractor finds it: between two mentions, not yet between entities.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,12 +50,14 @@ pub fn name_key(name: &str) -> String {
 
 /// Merges the findings of one document. The order of the input does not matter.
 ///
-/// Mentions with the same [`name_key`] and class are one entity, named by the spelling that is used most (the
-/// earliest among equals). Relations between mentions become relations between their entities; a relation of an
+/// Mentions with the same [`name_key`] and label (or class, where the ontology gives it no label) are one entity, and
+/// so are names that the alias rules take for one thing's. An entity is named by its fullest form, as that is written
+/// most (the earliest among equals), and has the narrowest class that its mentions agree on. Relations between mentions become relations between their entities; a relation of an
 /// entity with itself says nothing and is dropped.
 #[must_use]
 pub fn assemble(
     text: &Text,
+    ontology: &Ontology,
     mut mentions: Vec<TypedMention>,
     found: &[FoundRelation],
 ) -> DocumentGraph {
@@ -64,17 +69,30 @@ pub fn assemble(
     });
     mentions.dedup_by(|later, earlier| later.span == earlier.span);
 
-    let mut of_key: HashMap<(String, &ClassId), usize> = HashMap::new();
-    let mut of_span: HashMap<Span, usize> = HashMap::new();
-    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut labels: HashMap<&ClassId, Option<NameLabel>> = HashMap::new();
+    let mut of_key: HashMap<(String, Kind<'_>), usize> = HashMap::new();
+    let mut spellings: Vec<Spelling<'_>> = Vec::new();
     for (index, mention) in mentions.iter().enumerate() {
-        let key = (name_key(text.slice(mention.span)), &mention.class);
-        let entity = *of_key.entry(key).or_insert_with(|| {
-            groups.push(Vec::new());
-            groups.len() - 1
+        let label = *labels
+            .entry(&mention.class)
+            .or_insert_with(|| ontology.label_of(&mention.class));
+        let kind = label.map_or(Kind::Class(&mention.class), Kind::Label);
+        let key = (name_key(text.slice(mention.span)), kind);
+        let spelling = *of_key.entry(key).or_insert_with(|| {
+            spellings.push(Spelling {
+                kind,
+                mentions: Vec::new(),
+            });
+            spellings.len() - 1
         });
-        groups[entity].push(index);
-        of_span.insert(mention.span, entity);
+        spellings[spelling].mentions.push(index);
+    }
+    let groups = things(text, &mentions, &spellings);
+    let mut of_span: HashMap<Span, usize> = HashMap::new();
+    for (entity, group) in groups.iter().enumerate() {
+        for &index in &group.mentions {
+            of_span.insert(mentions[index].span, entity);
+        }
     }
 
     let mut merged: BTreeMap<(usize, &RelationTypeId, usize), (f32, Vec<Span>)> = BTreeMap::new();
@@ -113,9 +131,9 @@ pub fn assemble(
     let entities = groups
         .into_iter()
         .map(|group| Entity {
-            name: usual_name(text, &mentions, &group),
-            class: mentions[group[0]].class.clone(),
-            mentions: group,
+            name: usual_name(text, &mentions, &group.fullest),
+            class: class(ontology, &mentions, &group.mentions),
+            mentions: group.mentions,
         })
         .collect();
     DocumentGraph {
@@ -123,6 +141,100 @@ pub fn assemble(
         entities,
         relations,
     }
+}
+
+/// What two mentions of one thing have in common besides their name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind<'a> {
+    /// Names of one label may be of classes that differ in detail.
+    Label(NameLabel),
+    /// What is no name is of one class.
+    Class(&'a ClassId),
+}
+
+/// The mentions that share a key and a kind.
+struct Spelling<'a> {
+    kind: Kind<'a>,
+    mentions: Vec<usize>,
+}
+
+/// The mentions of one thing, and those of them that have its fullest form.
+struct Thing {
+    mentions: Vec<usize>,
+    fullest: Vec<usize>,
+}
+
+/// Puts spellings of one thing together; by first mention.
+fn things(text: &Text, mentions: &[TypedMention], spellings: &[Spelling<'_>]) -> Vec<Thing> {
+    let mut named: Vec<usize> = Vec::new();
+    let mut names: Vec<alias::Name<'_>> = Vec::new();
+    for (index, spelling) in spellings.iter().enumerate() {
+        if let Kind::Label(label) = spelling.kind {
+            named.push(index);
+            names.push(alias::Name {
+                spelling: text.slice(mentions[spelling.mentions[0]].span),
+                label,
+            });
+        }
+    }
+    // Each spelling's first one of the same thing, and how full it is.
+    let mut first: Vec<(usize, usize)> = (0..spellings.len()).map(|index| (index, 0)).collect();
+    for (&index, (of, fullness)) in named.iter().zip(alias::same(&names)) {
+        first[index] = (named[of], fullness);
+    }
+    let mut place: HashMap<usize, usize> = HashMap::new();
+    let mut things: Vec<(Thing, (usize, usize))> = Vec::new();
+    for (spelling, &(of, fullness)) in spellings.iter().zip(&first) {
+        // The fuller, then the more common; the earlier among equals.
+        let rank = (fullness, spelling.mentions.len());
+        let at = *place.entry(of).or_insert_with(|| {
+            things.push((
+                Thing {
+                    mentions: Vec::new(),
+                    fullest: spelling.mentions.clone(),
+                },
+                rank,
+            ));
+            things.len() - 1
+        });
+        let (thing, best) = &mut things[at];
+        thing.mentions.extend(&spelling.mentions);
+        if rank > *best {
+            *best = rank;
+            thing.fullest.clone_from(&spelling.mentions);
+        }
+    }
+    things
+        .into_iter()
+        .map(|(mut thing, _)| {
+            thing.mentions.sort_unstable();
+            thing
+        })
+        .collect()
+}
+
+/// The class that most of the group's mentions have, of those that no other one of the group specializes; the
+/// earliest among equals.
+fn class(ontology: &Ontology, mentions: &[TypedMention], group: &[usize]) -> ClassId {
+    let mut counts: Vec<(&ClassId, usize)> = Vec::new();
+    for &index in group {
+        let class = &mentions[index].class;
+        match counts.iter_mut().find(|(other, _)| *other == class) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((class, 1)),
+        }
+    }
+    let is_narrowed = |class: &ClassId| {
+        let mut others = counts.iter().filter(|(other, _)| *other != class);
+        others.any(|(other, _)| ontology.is_a(other, class))
+    };
+    let mut best = (&mentions[group[0]].class, 0);
+    for &(class, count) in &counts {
+        if count > best.1 && !is_narrowed(class) {
+            best = (class, count);
+        }
+    }
+    best.0.clone()
 }
 
 /// The spelling that most of the group's mentions have; the earliest among equals.
@@ -148,6 +260,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn ontology() -> Ontology {
+        Ontology::builtin().unwrap()
+    }
 
     fn mention(text: &Text, name: &str, nth: usize, class: &str) -> TypedMention {
         let (byte, _) = text.as_str().match_indices(name).nth(nth).unwrap();
@@ -195,7 +311,12 @@ mod tests {
             found(&again, &acme_again),
             found(&ada, &acme),
         ];
-        let graph = assemble(&text, vec![acme_again, again, acme, ada], &relations);
+        let graph = assemble(
+            &text,
+            &ontology(),
+            vec![acme_again, again, acme, ada],
+            &relations,
+        );
         assert!(graph.is_grounded_in(&text));
         let names: Vec<&str> = graph.entities.iter().map(|e| e.name.as_str()).collect();
         assert_eq!(names, ["Ada", "Acme"]);
@@ -208,6 +329,7 @@ mod tests {
         let text = Text::new("Washington lived in Washington.");
         let graph = assemble(
             &text,
+            &ontology(),
             vec![
                 mention(&text, "Washington", 0, "person"),
                 mention(&text, "Washington", 1, "location"),
@@ -229,8 +351,8 @@ mod tests {
                 mention(&text, "ACME", 0, "organization"), mention(&text, "Bob", 1, "person"),
             ];
             let relations = [found(&all[0], &all[1]), found(&all[3], &all[4]), found(&all[2], &all[1])];
-            let straight = assemble(&text, all.to_vec(), &relations);
-            let shuffled = assemble(&text, order.iter().map(|&i| all[i].clone()).collect(), &relations);
+            let straight = assemble(&text, &ontology(), all.to_vec(), &relations);
+            let shuffled = assemble(&text, &ontology(), order.iter().map(|&i| all[i].clone()).collect(), &relations);
             prop_assert_eq!(straight, shuffled);
         }
     }

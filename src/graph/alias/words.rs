@@ -1,0 +1,328 @@
+//! A name as rules see it: its words without what says nothing of who is meant.
+
+use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
+
+use crate::graph::{NameLabel, name_key};
+
+/// What stands before a person's name and is no part of it.
+const TITLES: [&str; 68] = [
+    "mr",
+    "mrs",
+    "ms",
+    "miss",
+    "mx",
+    "dr",
+    "doctor",
+    "prof",
+    "professor",
+    "sir",
+    "dame",
+    "lord",
+    "lady",
+    "president",
+    "vice",
+    "prime",
+    "minister",
+    "chancellor",
+    "king",
+    "queen",
+    "prince",
+    "princess",
+    "emperor",
+    "empress",
+    "tsar",
+    "sultan",
+    "sheikh",
+    "count",
+    "countess",
+    "duke",
+    "duchess",
+    "baron",
+    "baroness",
+    "earl",
+    "pope",
+    "cardinal",
+    "archbishop",
+    "bishop",
+    "rev",
+    "reverend",
+    "father",
+    "saint",
+    "st",
+    "rabbi",
+    "general",
+    "gen",
+    "colonel",
+    "col",
+    "major",
+    "maj",
+    "captain",
+    "capt",
+    "lieutenant",
+    "lt",
+    "sergeant",
+    "sgt",
+    "admiral",
+    "adm",
+    "senator",
+    "sen",
+    "representative",
+    "rep",
+    "governor",
+    "gov",
+    "judge",
+    "justice",
+    "secretary",
+    "hon",
+];
+
+/// What stands after a company's name and is no part of it.
+const LEGAL: [&str; 24] = [
+    "inc",
+    "incorporated",
+    "corp",
+    "corporation",
+    "co",
+    "company",
+    "ltd",
+    "limited",
+    "llc",
+    "llp",
+    "lp",
+    "plc",
+    "gmbh",
+    "ag",
+    "kg",
+    "sa",
+    "sas",
+    "sarl",
+    "srl",
+    "spa",
+    "nv",
+    "bv",
+    "ab",
+    "oy",
+];
+
+/// What a place's name may have and leave out. No `county`: Orange County is not Orange.
+const PLACE: [&str; 16] = [
+    "city",
+    "town",
+    "village",
+    "province",
+    "republic",
+    "islands",
+    "island",
+    "river",
+    "mountains",
+    "archipelago",
+    "peninsula",
+    "cdp",
+    "prefecture",
+    "oblast",
+    "region",
+    "area",
+];
+
+/// Words between the words of a name.
+const SMALL: [&str; 30] = [
+    "of", "the", "and", "for", "in", "on", "at", "to", "a", "an", "de", "la", "le", "les", "des",
+    "du", "del", "da", "do", "di", "von", "van", "der", "den", "el", "al", "bin", "ibn", "und",
+    "et",
+];
+
+pub(super) fn is_particle(word: &str) -> bool {
+    SMALL.contains(&word)
+}
+
+/// A name's words.
+#[derive(Debug)]
+pub(super) struct Words {
+    /// The words joined: what variants of one spelling share.
+    pub(super) key: String,
+    words: Vec<String>,
+    /// As it is written, but for blank and marks around it.
+    written: String,
+}
+
+impl Words {
+    pub(super) fn of(spelling: &str, label: NameLabel) -> Self {
+        let folded: String = name_key(spelling)
+            .nfkd()
+            .filter(|&c| !is_combining_mark(c))
+            .map(plain)
+            .collect();
+        let mut words: Vec<String> = folded
+            .split(|c: char| {
+                c.is_whitespace() || matches!(c, '-' | '‐' | '‑' | '–' | '/' | '&' | ',')
+            })
+            .flat_map(|word| initials_apart(word, label))
+            .map(|word| {
+                word.chars()
+                    .filter(|c| c.is_alphanumeric())
+                    .collect::<String>()
+            })
+            .filter(|word| !word.is_empty())
+            .collect();
+        match label {
+            NameLabel::Per => {
+                let titles = words
+                    .iter()
+                    .take_while(|word| TITLES.contains(&word.as_str()))
+                    .count();
+                words.drain(..titles.min(words.len().saturating_sub(1)));
+            }
+            NameLabel::Org => {
+                while words.len() > 1
+                    && words
+                        .last()
+                        .is_some_and(|last| LEGAL.contains(&last.as_str()))
+                {
+                    words.pop();
+                }
+            }
+            NameLabel::Loc | NameLabel::Misc => {}
+        }
+        Self {
+            key: words.join(" "),
+            words,
+            written: spelling
+                .split_whitespace()
+                .filter(|word| !word.eq_ignore_ascii_case("the"))
+                .collect::<Vec<_>>()
+                .join(" "),
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.words.len()
+    }
+
+    /// How much of the whole name it is.
+    pub(super) fn fullness(&self) -> usize {
+        self.words
+            .iter()
+            .filter(|word| word.chars().count() > 1)
+            .count()
+    }
+
+    pub(super) fn last(&self) -> Option<&str> {
+        self.words.last().map(String::as_str)
+    }
+
+    /// The words that are no initials and no particles.
+    pub(super) fn full(&self) -> impl Iterator<Item = &str> {
+        self.words
+            .iter()
+            .map(String::as_str)
+            .filter(|word| word.chars().count() > 1 && !is_particle(word))
+    }
+
+    /// Its words in the order of the alphabet, so that "University of Cambridge" is "Cambridge University"; empty for
+    /// a single word.
+    pub(super) fn sorted(&self) -> String {
+        let mut words: Vec<&str> = self
+            .words
+            .iter()
+            .map(String::as_str)
+            .filter(|word| !is_particle(word))
+            .collect();
+        if words.len() < 2 {
+            return String::new();
+        }
+        words.sort_unstable();
+        words.join(" ")
+    }
+
+    /// Whether it is a short form of `long`: the same words in the same order, some left out, some an initial.
+    pub(super) fn shortens(&self, long: &Self, label: NameLabel) -> bool {
+        if self.words.len() > long.words.len() || self.key == long.key {
+            return false;
+        }
+        let mut rest = long.words.iter();
+        let mut whole = false;
+        let mut left_out: Vec<&str> = Vec::new();
+        for word in &self.words {
+            let found = rest.by_ref().find(|other| {
+                let fits = *other == word || (label == NameLabel::Per && is_initial(word, other));
+                if !fits {
+                    left_out.push(other);
+                }
+                fits
+            });
+            let Some(found) = found else {
+                return false;
+            };
+            whole |= found == word && word.chars().count() > 1 && !is_particle(word);
+        }
+        left_out.extend(rest.map(String::as_str));
+        whole
+            && match label {
+                NameLabel::Per => true,
+                NameLabel::Loc => left_out
+                    .iter()
+                    .all(|word| PLACE.contains(word) || is_particle(word)),
+                NameLabel::Org | NameLabel::Misc => {
+                    self.words.first() == long.words.first() || self.last() == long.last()
+                }
+            }
+    }
+
+    /// The letters that its words begin with, with and without the small ones.
+    pub(super) fn initials(&self) -> Vec<String> {
+        if self.words.len() < 2 {
+            return Vec::new();
+        }
+        let letters = |small: bool| -> String {
+            self.words
+                .iter()
+                .filter(|word| small || !is_particle(word))
+                .filter_map(|word| word.chars().next())
+                .collect()
+        };
+        let mut all = vec![letters(true), letters(false)];
+        all.dedup();
+        all.retain(|letters| letters.chars().count() > 1);
+        all
+    }
+
+    /// Its letters, if it is written like an acronym.
+    pub(super) fn acronym(&self) -> Option<String> {
+        let letters: String = self
+            .written
+            .chars()
+            .filter(|c| c.is_alphanumeric())
+            .collect();
+        let capitals = letters.chars().filter(|c| c.is_uppercase()).count();
+        let blank = self.written.contains(char::is_whitespace) && !self.written.contains('.');
+        let count = letters.chars().count();
+        ((2..=10).contains(&count) && !blank && capitals * 3 >= count * 2)
+            .then(|| letters.to_lowercase())
+    }
+}
+
+/// Letters that are no base letter with a mark, but are written without one as well.
+fn plain(c: char) -> char {
+    match c {
+        'ł' => 'l',
+        'ø' => 'o',
+        'đ' | 'ð' => 'd',
+        'ı' => 'i',
+        other => other,
+    }
+}
+
+/// "j.r." is two initials of a person; elsewhere "u.s" is one word.
+fn initials_apart(word: &str, label: NameLabel) -> Vec<&str> {
+    if label == NameLabel::Per && word.contains('.') {
+        word.split('.').collect()
+    } else {
+        vec![word]
+    }
+}
+
+/// Whether one is the first letter of the other.
+fn is_initial(a: &str, b: &str) -> bool {
+    let (short, long) = if a.len() < b.len() { (a, b) } else { (b, a) };
+    short.chars().count() == 1 && long.starts_with(short)
+}
