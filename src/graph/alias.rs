@@ -5,7 +5,6 @@
 //! only if a single thing of the document fits; how alike two spellings look is never asked. Names of different labels
 //! stay apart. The time is linear in the names but for a bounded factor ([`MOST`]).
 
-mod demonym;
 mod words;
 
 use std::collections::HashMap;
@@ -20,6 +19,8 @@ pub(super) struct Name<'a> {
     pub(super) spelling: &'a str,
     /// What it is a name of.
     pub(super) label: NameLabel,
+    /// The name that it stands behind in brackets, as in "Association of Southeast Asian Nations (ASEAN)".
+    pub(super) explains: Option<usize>,
 }
 
 /// The most names that share a word with another one and are still compared with it. A document that has more says too
@@ -46,7 +47,7 @@ pub(super) fn same(names: &[Name<'_>]) -> Vec<(usize, usize)> {
     );
     things.shorten(names, &words);
     things.acronyms(names, &words);
-    things.demonyms(names, &words);
+    things.beside(names, &words);
     (0..names.len())
         .map(|index| (things.first(index), words[index].fullness()))
         .collect()
@@ -96,17 +97,14 @@ impl Things {
         order.sort_by_key(|&index| std::cmp::Reverse(words[index].count()));
         for short in order {
             let label = names[short].label;
-            let lists = words[short]
+            let mut lists = words[short]
                 .full()
                 .filter_map(|word| with.get(&(label, word)));
             let last = words[short]
                 .last()
-                .and_then(|word| with.get(&(label, word)));
-            let Some(list) = last
-                .filter(|list| list.len() <= MOST)
-                .or_else(|| lists.min_by_key(|list| list.len()))
-                .filter(|list| list.len() <= MOST)
-            else {
+                .and_then(|word| with.get(&(label, word)))
+                .filter(|list| list.len() <= MOST);
+            let Some(list) = last.or_else(|| lists.find(|list| list.len() <= MOST)) else {
                 continue;
             };
             let mut fits: Vec<(usize, bool)> = Vec::new();
@@ -163,23 +161,14 @@ impl Things {
         }
     }
 
-    /// Joins "Swedish" with Sweden where both are places.
-    fn demonyms(&mut self, names: &[Name<'_>], words: &[Words]) {
-        let mut places: HashMap<&str, usize> = HashMap::new();
-        for (index, (name, words)) in names.iter().zip(words).enumerate() {
-            if name.label == NameLabel::Loc {
-                places.entry(&words.key).or_insert(index);
-            }
-        }
-        for (index, (name, words)) in names.iter().zip(words).enumerate() {
-            if name.label != NameLabel::Loc {
-                continue;
-            }
-            let place = demonym::places(&words.key)
-                .into_iter()
-                .find_map(|place| places.get(place.as_str()));
-            if let Some(&place) = place {
-                self.join(index, place);
+    /// Joins an acronym in brackets with the name before them, if that has its letters.
+    fn beside(&mut self, names: &[Name<'_>], words: &[Words]) {
+        for (short, name) in names.iter().enumerate() {
+            if let Some(long) = name.explains
+                && names[long].label == name.label
+                && words[short].abbreviates(&words[long])
+            {
+                self.join(short, long);
             }
         }
     }

@@ -167,13 +167,18 @@ struct Thing {
 /// Puts spellings of one thing together; by first mention.
 fn things(text: &Text, mentions: &[TypedMention], spellings: &[Spelling<'_>]) -> Vec<Thing> {
     let mut named: Vec<usize> = Vec::new();
+    let mut name_of: Vec<Option<usize>> = vec![None; mentions.len()];
     let mut names: Vec<alias::Name<'_>> = Vec::new();
     for (index, spelling) in spellings.iter().enumerate() {
         if let Kind::Label(label) = spelling.kind {
+            for &mention in &spelling.mentions {
+                name_of[mention] = Some(named.len());
+            }
             named.push(index);
             names.push(alias::Name {
                 spelling: text.slice(mentions[spelling.mentions[0]].span),
                 label,
+                explains: explained(text, mentions, spelling).and_then(|before| name_of[before]),
             });
         }
     }
@@ -211,6 +216,15 @@ fn things(text: &Text, mentions: &[TypedMention], spellings: &[Spelling<'_>]) ->
             thing
         })
         .collect()
+}
+
+/// The mention that the first mention of a spelling stands behind in brackets.
+fn explained(text: &Text, mentions: &[TypedMention], spelling: &Spelling<'_>) -> Option<usize> {
+    let first = *spelling.mentions.first()?;
+    let before = first.checked_sub(1)?;
+    let (end, start) = (mentions[before].span.end, mentions[first].span.start);
+    let between = (end < start && start - end <= 3).then(|| text.slice(Span::new(end, start)))?;
+    (between.trim() == "(").then_some(before)
 }
 
 /// The class that most of the group's mentions have, of those that no other one of the group specializes; the

@@ -105,7 +105,9 @@ const LEGAL: [&str; 24] = [
 ];
 
 /// What a place's name may have and leave out. No `county`: Orange County is not Orange.
-const PLACE: [&str; 16] = [
+const PLACE: [&str; 18] = [
+    "people",
+    "kingdom",
     "city",
     "town",
     "village",
@@ -122,6 +124,34 @@ const PLACE: [&str; 16] = [
     "oblast",
     "region",
     "area",
+];
+
+/// What an organization's name may have after it and leave out.
+const ORGANIZATION: [&str; 24] = [
+    "university",
+    "college",
+    "school",
+    "institute",
+    "group",
+    "holdings",
+    "records",
+    "party",
+    "club",
+    "fc",
+    "bank",
+    "hospital",
+    "museum",
+    "airlines",
+    "airways",
+    "motors",
+    "association",
+    "foundation",
+    "society",
+    "press",
+    "publishing",
+    "bros",
+    "brothers",
+    "band",
 ];
 
 /// Words between the words of a name.
@@ -262,9 +292,14 @@ impl Words {
                 NameLabel::Loc => left_out
                     .iter()
                     .all(|word| PLACE.contains(word) || is_particle(word)),
-                NameLabel::Org | NameLabel::Misc => {
-                    self.words.first() == long.words.first() || self.last() == long.last()
+                // "Parliament" of "Norwegian Parliament", "Butler" of "Butler University"; but Samsung Electronics is
+                // not Samsung.
+                NameLabel::Org => {
+                    self.last() == long.last()
+                        || left_out.iter().all(|word| ORGANIZATION.contains(word))
                 }
+                // A sequel begins like what it goes on from: what a work leaves out makes it another one.
+                NameLabel::Misc => false,
             }
     }
 
@@ -284,6 +319,19 @@ impl Words {
         all.dedup();
         all.retain(|letters| letters.chars().count() > 1);
         all
+    }
+
+    /// Whether it is an acronym whose letters `long` has in this order, from the first one on.
+    pub(super) fn abbreviates(&self, long: &Self) -> bool {
+        let Some(acronym) = self.acronym() else {
+            return false;
+        };
+        let mut letters = long.key.chars();
+        long.words.len() > 1
+            && acronym.chars().next() == long.key.chars().next()
+            && acronym
+                .chars()
+                .all(|wanted| letters.any(|letter| letter == wanted))
     }
 
     /// Its letters, if it is written like an acronym.
