@@ -104,11 +104,11 @@ impl Things {
                 .last()
                 .and_then(|word| with.get(&(label, word)))
                 .filter(|list| list.len() <= MOST);
-            let Some(list) = last.or_else(|| lists.find(|list| list.len() <= MOST)) else {
+            let Some(others) = last.or_else(|| lists.find(|list| list.len() <= MOST)) else {
                 continue;
             };
             let mut fits: Vec<(usize, bool)> = Vec::new();
-            for &long in list {
+            for &long in others {
                 if long == short || !words[short].shortens(&words[long], label) {
                     continue;
                 }

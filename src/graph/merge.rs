@@ -166,15 +166,15 @@ struct Thing {
 
 /// Puts spellings of one thing together; by first mention.
 fn things(text: &Text, mentions: &[TypedMention], spellings: &[Spelling<'_>]) -> Vec<Thing> {
-    let mut named: Vec<usize> = Vec::new();
+    let mut places: Vec<usize> = Vec::new();
     let mut name_of: Vec<Option<usize>> = vec![None; mentions.len()];
     let mut names: Vec<alias::Name<'_>> = Vec::new();
     for (index, spelling) in spellings.iter().enumerate() {
         if let Kind::Label(label) = spelling.kind {
             for &mention in &spelling.mentions {
-                name_of[mention] = Some(named.len());
+                name_of[mention] = Some(places.len());
             }
-            named.push(index);
+            places.push(index);
             names.push(alias::Name {
                 spelling: text.slice(mentions[spelling.mentions[0]].span),
                 label,
@@ -184,8 +184,8 @@ fn things(text: &Text, mentions: &[TypedMention], spellings: &[Spelling<'_>]) ->
     }
     // Each spelling's first one of the same thing, and how full it is.
     let mut first: Vec<(usize, usize)> = (0..spellings.len()).map(|index| (index, 0)).collect();
-    for (&index, (of, fullness)) in named.iter().zip(alias::same(&names)) {
-        first[index] = (named[of], fullness);
+    for (&index, (of, fullness)) in places.iter().zip(alias::same(&names)) {
+        first[index] = (places[of], fullness);
     }
     let mut place: HashMap<usize, usize> = HashMap::new();
     let mut things: Vec<(Thing, (usize, usize))> = Vec::new();

@@ -170,7 +170,7 @@ pub(super) fn is_particle(word: &str) -> bool {
 pub(super) struct Words {
     /// The words joined: what variants of one spelling share.
     pub(super) key: String,
-    words: Vec<String>,
+    each: Vec<String>,
     /// As it is written, but for blank and marks around it.
     written: String,
 }
@@ -215,7 +215,7 @@ impl Words {
         }
         Self {
             key: words.join(" "),
-            words,
+            each: words,
             written: spelling
                 .split_whitespace()
                 .filter(|word| !word.eq_ignore_ascii_case("the"))
@@ -225,24 +225,24 @@ impl Words {
     }
 
     pub(super) fn count(&self) -> usize {
-        self.words.len()
+        self.each.len()
     }
 
     /// How much of the whole name it is.
     pub(super) fn fullness(&self) -> usize {
-        self.words
+        self.each
             .iter()
             .filter(|word| word.chars().count() > 1)
             .count()
     }
 
     pub(super) fn last(&self) -> Option<&str> {
-        self.words.last().map(String::as_str)
+        self.each.last().map(String::as_str)
     }
 
     /// The words that are no initials and no particles.
     pub(super) fn full(&self) -> impl Iterator<Item = &str> {
-        self.words
+        self.each
             .iter()
             .map(String::as_str)
             .filter(|word| word.chars().count() > 1 && !is_particle(word))
@@ -252,7 +252,7 @@ impl Words {
     /// a single word.
     pub(super) fn sorted(&self) -> String {
         let mut words: Vec<&str> = self
-            .words
+            .each
             .iter()
             .map(String::as_str)
             .filter(|word| !is_particle(word))
@@ -266,13 +266,13 @@ impl Words {
 
     /// Whether it is a short form of `long`: the same words in the same order, some left out, some an initial.
     pub(super) fn shortens(&self, long: &Self, label: NameLabel) -> bool {
-        if self.words.len() > long.words.len() || self.key == long.key {
+        if self.each.len() > long.each.len() || self.key == long.key {
             return false;
         }
-        let mut rest = long.words.iter();
+        let mut rest = long.each.iter();
         let mut whole = false;
         let mut left_out: Vec<&str> = Vec::new();
-        for word in &self.words {
+        for word in &self.each {
             let found = rest.by_ref().find(|other| {
                 let fits = *other == word || (label == NameLabel::Per && is_initial(word, other));
                 if !fits {
@@ -305,11 +305,11 @@ impl Words {
 
     /// The letters that its words begin with, with and without the small ones.
     pub(super) fn initials(&self) -> Vec<String> {
-        if self.words.len() < 2 {
+        if self.each.len() < 2 {
             return Vec::new();
         }
         let letters = |small: bool| -> String {
-            self.words
+            self.each
                 .iter()
                 .filter(|word| small || !is_particle(word))
                 .filter_map(|word| word.chars().next())
@@ -327,7 +327,7 @@ impl Words {
             return false;
         };
         let mut letters = long.key.chars();
-        long.words.len() > 1
+        long.each.len() > 1
             && acronym.chars().next() == long.key.chars().next()
             && acronym
                 .chars()
