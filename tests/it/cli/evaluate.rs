@@ -199,7 +199,7 @@ fn what_was_extracted_before_scores_as_what_is_extracted_now() {
         said.stderr.contains("no line for the document `2`"),
         "{said:#?}"
     );
-    let table = say(&mut bare().arg("evaluate").arg(&first)).exits(0).stdout;
+    let table = say(bare().arg("evaluate").arg(&first)).exits(0).stdout;
     assert!(
         table.contains("PER+ORG+LOC") && table.contains("B³"),
         "{table}"
