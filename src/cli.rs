@@ -4,8 +4,10 @@
 //! `pipeline`'s direct path.
 
 mod batch;
+mod direct;
 mod doctor;
 mod error;
+mod evaluate;
 mod execution;
 mod export;
 mod extract;
@@ -61,6 +63,8 @@ enum Command {
     Run(run::RunArgs),
     /// Extract in memory, with neither Postgres nor Redis: one JSON line a document.
     Extract(extract::ExtractArgs),
+    /// Score mentions, entities and relations on documents in which somebody marked them.
+    Evaluate(evaluate::EvaluateArgs),
     /// Work the stages of all batches until stopped: a replica.
     Worker(worker::WorkerCommandArgs),
     /// Serve the HTTP API.
@@ -98,6 +102,7 @@ pub fn main(extractors: Extractors) -> ExitCode {
         Command::Worker(_) | Command::Serve(_) => "info",
         Command::Run(_)
         | Command::Extract(_)
+        | Command::Evaluate(_)
         | Command::Servers(_)
         | Command::Migrate
         | Command::Doctor(_)
@@ -140,6 +145,7 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
     match cli.command {
         Command::Run(args) => run::run(servers, args, extractors).await,
         Command::Extract(args) => extract::extract(args, extractors).await,
+        Command::Evaluate(args) => evaluate::evaluate(args, extractors).await,
         Command::Worker(args) => worker::worker(servers, &args, extractors).await,
         Command::Serve(args) => serve::serve(servers, &args, extractors).await,
         Command::Servers(args) => servers::servers(servers, args).await,

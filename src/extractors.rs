@@ -5,6 +5,7 @@
 //! databases, and it may be cancelled at any await.
 
 mod call;
+mod given;
 mod local;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
@@ -15,6 +16,7 @@ pub use call::{
     Answer, CallError, CallRequest, Calls, Exchange, Operation, Provider, Refusal, TransportError,
     Usage, Verdict,
 };
+pub use given::Given;
 #[cfg(feature = "train")]
 pub use local::train;
 pub use local::{Local, RelationScorer};
@@ -84,7 +86,7 @@ pub enum ExtractError {
 /// Something that finds mentions, classes and relations.
 ///
 /// Calls for different units overlap in time. A call may be dropped at any await and repeated later; results are
-/// checked by the caller: spans outside the chunk, unknown classes and relations that the ontology does not allow
+/// checked by the caller: mentions that share no character with the chunk, evidence outside it, unknown classes and relations that the ontology does not allow
 /// are not published.
 #[async_trait]
 pub trait Extractor: Send + Sync + 'static {

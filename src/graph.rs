@@ -4,13 +4,16 @@
 //! Pure: no async, no clock, no I/O, and no other room. Every fact carries a span that was located in the text
 //! here or by the extractor's own code; offsets from a model are never trusted.
 
+mod alias;
 mod decimal;
 mod document;
 mod export;
+mod gold;
 mod line;
 mod merge;
 mod ontology;
 mod resolve;
+mod score;
 mod sentence;
 mod span;
 
@@ -22,11 +25,15 @@ pub use export::{
     CSV_COLUMNS, ExportError, ExportFormat, ExportWriter, ExportedCluster, ExportedDocument,
     ExportedEntity, ExportedEvidence, ExportedMention, ExportedRelation, Section, UnknownFormat,
 };
+pub use gold::{GoldAnswers, GoldKind, GoldMention, GoldRelation, with_gold};
 pub use line::{ExtractedLine, extracted_line};
 pub use merge::{FoundRelation, assemble, name_key};
 pub use ontology::{
     Class, ClassId, Flaw, Ontology, OntologyError, OntologyFormat, RelationType, RelationTypeId,
 };
 pub use resolve::{Cluster, ResolvableEntity, resolve};
+pub use score::{
+    EntityScores, MentionScores, Predicted, RelationScores, Score, ScoreReport, Scores,
+};
 pub use sentence::{sentence_ranges, sentences};
 pub use span::{Span, Text};

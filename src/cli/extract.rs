@@ -1,23 +1,22 @@
 //! `graphmill extract`: the direct path. The same stages as the durable path, in memory.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, pin::pin, process::ExitCode};
 
 use clap::Args;
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
 use super::{
+    direct::{Direct, DirectArgs, Extracted, Refused, Task},
     error::{CliError, SOME_FAILED},
-    input::{self, Input},
-    ontology, output, summary,
+    input::{self, GoldLines, Input},
+    output, summary,
 };
 use crate::{
-    config::PipelineArgs,
     extractors::Extractors,
-    flow::Failure,
-    graph::{DocumentGraph, Text, extracted_line},
-    pipeline::{self, Document, Threads, Work, Workplace},
+    flow::{Failure, FailureCode},
+    graph::{Text, extracted_line},
+    pipeline::Limits,
 };
 
 /// Arguments of `extract`.
@@ -29,20 +28,12 @@ pub(super) struct ExtractArgs {
     /// Print one JSON object a document, in input order; without it, a short summary each.
     #[arg(long)]
     json: bool,
-    /// Documents extracted at once; as many as there are cores without it.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// Who extracts.
-    #[arg(long, value_name = "NAME", default_value = "local")]
-    extractor: String,
-    /// What may be found: a .toml, .ttl, .owl or .rdf file; the built-in ontology without it.
-    #[arg(long, value_name = "FILE")]
-    ontology: Option<PathBuf>,
-    /// Who says how sure the local extractor's relations are: its rules alone, or a logistic regression too.
-    #[arg(long, value_name = "SCORER", value_enum)]
-    relation_scorer: Option<super::run::ScorerName>,
+    /// Take the mentions from the input instead of looking for them: each PATH is a .jsonl file whose lines also have
+    /// "ents", [[start, end, label, …], …] in characters. A mention then has `gold`, its index there.
+    #[arg(long)]
+    gold_mentions: bool,
     #[command(flatten)]
-    pipeline: PipelineArgs,
+    direct: DirectArgs,
 }
 
 /// A document that was refused or failed.
@@ -58,82 +49,41 @@ struct ErrorLine<'a> {
     message: &'a str,
 }
 
-enum Extracted {
-    Graph {
-        id: String,
-        text: Text,
-        graph: DocumentGraph,
-    },
-    Refused {
-        id: String,
-        failure: Failure,
-    },
-}
-
 pub(super) async fn extract(
     args: ExtractArgs,
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
-    let name = super::run::with_scorer(args.extractor, args.relation_scorer)?;
-    let extractor = super::run::extractor(&extractors, &name)?;
-    let inputs = input::read(&args.paths, args.pipeline.limits())?;
-    let ontology = ontology::chosen(args.ontology.as_deref())?;
-    let settings = args.pipeline.settings(extractor.is_paid());
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = args.threads.map_or(cores, usize::from);
-    let workplace = Workplace {
-        threads: Threads::own().map_err(CliError::Runtime)?,
-        ..Workplace::here()
+    let direct = Direct::new(&args.direct, &extractors)?;
+    let limits = args.direct.pipeline.limits();
+    let tasks: Box<dyn Iterator<Item = Result<Task, Refused>> + Send> = if args.gold_mentions {
+        Box::new(marked(args.paths, limits)?)
+    } else {
+        Box::new(input::read(&args.paths, limits)?.map(|input| match input {
+            Input::Document(document) => Ok(Task {
+                id: document.id,
+                text: Text::new(document.text),
+                given: None,
+            }),
+            Input::Refused { id, failure } => Err(Refused { id, failure }),
+        }))
     };
-    let mut results = stream::iter(inputs)
-        .map(|input| {
-            let (extractor, ontology) = (Arc::clone(&extractor), Arc::clone(&ontology));
-            let workplace = workplace.clone();
-            // A task of its own, so that documents are worked on all cores.
-            let task = tokio::spawn(async move {
-                let document = match input {
-                    Input::Document(document) => document,
-                    Input::Refused { id, failure } => return Extracted::Refused { id, failure },
-                };
-                let (id, text) = (document.id, Text::new(document.text));
-                let work = Work {
-                    document: Document {
-                        name: id.as_str().into(),
-                        text: text.clone(),
-                    },
-                    extractor,
-                    ontology,
-                    settings,
-                    round: 0,
-                    pause: CancellationToken::new(),
-                    workplace,
-                    gate: Arc::new(pipeline::Open),
-                };
-                match pipeline::extract(&work).await {
-                    Ok(graph) => Extracted::Graph { id, text, graph },
-                    Err(error) => Extracted::Refused {
-                        id,
-                        failure: error.0,
-                    },
-                }
-            });
-            async move {
-                task.await
-                    .map_err(|error| CliError::Runtime(std::io::Error::other(error)))
-            }
-        })
-        .buffered(threads);
+    let mut results = pin!(direct.extract(tasks));
     let mut refused = 0_u64;
     while let Some(result) = results.next().await {
         let written = match result? {
-            Extracted::Graph { id, text, graph } => {
+            Ok(Extracted {
+                id,
+                text,
+                graph,
+                gold,
+            }) => {
                 if args.json {
-                    output::json(&extracted_line(&id, &text, &graph))
+                    output::json(&extracted_line(&id, &text, &graph, gold.as_deref()))
                 } else {
                     output::line(&summary::extracted(&id, &graph))
                 }
             }
-            Extracted::Refused { id, failure } => {
+            Err(Refused { id, failure }) => {
                 refused += 1;
                 if args.json {
                     let error = ErrorLine {
@@ -157,4 +107,29 @@ pub(super) async fn extract(
     } else {
         ExitCode::from(SOME_FAILED)
     })
+}
+
+/// The documents of gold files on their own mentions; what can't be used is refused by its place.
+fn marked(
+    paths: Vec<PathBuf>,
+    limits: Limits,
+) -> Result<impl Iterator<Item = Result<Task, Refused>> + Send + use<>, CliError> {
+    let mut seen: HashMap<String, u64> = HashMap::new();
+    let lines = GoldLines::open(paths, limits, false)?;
+    Ok((1_u64..).zip(lines).map(move |(nth, line)| {
+        let line = line.map_err(|(place, mut failure)| {
+            failure.message = format!("{place}: {}", failure.message);
+            Refused { id: place, failure }
+        })?;
+        if let Some(first) = seen.insert(line.id.clone(), nth) {
+            // Two answers under one id could not be told apart.
+            let failure = Failure::terminal(
+                FailureCode::DuplicateId,
+                format!("the id is that of document {first} as well: give one of them another id"),
+            );
+            let id = format!("{} (document {nth})", line.id);
+            return Err(Refused { id, failure });
+        }
+        Ok(Task::of(&line, true))
+    }))
 }

@@ -12,6 +12,7 @@
 //! Knows nothing of batches. That two documents hold the same text is for the batch to see.
 
 mod folder;
+mod gold;
 mod lines;
 mod names;
 
@@ -22,6 +23,7 @@ use std::{
 };
 
 use folder::{Folder, Found};
+pub(crate) use gold::{GoldLine, GoldLines};
 use lines::{Line, Lines};
 use names::{Names, Origin, printable};
 
@@ -370,7 +372,7 @@ fn is_lines(path: &Path) -> bool {
 }
 
 /// The path as people may see it.
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     printable(&path.to_string_lossy())
 }
 

@@ -168,7 +168,7 @@ mod tests {
     fn found(text: &str) -> (Vec<String>, Vec<String>) {
         let text = Text::new(text);
         let (mentions, relations) = extract(&text);
-        let graph = assemble(&text, mentions, &relations);
+        let graph = assemble(&text, &Ontology::builtin().unwrap(), mentions, &relations);
         let name = |index: usize| graph.entities[index].name.as_str();
         (
             graph

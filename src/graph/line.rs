@@ -25,6 +25,9 @@ struct MentionOut<'a> {
     value: Option<&'a str>,
     #[serde(with = "decimal")]
     confidence: f32,
+    /// Which of the given mentions it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gold: Option<usize>,
 }
 
 #[derive(Debug, Serialize)]
@@ -51,12 +54,14 @@ struct RelationOut<'a> {
 
 /// The line of the document `id`: one entry for each mention, entity and relation, in the graph's order.
 ///
-/// A relation has the place of its first evidence.
+/// A relation has the place of its first evidence. `gold` says for each mention which of the given ones it is, if
+/// mentions were given.
 #[must_use]
 pub fn extracted_line<'a>(
     id: &'a str,
     text: &'a Text,
     graph: &'a DocumentGraph,
+    gold: Option<&[usize]>,
 ) -> ExtractedLine<'a> {
     let entity_id = |index: usize| format!("e{index}");
     ExtractedLine {
@@ -64,7 +69,8 @@ pub fn extracted_line<'a>(
         mentions: graph
             .mentions
             .iter()
-            .map(|mention| MentionOut {
+            .enumerate()
+            .map(|(index, mention)| MentionOut {
                 start: mention.span.start,
                 end: mention.span.end,
                 text: text.slice(mention.span),
@@ -72,6 +78,7 @@ pub fn extracted_line<'a>(
                 label: mention.label,
                 value: mention.value.as_ref().map(|value| value.normal.as_str()),
                 confidence: mention.confidence,
+                gold: gold.and_then(|gold| gold.get(index).copied()),
             })
             .collect(),
         entities: graph
@@ -109,7 +116,8 @@ mod tests {
 
     use super::*;
     use crate::graph::{
-        ClassId, FoundRelation, RelationTypeId, Span, TypedMention, Value, ValueKind, assemble,
+        ClassId, FoundRelation, Ontology, RelationTypeId, Span, TypedMention, Value, ValueKind,
+        assemble,
     };
 
     #[test]
@@ -140,8 +148,8 @@ mod tests {
             evidence: Span::new(0, 16),
             confidence: 0.7,
         };
-        let graph = assemble(&text, mentions, &[found]);
-        let line = extracted_line("doc", &text, &graph);
+        let graph = assemble(&text, &Ontology::builtin().unwrap(), mentions, &[found]);
+        let line = extracted_line("doc", &text, &graph, None);
         let expected = json!({
             "id": "doc",
             "mentions": [

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
 use super::{
-    ClassId, DocumentGraph, Entity, Relation, RelationTypeId, Span, Text, TypedMention, Value,
+    ClassId, DocumentGraph, Entity, NameLabel, Ontology, Relation, RelationTypeId, Span, Text,
+    TypedMention, Value, alias,
 };
 
 /// A relation as an extractor finds it: between two mentions, not yet between entities.
@@ -49,12 +50,15 @@ pub fn name_key(name: &str) -> String {
 
 /// Merges the findings of one document. The order of the input does not matter.
 ///
-/// Mentions with the same value, or else the same [`name_key`], and the same class are one entity, named by the spelling that is used most (the
-/// earliest among equals). Relations between mentions become relations between their entities; a relation of an
+/// Mentions with the same [`name_key`] and label (or class, where the ontology gives it no label) are one entity, and
+/// so are names that the alias rules take for one thing's, and values that are the same. An entity is named by its
+/// fullest form, as that is written most (the earliest among equals), and has the narrowest class that its mentions
+/// agree on. Relations between mentions become relations between their entities; a relation of an
 /// entity with itself says nothing and is dropped.
 #[must_use]
 pub fn assemble(
     text: &Text,
+    ontology: &Ontology,
     mut mentions: Vec<TypedMention>,
     found: &[FoundRelation],
 ) -> DocumentGraph {
@@ -66,21 +70,34 @@ pub fn assemble(
     });
     mentions.dedup_by(|later, earlier| later.span == earlier.span);
 
-    let mut of_key: HashMap<(Key<'_>, &ClassId), usize> = HashMap::new();
-    let mut of_span: HashMap<Span, usize> = HashMap::new();
-    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut labels: HashMap<&ClassId, Option<NameLabel>> = HashMap::new();
+    let mut of_key: HashMap<(String, Kind<'_>), usize> = HashMap::new();
+    let mut spellings: Vec<Spelling<'_>> = Vec::new();
     for (index, mention) in mentions.iter().enumerate() {
-        let said = match &mention.value {
-            Some(value) => Key::Value(value),
-            None => Key::Name(name_key(text.slice(mention.span))),
+        let label = *labels
+            .entry(&mention.class)
+            .or_insert_with(|| ontology.label_of(&mention.class));
+        let kind = label.map_or(Kind::Class(&mention.class), Kind::Label);
+        let (said, kind) = match &mention.value {
+            Some(value) => (String::new(), Kind::Value(value)),
+            None => (name_key(text.slice(mention.span)), kind),
         };
-        let key = (said, &mention.class);
-        let entity = *of_key.entry(key).or_insert_with(|| {
-            groups.push(Vec::new());
-            groups.len() - 1
+        let key = (said, kind);
+        let spelling = *of_key.entry(key).or_insert_with(|| {
+            spellings.push(Spelling {
+                kind,
+                mentions: Vec::new(),
+            });
+            spellings.len() - 1
         });
-        groups[entity].push(index);
-        of_span.insert(mention.span, entity);
+        spellings[spelling].mentions.push(index);
+    }
+    let groups = things(text, &mentions, &spellings);
+    let mut of_span: HashMap<Span, usize> = HashMap::new();
+    for (entity, group) in groups.iter().enumerate() {
+        for &index in &group.mentions {
+            of_span.insert(mentions[index].span, entity);
+        }
     }
 
     let mut merged: BTreeMap<(usize, &RelationTypeId, usize), (f32, Vec<Span>)> = BTreeMap::new();
@@ -119,9 +136,9 @@ pub fn assemble(
     let entities = groups
         .into_iter()
         .map(|group| Entity {
-            name: usual_name(text, &mentions, &group),
-            class: mentions[group[0]].class.clone(),
-            mentions: group,
+            name: usual_name(text, &mentions, &group.fullest),
+            class: class(ontology, &mentions, &group.mentions),
+            mentions: group.mentions,
         })
         .collect();
     DocumentGraph {
@@ -131,11 +148,114 @@ pub fn assemble(
     }
 }
 
-/// What the mentions of one entity share.
-#[derive(PartialEq, Eq, Hash)]
-enum Key<'a> {
+/// What two mentions of one thing have in common besides their name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind<'a> {
+    /// Names of one label may be of classes that differ in detail.
+    Label(NameLabel),
+    /// What is no name is of one class.
+    Class(&'a ClassId),
+    /// A value is nothing but itself.
     Value(&'a Value),
-    Name(String),
+}
+
+/// The mentions that share a key and a kind.
+struct Spelling<'a> {
+    kind: Kind<'a>,
+    mentions: Vec<usize>,
+}
+
+/// The mentions of one thing, and those of them that have its fullest form.
+struct Thing {
+    mentions: Vec<usize>,
+    fullest: Vec<usize>,
+}
+
+/// Puts spellings of one thing together; by first mention.
+fn things(text: &Text, mentions: &[TypedMention], spellings: &[Spelling<'_>]) -> Vec<Thing> {
+    let mut places: Vec<usize> = Vec::new();
+    let mut name_of: Vec<Option<usize>> = vec![None; mentions.len()];
+    let mut names: Vec<alias::Name<'_>> = Vec::new();
+    for (index, spelling) in spellings.iter().enumerate() {
+        if let Kind::Label(label) = spelling.kind {
+            for &mention in &spelling.mentions {
+                name_of[mention] = Some(places.len());
+            }
+            places.push(index);
+            names.push(alias::Name {
+                spelling: text.slice(mentions[spelling.mentions[0]].span),
+                label,
+                explains: explained(text, mentions, spelling).and_then(|before| name_of[before]),
+            });
+        }
+    }
+    // Each spelling's first one of the same thing, and how full it is.
+    let mut first: Vec<(usize, usize)> = (0..spellings.len()).map(|index| (index, 0)).collect();
+    for (&index, (of, fullness)) in places.iter().zip(alias::same(&names)) {
+        first[index] = (places[of], fullness);
+    }
+    let mut place: HashMap<usize, usize> = HashMap::new();
+    let mut things: Vec<(Thing, (usize, usize))> = Vec::new();
+    for (spelling, &(of, fullness)) in spellings.iter().zip(&first) {
+        // The fuller, then the more common; the earlier among equals.
+        let rank = (fullness, spelling.mentions.len());
+        let at = *place.entry(of).or_insert_with(|| {
+            things.push((
+                Thing {
+                    mentions: Vec::new(),
+                    fullest: spelling.mentions.clone(),
+                },
+                rank,
+            ));
+            things.len() - 1
+        });
+        let (thing, best) = &mut things[at];
+        thing.mentions.extend(&spelling.mentions);
+        if rank > *best {
+            *best = rank;
+            thing.fullest.clone_from(&spelling.mentions);
+        }
+    }
+    things
+        .into_iter()
+        .map(|(mut thing, _)| {
+            thing.mentions.sort_unstable();
+            thing
+        })
+        .collect()
+}
+
+/// The mention that the first mention of a spelling stands behind in brackets.
+fn explained(text: &Text, mentions: &[TypedMention], spelling: &Spelling<'_>) -> Option<usize> {
+    let first = *spelling.mentions.first()?;
+    let before = first.checked_sub(1)?;
+    let (end, start) = (mentions[before].span.end, mentions[first].span.start);
+    let between = (end < start && start - end <= 3).then(|| text.slice(Span::new(end, start)))?;
+    (between.trim() == "(").then_some(before)
+}
+
+/// The class that most of the group's mentions have, of those that no other one of the group specializes; the
+/// earliest among equals.
+fn class(ontology: &Ontology, mentions: &[TypedMention], group: &[usize]) -> ClassId {
+    let mut counts: Vec<(&ClassId, usize)> = Vec::new();
+    for &index in group {
+        let class = &mentions[index].class;
+        match counts.iter_mut().find(|(other, _)| *other == class) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((class, 1)),
+        }
+    }
+    let is_narrowed = |class: &ClassId| {
+        let mut others = counts.iter().filter(|(other, _)| *other != class);
+        others.any(|(other, _)| ontology.is_a(other, class))
+    };
+    let mut best = (&mentions[group[0]].class, 0);
+    for &(class, count) in &counts {
+        if count > best.1 && !is_narrowed(class) {
+            best = (class, count);
+        }
+    }
+    best.0.clone()
 }
 
 /// The spelling that most of the group's mentions have; the earliest among equals.
@@ -162,6 +282,10 @@ mod tests {
 
     use super::*;
     use crate::graph::ValueKind;
+
+    fn ontology() -> Ontology {
+        Ontology::builtin().unwrap()
+    }
 
     fn mention(text: &Text, name: &str, nth: usize, class: &str) -> TypedMention {
         let (byte, _) = text.as_str().match_indices(name).nth(nth).unwrap();
@@ -210,7 +334,12 @@ mod tests {
             found(&again, &acme_again),
             found(&ada, &acme),
         ];
-        let graph = assemble(&text, vec![acme_again, again, acme, ada], &relations);
+        let graph = assemble(
+            &text,
+            &ontology(),
+            vec![acme_again, again, acme, ada],
+            &relations,
+        );
         assert!(graph.is_grounded_in(&text));
         let names: Vec<&str> = graph.entities.iter().map(|e| e.name.as_str()).collect();
         assert_eq!(names, ["Ada", "Acme"]);
@@ -233,7 +362,7 @@ mod tests {
             date("March 13, 1963", 0, "1963-03-13"),
             date("March 1963", 1, "1963-03"),
         ];
-        let graph = assemble(&text, mentions, &[]);
+        let graph = assemble(&text, &ontology(), mentions, &[]);
         let groups: Vec<&[usize]> = graph.entities.iter().map(|e| &*e.mentions).collect();
         assert_eq!(groups, [&[0, 1][..], &[2]]);
     }
@@ -243,6 +372,7 @@ mod tests {
         let text = Text::new("Washington lived in Washington.");
         let graph = assemble(
             &text,
+            &ontology(),
             vec![
                 mention(&text, "Washington", 0, "person"),
                 mention(&text, "Washington", 1, "location"),
@@ -264,8 +394,8 @@ mod tests {
                 mention(&text, "ACME", 0, "organization"), mention(&text, "Bob", 1, "person"),
             ];
             let relations = [found(&all[0], &all[1]), found(&all[3], &all[4]), found(&all[2], &all[1])];
-            let straight = assemble(&text, all.to_vec(), &relations);
-            let shuffled = assemble(&text, order.iter().map(|&i| all[i].clone()).collect(), &relations);
+            let straight = assemble(&text, &ontology(), all.to_vec(), &relations);
+            let shuffled = assemble(&text, &ontology(), order.iter().map(|&i| all[i].clone()).collect(), &relations);
             prop_assert_eq!(straight, shuffled);
         }
     }

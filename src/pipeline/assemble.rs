@@ -7,6 +7,7 @@ use crate::graph::{self, DocumentGraph};
 pub(super) fn work(work: &Work, findings: &Findings) -> DocumentGraph {
     graph::assemble(
         &work.document.text,
+        &work.ontology,
         findings.typed.clone(),
         &findings.relations,
     )

@@ -31,8 +31,10 @@ pub(super) async fn work(
         span,
     };
     let found = work.extractor.mentions(name, text, &work.ontology).await?;
+    // A name may cross a border where a sentence was cut falsely: both chunks have it, and it is kept once.
+    let end = work.document.text.chars();
     let mut found = grounded(found, |mention| {
-        span.contains(mention.span) && !mention.span.is_empty()
+        span.overlaps(mention.span) && mention.span.end <= end && !mention.span.is_empty()
     });
     for mention in &mut found {
         mention.confidence = confidence(mention.confidence);

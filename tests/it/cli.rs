@@ -1,5 +1,6 @@
 //! The command line, as its users have it: the real binary, its exit codes, its words and its JSON.
 
+mod evaluate;
 mod graph;
 mod interrupt;
 mod ontology;

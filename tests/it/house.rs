@@ -114,7 +114,7 @@ const ROOMS: [Room; 14] = [
             "workflow",
         ],
     },
-    // It hands the extractors on, and runs nothing of them. It is the only one that names neighbours: `worker` and
+    // It hands the extractors on, and runs nothing of them; a corpus's own mentions stand before one of them. It is the only one that names neighbours: `worker` and
     // `serve` are commands.
     Room {
         name: "cli",
@@ -130,6 +130,7 @@ const ROOMS: [Room; 14] = [
             "queue",
             "extractors::Extractor",
             "extractors::Extractors",
+            "extractors::Given",
             // Behind a feature: the trainer is a command of its own.
             "extractors::train",
             "pipeline",

@@ -53,52 +53,57 @@ impl<R: BufRead> Lines<R> {
 
     /// The next line that isn't blank. After an error of the disk there are no more.
     pub(super) fn next_line(&mut self) -> Option<Line> {
+        let (number, read) = self.advance()?;
+        let (id, content) = match read {
+            Ok(()) => parse(self.line(), self.limits),
+            Err(failure) => (None, Err(failure)),
+        };
+        Some(Line {
+            number,
+            id,
+            content,
+        })
+    }
+
+    /// Reads the next line that isn't blank, and says its number; [`Self::line`] has it then.
+    pub(super) fn advance(&mut self) -> Option<(u64, Result<(), Failure>)> {
         while !self.done {
             self.number = self.number.saturating_add(1);
             let number = self.number;
-            let refused = |failure| {
-                Some(Line {
-                    number,
-                    id: None,
-                    content: Err(failure),
-                })
-            };
             match self.read_line() {
                 Ok(Ended::File) => self.done = true,
                 Ok(Ended::Line {
                     bytes,
                     too_long: true,
                 }) => {
-                    return refused(self.too_long(bytes));
+                    return Some((number, Err(self.too_long(bytes))));
                 }
                 Ok(Ended::Line { .. }) => {
-                    let line = if number == 1 {
-                        self.line
-                            .strip_prefix(b"\xEF\xBB\xBF")
-                            .unwrap_or(&self.line)
-                    } else {
-                        &self.line
-                    };
-                    if line.trim_ascii().is_empty() {
-                        continue;
+                    if !self.line().trim_ascii().is_empty() {
+                        return Some((number, Ok(())));
                     }
-                    let (id, content) = parse(line, self.limits);
-                    return Some(Line {
-                        number,
-                        id,
-                        content,
-                    });
                 }
                 Err(error) => {
                     self.done = true;
-                    return refused(Failure::terminal(
+                    let failure = Failure::terminal(
                         FailureCode::Unreadable,
                         format!("the file can't be read on from here: {error}"),
-                    ));
+                    );
+                    return Some((number, Err(failure)));
                 }
             }
         }
         None
+    }
+
+    /// The line that was read last, without the mark that some editors put before the first.
+    pub(super) fn line(&self) -> &[u8] {
+        let line = self.line.as_slice();
+        if self.number == 1 {
+            line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line)
+        } else {
+            line
+        }
     }
 
     /// Reads up to the next line feed into `self.line`, or only counts once the line is too long.
@@ -169,7 +174,7 @@ struct Fields {
     metadata: Value,
 }
 
-fn parse(line: &[u8], limits: Limits) -> (Option<String>, Result<NewDocument, Failure>) {
+pub(super) fn parse(line: &[u8], limits: Limits) -> (Option<String>, Result<NewDocument, Failure>) {
     let line = match std::str::from_utf8(line) {
         Ok(line) => line,
         Err(error) => return (None, Err(not_utf8(error.valid_up_to(), "in this line; "))),
@@ -260,7 +265,7 @@ fn reason(error: &serde_json::Error) -> String {
     format!("{what} at column {}", error.column())
 }
 
-fn broken(reason: &str) -> Failure {
+pub(super) fn broken(reason: &str) -> Failure {
     Failure::terminal(FailureCode::BrokenLine, reason)
 }
 

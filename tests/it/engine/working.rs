@@ -89,6 +89,7 @@ async fn direct(batch: &NewBatch, document: &NewDocument) -> Value {
         &document.id,
         &text,
         &graph,
+        None,
     ));
     let line = line.unwrap();
     let mentions = line["mentions"].as_array().unwrap();
