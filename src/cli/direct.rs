@@ -102,8 +102,9 @@ impl Direct {
         let threads = self.threads;
         stream::iter(tasks)
             .map(move |task| {
-                // A task of its own, so that documents are worked on all cores.
-                let work = task.map(|task| tokio::spawn(self.work(task)));
+                // On the threads of its units, so that documents are worked on all cores and none changes threads.
+                let threads = &self.workplace.threads;
+                let work = task.map(|task| threads.spawn(self.work(task)));
                 async move {
                     match work {
                         Ok(running) => running

@@ -118,6 +118,16 @@ impl Threads {
         }))
     }
 
+    /// Runs something that runs units on these same threads. Where a unit follows upon a unit, most of the time
+    /// between them is the way from one thread to another; here there is none. Dropping the handle stops it at its
+    /// next await.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> AbortOnDropHandle<T> {
+        AbortOnDropHandle::new(self.0.handle.spawn(work.in_current_span()))
+    }
+
     /// Whether every thread is lost to units that never yielded.
     #[must_use]
     pub fn are_worn_out(&self) -> bool {
