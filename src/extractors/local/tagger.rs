@@ -20,7 +20,7 @@ use self::{
     decode::Scores,
     document::{Document, Words},
     sentence::Sentence,
-    weights::{Sum, Weights},
+    weights::Weights,
 };
 use super::token::{self, Token};
 use crate::graph::{NameLabel, sentence_ranges};
@@ -113,13 +113,12 @@ fn tag(
     found: &mut Vec<Name>,
 ) {
     let mut scores: Vec<Scores> = Vec::new();
+    let mut asked = Vec::with_capacity(128);
     for at in 0..=tokens.len() {
         if sentence.open.get(at) == Some(&true) {
-            let mut sum = Sum::default();
-            feature::features(sentence, at, document, |_, feature| {
-                weights.add(feature, &mut sum);
-            });
-            scores.push(sum.scores());
+            asked.clear();
+            feature::features(sentence, at, document, |_, feature| asked.push(feature));
+            scores.push(weights.sum(&asked).scores());
         } else if !scores.is_empty() {
             stretch(&tokens[at - scores.len()..at], &scores, weights, found);
             scores.clear();

@@ -50,8 +50,11 @@ type Row = [i8; 16];
 /// The weights in memory.
 #[derive(Debug, Default)]
 pub(in crate::extractors::local) struct Weights {
-    /// For each 64 numbers, which have a row, and how many rows stand before.
-    index: Vec<(u64, u32)>,
+    /// For each 64 numbers, which have a row.
+    bits: Vec<u64>,
+    /// And how many rows stand before theirs.
+    before: Vec<u32>,
+    /// The first is all zeros.
     rows: Vec<Row>,
     pub(super) transitions: Transitions,
     /// Odds of being right at margin 0, and their growth with the margin.
@@ -74,22 +77,27 @@ impl Sum {
 }
 
 impl Weights {
-    /// Adds the row of a feature, if it has one.
-    pub(super) fn add(&self, feature: u32, sum: &mut Sum) {
-        let number = number(feature) as usize;
-        let Some(&(bits, before)) = self.index.get(number / 64) else {
-            return;
-        };
-        let bit = 1_u64 << (number % 64);
-        if bits & bit == 0 {
-            return;
-        }
-        let at = before + (bits & (bit - 1)).count_ones();
-        if let Some(row) = self.rows.get(at as usize) {
-            for (sum, &weight) in sum.0.iter_mut().zip(row) {
-                *sum = sum.wrapping_add(i16::from(weight));
+    /// The sum of the rows of features; one that has none adds the row of zeros.
+    pub(super) fn sum(&self, features: &[u32]) -> Sum {
+        let mut sum = Sum::default();
+        for &feature in features {
+            // Half the features have a row, and no processor can guess which: this has no branch that it would have
+            // to guess at, only a choice of what to add.
+            let number = number(feature) as usize;
+            let (block, bit) = (number / 64, 1_u64 << (number % 64));
+            let (Some(&bits), Some(&before)) = (self.bits.get(block), self.before.get(block))
+            else {
+                continue;
+            };
+            let at = before + (bits & (bit - 1)).count_ones();
+            let at = if bits & bit == 0 { 0 } else { at };
+            if let Some(row) = self.rows.get(at as usize) {
+                for (sum, &weight) in sum.0.iter_mut().zip(row) {
+                    *sum = sum.wrapping_add(i16::from(weight));
+                }
             }
         }
+        sum
     }
 
     /// Reads a file.
@@ -114,11 +122,13 @@ impl Weights {
             *score = reader.float()?;
         }
         let count = reader.number(32)?;
-        let mut index = vec![(0_u64, 0_u32); 1 << (FEATURE_BITS - 6)];
+        weights.rows.push(Row::default());
+        weights.bits = vec![0; 1 << (FEATURE_BITS - 6)];
         let mut number = 0;
         for _ in 0..count {
             number += reader.rice(GAP_LOW)? as usize;
-            index.get_mut(number / 64).ok_or(WeightsError::Foreign)?.0 |= 1 << (number % 64);
+            let bits = weights.bits.get_mut(number / 64);
+            *bits.ok_or(WeightsError::Foreign)? |= 1 << (number % 64);
             let mask = reader.number(9)?;
             let mut row = Row::default();
             for (label, weight) in row.iter_mut().enumerate().take(LABELS) {
@@ -130,12 +140,11 @@ impl Weights {
             }
             weights.rows.push(row);
         }
-        let mut before = 0;
-        for (bits, rows) in &mut index {
-            *rows = before;
+        let mut before = 1;
+        for bits in &weights.bits {
+            weights.before.push(before);
             before += bits.count_ones();
         }
-        weights.index = index;
         Ok(weights)
     }
 }
