@@ -226,12 +226,12 @@ mod tests {
                 "Ada Brown born_in France",
                 "Ada Brown born_on 3 May 1950",
                 "Ada Brown educated_at Yale University",
+                "Ada Brown founded Acme Corporation",
                 "Ada Brown lives_in Paris",
                 "Ada Brown lives_in France",
                 "Ada Brown married_to Tom Gray",
                 "Paris located_in France",
                 "Acme Corporation based_in Boston",
-                "Brown founded Acme Corporation",
             ]
         );
     }

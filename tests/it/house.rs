@@ -131,6 +131,8 @@ const ROOMS: [Room; 14] = [
             "extractors::Extractor",
             "extractors::Extractors",
             "extractors::Given",
+            "extractors::Local",
+            "extractors::RelationScorer",
             // Behind a feature: the trainer is a command of its own.
             "extractors::train",
             "pipeline",
