@@ -1,0 +1,220 @@
+//! Requests and tokens a minute, and the pauses that a server asks for.
+
+use super::*;
+
+/// The most of `arrivals` in any sliding window of this length.
+fn densest(arrivals: &[Instant], window: Duration) -> usize {
+    let mut first = 0;
+    (0..arrivals.len())
+        .map(|last| {
+            while arrivals[last] - arrivals[first] >= window {
+                first += 1;
+            }
+            last - first + 1
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+/// Callers on all replicas, for so many minutes; when their calls arrived, in order.
+async fn hammer(limiters: &[Limiter], minutes: u32, minute: Duration) -> Vec<Instant> {
+    let arrivals = Arc::new(Mutex::new(Vec::new()));
+    let end = Instant::now() + minute * minutes;
+    let mut callers = JoinSet::new();
+    for caller in 0..40 {
+        let limiter = limiters[caller % limiters.len()].clone();
+        let arrivals = Arc::clone(&arrivals);
+        callers.spawn(async move {
+            let mut unit = 0;
+            while Instant::now() < end {
+                let ticket = format!("{caller}-{unit}");
+                let left = end - Instant::now();
+                match limiter
+                    .acquire(&ticket, 10, left.min(Duration::from_secs(5)))
+                    .await
+                {
+                    Acquired::Granted(permit) => {
+                        let end = {
+                            let mut arrivals = arrivals.lock().unwrap();
+                            if permit.is_late() {
+                                CallEnd::Unsent
+                            } else {
+                                arrivals.push(Instant::now());
+                                ANSWERED
+                            }
+                        };
+                        permit.settle(end).await;
+                        unit += 1;
+                    }
+                    Acquired::Wait(waiting) => {
+                        assert_eq!(waiting.reason, WaitReason::Requests, "{waiting}");
+                    }
+                }
+            }
+        });
+    }
+    while let Some(caller) = callers.join_next().await {
+        caller.unwrap();
+    }
+    Arc::into_inner(arrivals).unwrap().into_inner().unwrap()
+}
+
+async fn hammered(limit: u32, minutes: u32, minute: Duration) -> (usize, f64) {
+    let redis = TestRedis::start().await;
+    let settings = LimitSettings {
+        requests_per_minute: Some(limit),
+        concurrency: 64,
+        minute,
+        ..LimitSettings::default()
+    };
+    let limiters = replicas(&redis, &settings).await;
+    let arrivals = hammer(&limiters, minutes, minute).await;
+    let most = densest(&arrivals, minute);
+    let used = f64::from(u32::try_from(arrivals.len()).unwrap()) / f64::from(limit * minutes);
+    println!(
+        "{} calls of {limit} in {minutes} x {minute:?}: at most {most}, {:.1} % used",
+        arrivals.len(),
+        used * 100.0
+    );
+    (most, used)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_replicas_never_pass_the_limit_in_any_sliding_minute_and_use_it() {
+    let (most, used) = hammered(200, 3, Duration::from_secs(4)).await;
+    assert!(most <= 200, "{most}");
+    assert!(used >= 0.9, "{used}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "three real minutes"]
+async fn four_replicas_under_600_a_minute() {
+    let (most, used) = hammered(600, 3, Duration::from_secs(60)).await;
+    assert!(most <= 600, "{most}");
+    assert!(used >= 0.95, "{used}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_limit_is_exact_too() {
+    let (most, used) = hammered(3, 3, Duration::from_secs(2)).await;
+    assert!(most <= 3, "{most}");
+    assert!(used >= 0.9, "{used}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_estimate_is_reserved_and_what_was_used_is_settled() {
+    let redis = TestRedis::start().await;
+    let settings = LimitSettings {
+        tokens_per_minute: Some(1000),
+        ..LimitSettings::default()
+    };
+    let limiters = replicas(&redis, &settings).await;
+    let used = |tokens| CallEnd::Answered {
+        tokens,
+        latency: Duration::from_millis(5),
+    };
+    let first = granted(&limiters[0], "a", 600, AT_ONCE).await;
+    let waiting = waits(&limiters[1], "b", 600).await;
+    assert_eq!(waiting.reason, WaitReason::Tokens);
+    assert!(waiting.wait > Duration::from_secs(50) && waiting.wait < Duration::from_secs(62));
+    first.settle(used(20)).await;
+    assert_eq!(
+        limiters[2].status().await.tokens,
+        20,
+        "the rest is given back"
+    );
+    let second = granted(&limiters[1], "b", 600, AT_ONCE).await;
+    second.settle(used(980)).await;
+    assert_eq!(
+        limiters[2].status().await.tokens,
+        1000,
+        "and more is charged"
+    );
+    assert_eq!(waits(&limiters[3], "c", 1).await.reason, WaitReason::Tokens);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_larger_than_the_whole_limit_goes_alone() {
+    let redis = TestRedis::start().await;
+    let settings = LimitSettings {
+        tokens_per_minute: Some(1000),
+        minute: Duration::from_secs(1),
+        ..LimitSettings::default()
+    };
+    let limiters = replicas(&redis, &settings).await;
+    granted(&limiters[0], "large", 5000, AT_ONCE)
+        .await
+        .settle(CallEnd::Refused)
+        .await;
+    assert_eq!(
+        waits(&limiters[0], "small", 1).await.reason,
+        WaitReason::Tokens
+    );
+    granted(&limiters[0], "large", 5000, LONG)
+        .await
+        .settle(CallEnd::Refused)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_that_the_server_asks_for_holds_every_replica() {
+    let redis = TestRedis::start().await;
+    let limiters = replicas(&redis, &five()).await;
+    let begun = Instant::now();
+    let pause = Duration::from_millis(700);
+    call(
+        &limiters[0],
+        CallEnd::Throttled {
+            retry_after: Some(pause),
+        },
+    )
+    .await;
+    for limiter in &limiters {
+        let waiting = waits(limiter, "unit", 0).await;
+        assert_eq!(waiting.reason, WaitReason::Paused);
+        assert!(
+            waiting.wait <= pause + Duration::from_millis(20),
+            "{waiting:?}"
+        );
+    }
+    let told = Instant::now();
+    let short = limiters[1]
+        .acquire("unit", 0, Duration::from_millis(1))
+        .await;
+    assert!(
+        matches!(short, Acquired::Wait(_)) && told.elapsed() < pause / 2,
+        "{short:?}"
+    );
+    let permit = granted(&limiters[2], "unit", 0, LONG).await;
+    let waited = begun.elapsed();
+    assert!(waited >= pause && waited < pause * 2, "{waited:?}");
+    permit.settle(ANSWERED).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_word_how_long_the_pause_doubles_a_round() {
+    let redis = TestRedis::start().await;
+    let limiters = replicas(&redis, &five()).await;
+    let silent = CallEnd::Throttled { retry_after: None };
+    let mut pauses = Vec::new();
+    for round in 0..2 {
+        let mut permits = vec![granted(&limiters[0], "a", 0, LONG).await];
+        if round == 0 {
+            permits.push(granted(&limiters[1], "b", 0, LONG).await);
+            permits.push(granted(&limiters[2], "c", 0, LONG).await);
+        }
+        for permit in permits {
+            permit.settle(silent).await;
+        }
+        pauses.push(limiters[3].status().await.paused);
+    }
+    let seconds = |n| Duration::from_secs(n);
+    assert!(
+        pauses[0] > seconds(0) && pauses[0] <= seconds(1),
+        "{pauses:?}"
+    );
+    assert!(
+        pauses[1] > seconds(1) && pauses[1] <= seconds(2),
+        "{pauses:?}"
+    );
+}
