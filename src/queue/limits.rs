@@ -128,7 +128,7 @@ pub struct Waiting {
     pub of: Arc<str>,
     /// What stands in the way.
     pub reason: WaitReason,
-    /// When to ask again: exact for a pause and an open breaker, else a guess.
+    /// When to ask again: exact for a pause and an open breaker, else a guess of at most 20 s.
     pub wait: Duration,
     /// How many are before it in the line.
     pub ahead: usize,
@@ -324,7 +324,10 @@ impl Limiter {
                         inner, id, tokens, asked, generation, at,
                     ));
                 }
-                Some(script::Look::Wait(wait)) => wait,
+                Some(script::Look::Wait(wait)) => {
+                    inner.alone().heard(&wait, asked);
+                    wait
+                }
                 None => {
                     let share = inner.workers();
                     match inner

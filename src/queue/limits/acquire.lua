@@ -117,6 +117,13 @@ if stays then
     end
   end
 else
+  -- It goes away and comes back: by then its turn should be near. Never much later, for those before it may vanish.
+  if reason == CONCURRENCY or reason == TURN or reason == PROBING then
+    wait = math.max(250, math.ceil((rank + 1) * num('latency', 1000) / limit))
+  end
+  if not known then
+    wait = math.min(wait, 20000)
+  end
   redis.call('ZREM', LINE, ticket)
   redis.call('ZADD', HERE, now + wait, ticket)
   call_next()

@@ -63,6 +63,24 @@ impl Alone {
         }
     }
 
+    /// Notes what others have found out of the server: should Redis be lost now, it holds here too.
+    pub(super) fn heard(&mut self, look: &Look, now: Instant) {
+        match look.reason {
+            WaitReason::Paused => self.paused_until = self.paused_until.max(now + look.wait),
+            WaitReason::BreakerOpen { failures } => {
+                self.failures = failures;
+                self.successes = 0;
+                self.open_until = Some(now + look.wait);
+                self.stale.clone_from(&self.flying);
+            }
+            WaitReason::Requests
+            | WaitReason::Tokens
+            | WaitReason::Concurrency
+            | WaitReason::Probing { .. }
+            | WaitReason::Turn => {}
+        }
+    }
+
     /// One look of a waiter.
     pub(super) fn acquire(
         &mut self,

@@ -249,6 +249,33 @@ async fn the_share_counts_what_the_minute_has_seen_already() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_process_heard_of_the_server_holds_without_redis() {
+    let mut redis = TestRedis::start().await;
+    let limiters = replicas(&redis, &quick()).await;
+    let throttled = CallEnd::Throttled {
+        retry_after: Some(Duration::from_secs(20)),
+    };
+    for _ in 0..5 {
+        call(&limiters[0], CallEnd::Failed).await;
+    }
+    let open = WaitReason::BreakerOpen { failures: 5 };
+    assert_eq!(waits(&limiters[1], "a", 0).await.reason, open);
+    let _: () = redis::cmd("FLUSHALL")
+        .query_async(&mut redis.raw().await)
+        .await
+        .unwrap();
+    call(&limiters[0], throttled).await;
+    assert_eq!(waits(&limiters[2], "a", 0).await.reason, WaitReason::Paused);
+    redis.kill();
+    assert_eq!(waits(&limiters[1], "a", 0).await.reason, open);
+    assert_eq!(waits(&limiters[2], "a", 0).await.reason, WaitReason::Paused);
+    granted(&limiters[3], "a", 0, LONG)
+        .await
+        .settle(ANSWERED)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_redis_holds_nobody_for_longer_than_a_second() {
     let redis = TestRedis::start().await;
     let limiters = replicas(&redis, &quick()).await;
