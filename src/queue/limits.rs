@@ -307,8 +307,10 @@ impl Limiter {
         let inner = &self.inner;
         let id = format!("p{}", Uuid::new_v4().simple());
         let begun = Instant::now();
-        let called = inner.wakes.listen(ticket);
+        let call = inner.wakes.listen(ticket);
+        let mut called = false;
         loop {
+            let turn = inner.scripts.turn(called).await;
             let left = patience.saturating_sub(begun.elapsed());
             let asked = Instant::now();
             let asking = Asking {
@@ -318,6 +320,7 @@ impl Limiter {
             };
             let look = inner.scripts.acquire(&id, ticket, tokens, left).await;
             asking.answered();
+            drop(turn);
             let seen = match look {
                 Some(script::Look::Granted { generation, at }) => {
                     return Acquired::Granted(Permit::shared(
@@ -329,13 +332,11 @@ impl Limiter {
                     wait
                 }
                 None => {
-                    let share = inner.workers();
-                    match inner
-                        .alone()
-                        .acquire(&id, ticket, tokens, left, share, asked)
-                    {
+                    let (share, now) = (inner.workers(), Instant::now());
+                    let looked = inner.alone().acquire(&id, ticket, tokens, left, share, now);
+                    match looked {
                         Ok(()) => {
-                            return Acquired::Granted(Permit::alone(inner, id, tokens, asked));
+                            return Acquired::Granted(Permit::alone(inner, id, tokens, now));
                         }
                         Err(wait) => wait,
                     }
@@ -350,7 +351,8 @@ impl Limiter {
                 });
             }
             // a call for this ticket that came meanwhile is kept, so that none is missed between look and sleep
-            let _ = tokio::time::timeout(seen.wait.min(left), called.notified()).await;
+            let sleep = tokio::time::timeout(seen.wait.min(left), call.notified());
+            called = sleep.await.is_ok();
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use redis::{FromRedisValue, Script, aio::ConnectionManager};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     Breaker, CallEnd, LONGEST_PAUSE, LimitSettings, LimiterStatus, Look as Wait, MEMORY, Queue,
@@ -21,6 +22,10 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long Redis is left alone after it gave no answer.
 const REST: Duration = Duration::from_millis(500);
+
+/// How many waiters of a process look at the same time. Thousands may want to; whoever is called, and every end of
+/// a call, must not stand behind them on the connection.
+const LOOKS: usize = 32;
 
 macro_rules! script {
     ($file:literal) => {
@@ -46,6 +51,7 @@ pub(super) struct Scripts {
     redis: ConnectionManager,
     keys: [String; 6],
     settings: Vec<String>,
+    looks: Semaphore,
     /// When Redis may be asked again; `None` while it answers.
     lost: Mutex<Option<Instant>>,
 }
@@ -74,10 +80,20 @@ impl Scripts {
                 channel.to_owned(),
                 millis(MEMORY),
             ],
+            looks: Semaphore::new(LOOKS),
             lost: Mutex::new(None),
         }
     }
 
+    /// Waits until another look may begin; a waiter that was called need not.
+    pub(super) async fn turn(&self, called: bool) -> Option<SemaphorePermit<'_>> {
+        if called {
+            return None;
+        }
+        self.looks.acquire().await.ok()
+    }
+
+    /// One look.
     pub(super) async fn acquire(
         &self,
         id: &str,
