@@ -1,5 +1,7 @@
 //! The doorbell: one Redis queue a stage, rung by whoever moves an execution, answered by apalis workers.
 //!
+//! Beside it, the limits on model calls ([`Limiter`]), which the fleet shares through the same Redis.
+//!
 //! Knows Redis, apalis and the shape of a job. Must not know Postgres, leases or what a stage does: a handler is
 //! given the stage and the [`Ring`](graphmill_jobs::Ring) and settles everything itself. No type of apalis leaves
 //! this room.
@@ -19,12 +21,16 @@ mod bell;
 mod connection;
 mod feeder;
 mod keys;
+mod limits;
 mod ring;
 mod set_aside;
 mod ticket;
 mod workers;
 
 pub use connection::{Health, Queue, QueueError};
+pub use limits::{
+    Acquired, Breaker, CallEnd, LimitSettings, Limiter, LimiterStatus, Permit, WaitReason, Waiting,
+};
 pub use ring::Rung;
 pub use set_aside::SetAside;
 pub use workers::{Drained, Handler, Slots, Tally, Workers, WorkersConfig};

@@ -2,6 +2,7 @@
 
 mod ending;
 mod growing;
+mod limits;
 mod ringing;
 mod speed;
 mod trouble;
