@@ -5,7 +5,9 @@
 //! databases, and it may be cancelled at any await.
 
 mod call;
+mod dropped;
 mod local;
+mod openai;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -15,7 +17,9 @@ pub use call::{
     Answer, CallError, CallRequest, Calls, Exchange, Operation, Provider, Refusal, TransportError,
     Usage, Verdict,
 };
+pub use dropped::{DropReason, Dropped};
 pub use local::Local;
+pub use openai::{OpenAi, OpenAiError, OpenAiSettings, Secret, verdict};
 
 use crate::graph::{FoundRelation, Mention, MentionType, Ontology, Span, Text, TypedMention};
 
@@ -144,7 +148,7 @@ impl Extractors {
     /// Those that are built in.
     #[must_use]
     pub fn builtin() -> Self {
-        Self::default().with(Local::new())
+        Self::default().with(Local::new()).with(Model::default())
     }
 
     /// These and one more, which replaces one of the same name.
