@@ -5,8 +5,11 @@
 //! databases, and it may be cancelled at any await.
 
 mod call;
+mod direct;
 mod dropped;
+mod embed;
 mod local;
+mod model;
 mod openai;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
@@ -17,8 +20,11 @@ pub use call::{
     Answer, CallError, CallRequest, Calls, Exchange, Operation, Provider, Refusal, TransportError,
     Usage, Verdict,
 };
+pub use direct::DirectCalls;
 pub use dropped::{DropReason, Dropped};
+pub use embed::{Embedder, ModelEmbedder};
 pub use local::Local;
+pub use model::{Estimate, Model, ModelSettings, StageEstimate, estimate};
 pub use openai::{OpenAi, OpenAiError, OpenAiSettings, Secret, verdict};
 
 use crate::graph::{FoundRelation, Mention, MentionType, Ontology, Span, Text, TypedMention};

@@ -11,7 +11,7 @@ mod patterns;
 mod relations;
 mod token;
 
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range};
 
 use async_trait::async_trait;
 
@@ -22,7 +22,8 @@ use self::{
 };
 use super::{ChunkText, ExtractError, Extractor, UnitName};
 use crate::graph::{
-    FoundRelation, Mention, MentionType, Ontology, Text, TypedMention, sentence_ranges,
+    ClassId, FoundRelation, Mention, MentionType, Ontology, Span, Text, TypedMention,
+    sentence_ranges,
 };
 
 /// The extractor named `local`.
@@ -53,16 +54,7 @@ impl Extractor for Local {
         chunk: ChunkText<'_>,
         _ontology: &Ontology,
     ) -> Result<Vec<Mention>, ExtractError> {
-        let text = chunk.text;
-        let found = read(text.as_str(), text.bytes(chunk.span));
-        Ok(found
-            .into_iter()
-            .map(|(bytes, (kind, confidence))| Mention {
-                span: text.span(bytes),
-                label: Some(kind.label()),
-                confidence,
-            })
-            .collect())
+        Ok(found(chunk.text, chunk.span))
     }
 
     async fn classify(
@@ -84,6 +76,38 @@ impl Extractor for Local {
     ) -> Result<Vec<FoundRelation>, ExtractError> {
         Ok(relations::relations(chunk, mentions, ontology))
     }
+}
+
+/// What a stretch of `text` speaks of, as far as can be told without asking anybody: for estimates.
+pub(super) fn guessed(text: &Text, span: Span, ontology: &Ontology) -> Vec<TypedMention> {
+    let mentions: Vec<Mention> = found(text, span);
+    let types = classes::classify(text, &mentions, ontology);
+    let classes: HashMap<Span, ClassId> = types
+        .into_iter()
+        .map(|given| (given.span, given.class))
+        .collect();
+    mentions
+        .into_iter()
+        .filter_map(|mention| {
+            Some(TypedMention {
+                span: mention.span,
+                label: mention.label,
+                class: classes.get(&mention.span)?.clone(),
+                confidence: mention.confidence,
+            })
+        })
+        .collect()
+}
+
+fn found(text: &Text, span: Span) -> Vec<Mention> {
+    read(text.as_str(), text.bytes(span))
+        .into_iter()
+        .map(|(bytes, (kind, confidence))| Mention {
+            span: text.span(bytes),
+            label: Some(kind.label()),
+            confidence,
+        })
+        .collect()
 }
 
 /// The sentences of a stretch of `text`, as tokens whose bytes are the text's.
