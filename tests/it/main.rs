@@ -21,6 +21,7 @@ mod model;
 mod persistence;
 mod poison;
 mod protocol;
+mod provider;
 mod queue;
 mod readme;
 mod recovery;
