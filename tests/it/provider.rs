@@ -18,10 +18,11 @@ use axum::{
 };
 use graphmill::{
     extractors::{
-        CallRequest, DirectCalls, DropReason, Extractor, Model, ModelSettings, OpenAi,
-        OpenAiSettings, Operation, Provider, Secret, TransportError,
+        CallRequest, Calls, ChunkText, DirectCalls, DropReason, ExtractError, Extractor, Model,
+        ModelSettings, OpenAi, OpenAiSettings, Operation, Provider, Secret, TransportError,
+        UnitName,
     },
-    graph::{Ontology, Text},
+    graph::{Ontology, Span, Text},
     pipeline::{self, Document, Open, Settings, Work, Workplace},
 };
 use serde_json::{Value, json};
@@ -167,6 +168,40 @@ fn request() -> CallRequest {
     }
 }
 
+fn work(text: &str, extractor: Arc<dyn Extractor>) -> Result<Work> {
+    Ok(Work {
+        document: Document {
+            name: "d".into(),
+            text: Text::new(text),
+        },
+        extractor,
+        ontology: Arc::new(Ontology::builtin()?),
+        settings: Settings::default(),
+        round: 0,
+        pause: CancellationToken::new(),
+        workplace: Workplace::here(),
+        gate: Arc::new(Open),
+    })
+}
+
+/// Checks what every request carries, and counts the ids of calls.
+fn distinct_ids(seen: &Seen) -> usize {
+    let mut ids = Vec::new();
+    for (headers, body) in seen.all() {
+        assert_eq!(headers[header::AUTHORIZATION], "Bearer sk-test");
+        assert_eq!(headers[header::CONTENT_TYPE], "application/json");
+        assert_eq!(headers["x-team"], "graphs");
+        ids.push(headers["x-graphmill-call"].to_str().unwrap().to_owned());
+        assert_eq!(body["model"], "tiny");
+        assert_eq!(body["max_tokens"], 2048);
+        // The document closes no tag.
+        assert!(message(&body, 1).matches("</text>").count() <= 1);
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    ids.len()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_becomes_a_graph() -> Result<()> {
     let seen = Seen::default();
@@ -176,19 +211,10 @@ async fn a_text_becomes_a_graph() -> Result<()> {
     let provider = Arc::new(provider(serve(routes).await?)?);
     let calls = Arc::new(DirectCalls::new(provider, "tiny", 4));
     let model = Model::new(ModelSettings::default());
-    let work = Work {
-        document: Document {
-            name: "d".into(),
-            text: Text::new(TEXT),
-        },
-        extractor: model.calling(Arc::<DirectCalls>::clone(&calls)).unwrap(),
-        ontology: Arc::new(Ontology::builtin()?),
-        settings: Settings::default(),
-        round: 0,
-        pause: CancellationToken::new(),
-        workplace: Workplace::here(),
-        gate: Arc::new(Open),
-    };
+    let work = work(
+        TEXT,
+        model.calling(Arc::<DirectCalls>::clone(&calls)).unwrap(),
+    )?;
     let graph = pipeline::extract(&work).await?;
     ensure!(graph.is_grounded_in(&work.document.text));
     let names: Vec<&str> = graph
@@ -255,20 +281,7 @@ async fn a_text_becomes_a_graph() -> Result<()> {
         seen.tasks(),
         wanted.map(|(task, count)| (task.to_owned(), count)).into()
     );
-    let mut ids = Vec::new();
-    for (headers, body) in seen.all() {
-        assert_eq!(headers[header::AUTHORIZATION], "Bearer sk-test");
-        assert_eq!(headers[header::CONTENT_TYPE], "application/json");
-        assert_eq!(headers["x-team"], "graphs");
-        ids.push(headers["x-graphmill-call"].to_str()?.to_owned());
-        assert_eq!(body["model"], "tiny");
-        assert_eq!(body["max_tokens"], 2048);
-        // The document closes no tag.
-        assert!(message(&body, 1).matches("</text>").count() <= 1);
-    }
-    ids.sort_unstable();
-    ids.dedup();
-    assert_eq!(ids.len(), 5);
+    assert_eq!(distinct_ids(&seen), 5);
     // The same document again: nothing is sent.
     let again = pipeline::extract(&work).await?;
     assert_eq!(again, graph);
@@ -373,5 +386,60 @@ async fn what_was_surely_not_received_is_told_from_what_is_in_doubt() -> Result<
         "{e:?}",
         e = slow.err()
     );
+    Ok(())
+}
+
+/// A tiny model says little that is true; but whatever it says, only what stands in the text is found.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_model_is_believed_no_further_than_the_text() -> Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "the tests have no config room")]
+    let given = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let Some(base_url) = given("GRAPHMILL_TEST_MODEL_URL") else {
+        println!("skipped: no GRAPHMILL_TEST_MODEL_URL");
+        return Ok(());
+    };
+    let provider = Arc::new(OpenAi::new(&OpenAiSettings {
+        base_url,
+        ..OpenAiSettings::default()
+    })?);
+    let name = given("GRAPHMILL_TEST_MODEL").unwrap_or_else(|| "smollm2".to_owned());
+    let calls = Arc::new(DirectCalls::new(provider, name, 1));
+    let settings = ModelSettings {
+        max_output_tokens: 400,
+    };
+    let extractor = Model::new(settings).calling(Arc::<DirectCalls>::clone(&calls));
+    let text = "Angela Merkel met Emmanuel Macron in Berlin. Siemens is based in Munich.";
+    let work = work(text, extractor.unwrap())?;
+    let chunk = ChunkText {
+        text: &work.document.text,
+        span: Span::new(0, work.document.text.chars()),
+    };
+    let unit = UnitName {
+        document: "d".into(),
+        stage: "mentions",
+        unit: 0,
+    };
+    let found = work.extractor.mentions(&unit, chunk, &work.ontology).await;
+    ensure!(
+        calls.recall().await?.is_some(),
+        "the probe was not answered"
+    );
+    match found {
+        Ok(mentions) => {
+            println!(
+                "{} mentions, left out: {:?}",
+                mentions.len(),
+                calls.all_dropped()
+            );
+            ensure!(
+                mentions
+                    .iter()
+                    .all(|mention| chunk.span.contains(mention.span))
+            );
+        }
+        // Small models give answers that nobody can use.
+        Err(ExtractError::Terminal(why)) => println!("gave up: {why}"),
+        Err(other) => return Err(other.into()),
+    }
     Ok(())
 }
