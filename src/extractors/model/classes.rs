@@ -1,6 +1,6 @@
-//! The class of each mention of a group, as a model gives it.
+//! The class of each mention of a group, as a model gives it: a name that stands several times is asked about once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
 
@@ -9,7 +9,9 @@ use super::{
     ask::{Door, Reply, Task},
     prompt,
 };
-use crate::graph::{Class, ClassId, Mention, MentionType, Ontology, Text};
+use crate::graph::{
+    Class, ClassId, Mention, MentionType, NameLabel, Ontology, Span, Text, name_key,
+};
 
 /// How much a model's class can be built on.
 ///
@@ -21,6 +23,38 @@ const CONFIDENCE: f32 = 0.9;
 ///
 /// **Source:** OpenAI's limit for the characters of an enum of more than 250 values.
 const ENUM: (usize, usize) = (250, 15_000);
+
+/// A name as it is asked about: within a group, the same name with the same label is the same kind of thing.
+pub(super) struct Name {
+    /// Its first mention.
+    first: Mention,
+    /// All of them.
+    spans: Vec<Span>,
+}
+
+/// The names of `group`, by their first mention.
+pub(super) fn names(text: &Text, group: &[Mention]) -> Vec<Name> {
+    let mut of_key: HashMap<(String, Option<NameLabel>), usize> = HashMap::new();
+    let mut names: Vec<Name> = Vec::new();
+    for mention in group {
+        let key = (name_key(text.slice(mention.span)), mention.label);
+        let index = *of_key.entry(key).or_insert(names.len());
+        if index == names.len() {
+            names.push(Name {
+                first: mention.clone(),
+                spans: Vec::new(),
+            });
+        }
+        names[index].spans.push(mention.span);
+    }
+    names
+}
+
+/// Mentions of `names`.
+fn mentions(names: &[Name]) -> u32 {
+    let count = names.iter().map(|name| name.spans.len()).sum::<usize>();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
 
 /// What a schema says of an id: one of `ids`, or a string if they are too many.
 pub(super) fn id_schema<'a>(ids: impl Iterator<Item = &'a str>, or_null: bool) -> String {
@@ -51,9 +85,9 @@ pub(super) fn number(value: &Value, key: &str) -> Option<usize> {
     usize::try_from(number).ok()
 }
 
-/// The classes that can apply to one of `group`, by what a tagger calls their names.
-pub(super) fn offered<'a>(group: &[Mention], ontology: &'a Ontology) -> Vec<&'a Class> {
-    let labels: BTreeSet<_> = group.iter().map(|mention| mention.label).collect();
+/// The classes that can apply to one of `names`, by what a tagger calls their names.
+pub(super) fn offered<'a>(names: &[Name], ontology: &'a Ontology) -> Vec<&'a Class> {
+    let labels: BTreeSet<_> = names.iter().map(|name| name.first.label).collect();
     ontology
         .classes
         .iter()
@@ -63,8 +97,8 @@ pub(super) fn offered<'a>(group: &[Mention], ontology: &'a Ontology) -> Vec<&'a 
         .collect()
 }
 
-/// The question about a group.
-pub(super) fn task(text: &Text, group: &[Mention], classes: &[&Class]) -> Task<'static> {
+/// The question about names.
+pub(super) fn task(text: &Text, names: &[Name], classes: &[&Class]) -> Task<'static> {
     let ids = id_schema(classes.iter().map(|class| class.id.as_str()), true);
     Task {
         prompt: prompt::CLASSES,
@@ -72,7 +106,7 @@ pub(super) fn task(text: &Text, group: &[Mention], classes: &[&Class]) -> Task<'
         user: format!(
             "{}\n{}",
             prompt::classes(classes),
-            prompt::numbered_mentions(text, group)
+            prompt::numbered_mentions(text, names.iter().map(|name| &name.first))
         ),
         schema: format!(
             r#"{{"type":"object","properties":{{"classes":{{"type":"array","items":{{"type":"object","properties":{{"mention":{{"type":"integer"}},"class":{ids}}},"required":["mention","class"],"additionalProperties":false}}}}}},"required":["classes"],"additionalProperties":false}}"#
@@ -97,35 +131,35 @@ pub(super) async fn classify(
     dropped: &mut Dropped,
 ) -> Result<Vec<MentionType>, ExtractError> {
     let mut types = Vec::new();
-    let mut open = vec![group.to_vec()];
-    while let Some(mut group) = open.pop() {
-        let classes = offered(&group, ontology);
+    let mut open = vec![names(text, group)];
+    while let Some(mut names) = open.pop() {
+        let classes = offered(&names, ontology);
         if classes.is_empty() {
-            dropped.add(DropReason::NoClass, count(group.len()));
+            dropped.add(DropReason::NoClass, mentions(&names));
             continue;
         }
         let (items, malformed, cut_off) =
-            match door.ask(unit, &task(text, &group, &classes)).await? {
+            match door.ask(unit, &task(text, &names, &classes)).await? {
                 Reply::Items {
                     items,
                     malformed,
                     cut_off,
                 } => (items, malformed, cut_off),
                 Reply::TooLong(message) => {
-                    if group.len() < 2 {
+                    if names.len() < 2 {
                         return Err(ExtractError::Terminal(message));
                     }
-                    let second = group.split_off(group.len() / 2);
-                    open.extend([second, group]);
+                    let second = names.split_off(names.len() / 2);
+                    open.extend([second, names]);
                     continue;
                 }
             };
-        let answered = answers(&items, &group, &classes, &mut types, dropped);
-        let mut rest: Vec<Mention> = group
+        let answered = answers(&items, &names, &classes, &mut types, dropped);
+        let mut rest: Vec<Name> = names
             .into_iter()
             .zip(answered)
             .filter(|&(_, answered)| !answered)
-            .map(|(mention, _)| mention)
+            .map(|(name, _)| name)
             .collect();
         if cut_off && rest.len() > 1 {
             let second = rest.split_off(rest.len() / 2);
@@ -137,45 +171,42 @@ pub(super) async fn classify(
             } else {
                 DropReason::NoClass
             };
-            dropped.add(reason, count(rest.len()));
+            dropped.add(reason, mentions(&rest));
         }
     }
     Ok(types)
 }
 
-fn count(length: usize) -> u32 {
-    u32::try_from(length).unwrap_or(u32::MAX)
-}
-
-/// Adds the classes that `items` give, and says which of `group` they speak of.
+/// Adds the classes that `items` give, and says which of `names` they speak of.
 fn answers(
     items: &[Value],
-    group: &[Mention],
+    names: &[Name],
     classes: &[&Class],
     types: &mut Vec<MentionType>,
     dropped: &mut Dropped,
 ) -> Vec<bool> {
-    let mut answered = vec![false; group.len()];
+    let mut answered = vec![false; names.len()];
     for item in items {
         let index = number(item, "mention").and_then(|number| number.checked_sub(1));
-        let mention = index.and_then(|index| Some((group.get(index)?, answered.get_mut(index)?)));
-        let Some((mention, answered)) = mention.filter(|(_, answered)| !**answered) else {
+        let name = index.and_then(|index| Some((names.get(index)?, answered.get_mut(index)?)));
+        let Some((name, answered)) = name.filter(|(_, answered)| !**answered) else {
             dropped.count(DropReason::UnknownEnd);
             continue;
         };
         *answered = true;
         let Some(said) = item.get("class").and_then(Value::as_str) else {
-            dropped.count(DropReason::NoClass);
+            dropped.add(DropReason::NoClass, mentions(std::slice::from_ref(name)));
             continue;
         };
-        match offered_id(classes, said) {
-            Some(class) => types.push(MentionType {
-                span: mention.span,
-                class: class.clone(),
-                confidence: CONFIDENCE,
-            }),
-            None => dropped.count(DropReason::UnknownClass),
-        }
+        let Some(class) = offered_id(classes, said) else {
+            dropped.count(DropReason::UnknownClass);
+            continue;
+        };
+        types.extend(name.spans.iter().map(|&span| MentionType {
+            span,
+            class: class.clone(),
+            confidence: CONFIDENCE,
+        }));
     }
     answered
 }
@@ -193,7 +224,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::graph::{NameLabel, Span};
 
     fn mention(start: u32, label: Option<NameLabel>) -> Mention {
         Mention {
@@ -203,9 +233,11 @@ mod tests {
         }
     }
 
+    const TEXT: &str = "a b, c d: a";
+
     fn ids(group: &[Mention]) -> Vec<String> {
         let ontology = Ontology::builtin().unwrap();
-        offered(group, &ontology)
+        offered(&names(&Text::new(TEXT), group), &ontology)
             .iter()
             .map(|class| class.id.0.clone())
             .collect()
@@ -229,8 +261,9 @@ mod tests {
     #[test]
     fn answers_are_checked_one_by_one() {
         let ontology = Ontology::builtin().unwrap();
-        let group: Vec<Mention> = (0..5).map(|at| mention(at, None)).collect();
-        let classes = offered(&group, &ontology);
+        let group: Vec<Mention> = [0, 2, 5, 7, 10, 8].map(|at| mention(at, None)).to_vec();
+        let names = names(&Text::new(TEXT), &group);
+        let classes = offered(&names, &ontology);
         let (mut types, mut dropped) = (Vec::new(), Dropped::default());
         let items = [
             json!({"mention": 1, "class": "person"}),
@@ -241,13 +274,14 @@ mod tests {
             json!({"mention": 0, "class": "location"}),
             json!({"mention": 6, "class": "location"}),
         ];
-        let answered = answers(&items, &group, &classes, &mut types, &mut dropped);
+        let answered = answers(&items, &names, &classes, &mut types, &mut dropped);
         assert_eq!(answered, [true, true, true, true, false]);
         let given: Vec<(u32, &str)> = types
             .iter()
             .map(|given| (given.span.start, given.class.as_str()))
             .collect();
-        assert_eq!(given, [(0, "person"), (1, "country")]);
+        // "a" stands twice and is asked about once.
+        assert_eq!(given, [(0, "person"), (10, "person"), (2, "country")]);
         assert_eq!(dropped.of(DropReason::UnknownClass), 1);
         assert_eq!(dropped.of(DropReason::NoClass), 1);
         assert_eq!(dropped.of(DropReason::UnknownEnd), 3);
@@ -265,10 +299,10 @@ mod tests {
         );
         let many = vec!["class"; 251];
         assert_eq!(id_schema(many.into_iter(), false), r#"{"type":"string"}"#);
-        let text = Text::new("x");
+        let text = Text::new(TEXT);
         let ontology = Ontology::builtin().unwrap();
-        let group = [mention(0, None)];
-        let schema = task(&text, &group, &offered(&group, &ontology)).schema;
+        let names = names(&text, &[mention(0, None)]);
+        let schema = task(&text, &names, &offered(&names, &ontology)).schema;
         super::super::tests::assert_strict(&serde_json::from_str(&schema).unwrap());
     }
 }

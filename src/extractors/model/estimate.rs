@@ -117,9 +117,10 @@ pub fn estimate(
         })
         .collect();
     for group in all.chunks(group_size.max(1)) {
-        let offered = classes::offered(group, ontology);
-        let items = CLASS * count(group.len());
-        estimate.entities += weighed(&classes::task(text, group, &offered), items, settings);
+        let names = classes::names(text, group);
+        let offered = classes::offered(&names, ontology);
+        let items = CLASS * count(names.len());
+        estimate.entities += weighed(&classes::task(text, &names, &offered), items, settings);
     }
     estimate
 }
