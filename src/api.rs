@@ -29,6 +29,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
 use crate::{
+    graph::Ontology,
     pipeline::{Limits, Settings},
     queue::Queue,
     store::Store,
@@ -55,25 +56,28 @@ struct Shared {
     queue: Queue,
     extractors: Vec<(String, Settings)>,
     limits: Limits,
+    ontology: Arc<Ontology>,
     permits: Semaphore,
     submissions: TaskTracker,
 }
 
 impl State {
     /// The state of a server: batches may name one of `extractors`, each with the settings of its batches, and
-    /// documents must keep to `limits`.
+    /// documents must keep to `limits`. All get this `ontology`.
     #[must_use]
     pub fn new(
         store: Store,
         queue: Queue,
         extractors: Vec<(String, Settings)>,
         limits: Limits,
+        ontology: Arc<Ontology>,
     ) -> Self {
         Self(Arc::new(Shared {
             store,
             queue,
             extractors,
             limits,
+            ontology,
             permits: Semaphore::new(SUBMISSIONS),
             submissions: TaskTracker::new(),
         }))

@@ -11,6 +11,8 @@ mod export;
 mod extract;
 mod input;
 mod migrate;
+mod mock_model;
+mod ontology;
 mod output;
 mod progress;
 mod run;
@@ -71,8 +73,13 @@ enum Command {
     Batch(batch::BatchArgs),
     /// Show and steer one document's pass.
     Execution(execution::ExecutionArgs),
+    /// Check an ontology file, or show one as TOML.
+    Ontology(ontology::OntologyArgs),
     /// Write a batch's graph to stdout or a file.
     Export(export::ExportArgs),
+    /// Serve a scripted model, for tests.
+    #[command(hide = true)]
+    MockModel(mock_model::MockModelArgs),
     /// Work the one unit on stdin; a worker starts it.
     #[command(name = crate::worker::WORK_UNIT, hide = true)]
     WorkUnit,
@@ -91,7 +98,9 @@ pub fn main(extractors: Extractors) -> ExitCode {
         | Command::Doctor(_)
         | Command::Batch(_)
         | Command::Execution(_)
+        | Command::Ontology(_)
         | Command::Export(_)
+        | Command::MockModel(_)
         | Command::WorkUnit => "warn",
     };
     // A unit's process must not fail for a filter that its parent was given a better one than.
@@ -131,7 +140,9 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Doctor(args) => doctor::doctor(servers, args).await,
         Command::Batch(args) => batch::batch(servers, args).await,
         Command::Execution(args) => execution::execution(servers, args).await,
+        Command::Ontology(args) => ontology::ontology(&args),
         Command::Export(args) => export::export(servers, args).await,
+        Command::MockModel(args) => mock_model::mock_model(args).await,
         Command::WorkUnit => Ok(crate::worker::work_unit(extractors).await),
     }
 }

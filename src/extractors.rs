@@ -23,7 +23,9 @@ pub use call::{
 pub use direct::DirectCalls;
 pub use dropped::{DropReason, Dropped};
 pub use embed::{Embedder, ModelEmbedder};
-pub use local::Local;
+pub use local::{Local, RelationScorer};
+#[cfg(feature = "train")]
+pub use local::{RelationTrainError, train_relations};
 pub use model::{Estimate, Model, ModelSettings, StageEstimate, estimate};
 pub use openai::{OpenAi, OpenAiError, OpenAiSettings, Secret, verdict};
 
@@ -154,7 +156,10 @@ impl Extractors {
     /// Those that are built in.
     #[must_use]
     pub fn builtin() -> Self {
-        Self::default().with(Local::new()).with(Model::default())
+        Self::default()
+            .with(Local::new())
+            .with(Local::scored_by(RelationScorer::None))
+            .with(Model::default())
     }
 
     /// These and one more, which replaces one of the same name.

@@ -15,7 +15,8 @@ mod sentence;
 mod span;
 
 pub use document::{
-    DocumentGraph, Entity, Mention, MentionType, NameLabel, Relation, TypedMention,
+    DocumentGraph, Entity, Mention, MentionType, NameLabel, Relation, TypedMention, Value,
+    ValueKind,
 };
 pub use export::{
     CSV_COLUMNS, ExportError, ExportFormat, ExportWriter, ExportedCluster, ExportedDocument,
@@ -23,7 +24,9 @@ pub use export::{
 };
 pub use line::{ExtractedLine, extracted_line};
 pub use merge::{FoundRelation, assemble, name_key};
-pub use ontology::{Class, ClassId, Ontology, OntologyError, RelationType, RelationTypeId};
+pub use ontology::{
+    Class, ClassId, Flaw, Ontology, OntologyError, OntologyFormat, RelationType, RelationTypeId,
+};
 pub use resolve::{Cluster, ResolvableEntity, resolve};
 pub use sentence::{sentence_ranges, sentences};
 pub use span::{Span, Text};

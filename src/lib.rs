@@ -23,6 +23,7 @@
 //! | 1 | [`flow`] | stages, state machines, events, failure policies, retries | everything else: no async, clock or I/O |
 //! | basement | [`config`] | flags and the environment, which nobody else reads | what the settings do |
 //! | basement | [`telemetry`] | how logs look | documents, prompts, answers, keys |
+//! | basement | [`mock_model`] | a scripted model server, for tests, and its bill | the rest of the house, which it is to catch out |
 //! | basement | [`servers`] | private Postgres and Redis as child processes | schemas, queues, and the rest of the house |
 //!
 //! Beside the house stands `graphmill-jobs` (`jobs/`): ids and typed jobs, all that a producer needs.
@@ -38,6 +39,7 @@ pub mod config;
 pub mod extractors;
 pub mod flow;
 pub mod graph;
+pub mod mock_model;
 pub mod pipeline;
 pub mod queue;
 pub mod servers;

@@ -64,7 +64,7 @@ pub(super) async fn submit(
             let shared = &state.0;
             let body = body::read(&bytes)?;
             drop(bytes);
-            intake::check(body, &shared.extractors, shared.limits)
+            intake::check(body, &shared.extractors, shared.limits, &shared.ontology)
         })
     };
     let (batch, entries) = parsing.await.map_err(|error| Problem::bug(&error))??;

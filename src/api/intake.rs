@@ -39,6 +39,7 @@ pub(super) fn check(
     body: SubmissionBody,
     extractors: &[(String, Settings)],
     limits: Limits,
+    ontology: &Arc<Ontology>,
 ) -> Result<(NewBatch, Vec<Entry>), Problem> {
     if body.documents.is_empty() {
         return Err(unfit(
@@ -74,7 +75,7 @@ pub(super) fn check(
     let batch = NewBatch {
         name,
         extractor,
-        ontology: Arc::new(Ontology::builtin().map_err(|error| Problem::bug(&error))?),
+        ontology: Arc::clone(ontology),
         settings,
         concurrency: within("concurrency", body.concurrency, 1, 10_000, CONCURRENCY)?,
         policy,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::input::InputError;
 use crate::{
     graph::ExportError,
+    mock_model::ScriptError,
     queue::QueueError,
     servers::ServersError,
     store::StoreError,
@@ -32,6 +33,8 @@ pub(super) enum CliError {
     /// The command was called in a way that can't be meant; the message has the remedy.
     #[error("{0}")]
     Usage(String),
+    #[error(transparent)]
+    Script(#[from] ScriptError),
     #[error(transparent)]
     Servers(#[from] ServersError),
     #[error(
@@ -100,7 +103,11 @@ impl From<ExportFailure> for CliError {
 impl CliError {
     pub(super) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Input(_) | Self::LogFilter(_) | Self::Usage(_) | Self::Write { .. } => USAGE,
+            Self::Input(_)
+            | Self::LogFilter(_)
+            | Self::Usage(_)
+            | Self::Script(_)
+            | Self::Write { .. } => USAGE,
             Self::Servers(_)
             | Self::NoEmbedded { .. }
             | Self::SchemaBehind { .. }

@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     error::{CliError, SOME_FAILED},
     input::{self, Input},
-    output, summary,
+    ontology, output, summary,
 };
 use crate::{
     config::PipelineArgs,
     extractors::Extractors,
     flow::Failure,
-    graph::{DocumentGraph, Ontology, Text, extracted_line},
+    graph::{DocumentGraph, Text, extracted_line},
     pipeline::{self, Document, Threads, Work, Workplace},
 };
 
@@ -35,6 +35,12 @@ pub(super) struct ExtractArgs {
     /// Who extracts.
     #[arg(long, value_name = "NAME", default_value = "local")]
     extractor: String,
+    /// What may be found: a .toml, .ttl, .owl or .rdf file; the built-in ontology without it.
+    #[arg(long, value_name = "FILE")]
+    ontology: Option<PathBuf>,
+    /// Who says how sure the local extractor's relations are: its rules alone, or a logistic regression too.
+    #[arg(long, value_name = "SCORER", value_enum)]
+    relation_scorer: Option<super::run::ScorerName>,
     #[command(flatten)]
     pipeline: PipelineArgs,
 }
@@ -68,9 +74,10 @@ pub(super) async fn extract(
     args: ExtractArgs,
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
-    let extractor = super::run::extractor(&extractors, &args.extractor)?;
+    let name = super::run::with_scorer(args.extractor, args.relation_scorer)?;
+    let extractor = super::run::extractor(&extractors, &name)?;
     let inputs = input::read(&args.paths, args.pipeline.limits())?;
-    let ontology = Arc::new(Ontology::builtin().map_err(CliError::Ontology)?);
+    let ontology = ontology::chosen(args.ontology.as_deref())?;
     let settings = args.pipeline.settings(extractor.is_paid());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = args.threads.map_or(cores, usize::from);

@@ -17,14 +17,14 @@ use super::{
     error::{CliError, INTERRUPTED, SOME_FAILED, USAGE},
     export,
     input::{self, Input},
-    output,
+    ontology, output,
     progress::{self, Watched},
     session::{Session, steadily},
     summary,
 };
 use crate::{
     config::{PipelineArgs, ServerArgs, WorkerArgs},
-    extractors::{Extractor, Extractors},
+    extractors::{Extractor, Extractors, Local, RelationScorer},
     flow::{FailurePolicy, PAUSED_BY_HAND, Signal},
     graph::{ExportFormat, Ontology},
     store,
@@ -65,6 +65,12 @@ pub(super) struct RunArgs {
     /// Who extracts.
     #[arg(long, value_name = "NAME", default_value = "local")]
     extractor: String,
+    /// What may be found: a .toml, .ttl, .owl or .rdf file; the built-in ontology without it.
+    #[arg(long, value_name = "FILE")]
+    ontology: Option<PathBuf>,
+    /// Who says how sure the local extractor's relations are: its rules alone, or a logistic regression too.
+    #[arg(long, value_name = "SCORER", value_enum)]
+    relation_scorer: Option<ScorerName>,
     /// Write the graph to a file when it is done: json:FILE or csv:FILE.
     #[arg(long, value_name = "FORMAT:FILE", value_parser = destination)]
     export: Option<Destination>,
@@ -113,6 +119,30 @@ fn policy() -> impl clap::builder::TypedValueParser<Value = FailurePolicy> {
         .try_map(|name| name.parse::<FailurePolicy>())
 }
 
+/// The scorers that `--relation-scorer` knows.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(super) enum ScorerName {
+    /// The rules alone.
+    None,
+    /// The rules and a logistic regression.
+    Lr,
+}
+
+/// The name of the extractor `name` with that scorer.
+pub(super) fn with_scorer(name: String, scorer: Option<ScorerName>) -> Result<String, CliError> {
+    let scorer = match scorer {
+        None => return Ok(name),
+        Some(ScorerName::None) => RelationScorer::None,
+        Some(ScorerName::Lr) => RelationScorer::Lr,
+    };
+    if name == Local::new().name() {
+        return Ok(Local::scored_by(scorer).name().to_owned());
+    }
+    Err(CliError::Usage(format!(
+        "the extractor `{name}` has no scorer to choose: `--relation-scorer` is for `local`"
+    )))
+}
+
 /// The extractor of that name.
 pub(super) fn extractor(
     extractors: &Extractors,
@@ -139,6 +169,7 @@ pub(super) async fn run(
     mut args: RunArgs,
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
+    args.extractor = with_scorer(args.extractor, args.relation_scorer)?;
     let paid = extractor(&extractors, &args.extractor)?.is_paid();
     // `--resume PATH` is taken for what it must mean.
     if let Some(wanted) = args.resume.as_mut()
@@ -159,11 +190,12 @@ pub(super) async fn run(
     } else {
         Some(input::read(&args.paths, args.pipeline.limits())?)
     };
+    let ontology = ontology::chosen(args.ontology.as_deref())?;
     if let Some(destination) = &args.export {
         export::check_destination(&destination.path)?;
     }
     let session = Session::open(servers, args.json).await?;
-    let done = work(&session, &args, paid, inputs, extractors).await;
+    let done = work(&session, &args, paid, &ontology, inputs, extractors).await;
     session.close().await;
     done
 }
@@ -172,6 +204,7 @@ async fn work(
     session: &Session,
     args: &RunArgs,
     paid: bool,
+    ontology: &Arc<Ontology>,
     inputs: Option<impl Iterator<Item = Input> + Send>,
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
@@ -180,8 +213,11 @@ async fn work(
     let queue = session.queue().await?;
     let mut interrupts = Interrupts::listen();
     let target = match &args.resume {
-        Some(wanted) => resumed(session, wanted, args.name.as_deref()).await?,
-        None => opened(session, args, paid).await?,
+        Some(wanted) => {
+            let own = args.ontology.as_ref().map(|_| &**ontology);
+            resumed(session, wanted, args.name.as_deref(), own).await?
+        }
+        None => opened(session, args, paid, ontology).await?,
     };
     let (batch, name) = (target.batch, target.name);
     let mut transaction = session.store.app(organization).await?;
@@ -272,7 +308,12 @@ async fn work(
 }
 
 /// Opens a new batch.
-async fn opened(session: &Session, args: &RunArgs, paid: bool) -> Result<Target, CliError> {
+async fn opened(
+    session: &Session,
+    args: &RunArgs,
+    paid: bool,
+    ontology: &Arc<Ontology>,
+) -> Result<Target, CliError> {
     let name = args
         .name
         .clone()
@@ -280,7 +321,7 @@ async fn opened(session: &Session, args: &RunArgs, paid: bool) -> Result<Target,
     let batch = NewBatch {
         name: name.clone(),
         extractor: args.extractor.clone(),
-        ontology: Arc::new(Ontology::builtin().map_err(CliError::Ontology)?),
+        ontology: Arc::clone(ontology),
         settings: args.pipeline.settings(paid),
         concurrency: args.concurrency,
         policy: args.failure_policy,
@@ -299,6 +340,7 @@ async fn resumed(
     session: &Session,
     wanted: &str,
     called: Option<&str>,
+    ontology: Option<&Ontology>,
 ) -> Result<Target, CliError> {
     let organization = OrganizationId::DEFAULT;
     let store = &session.store;
@@ -317,6 +359,16 @@ async fn resumed(
     };
     let mut transaction = store.app(organization).await?;
     let found = store::batch_by_id(&mut transaction, organization, batch).await?;
+    // A batch keeps what it was opened with: half a graph in another ontology would be none.
+    if let (Some(ontology), Some(found)) = (ontology, &found)
+        && store::ontology_by_id(&mut transaction, organization, found.ontology).await? != *ontology
+    {
+        return Err(CliError::Usage(format!(
+            "--ontology differs from the one that batch {batch} ({}) was opened with: leave it out to go on with that \
+             one, or begin a new batch",
+            found.name
+        )));
+    }
     drop(transaction);
     let name = found
         .as_ref()

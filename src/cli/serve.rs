@@ -1,11 +1,11 @@
 //! `graphmill serve`: the HTTP API.
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::{error::CliError, run::interrupted, session::Session};
+use super::{error::CliError, ontology, run::interrupted, session::Session};
 use crate::{
     api,
     config::{PipelineArgs, ServerArgs},
@@ -23,6 +23,9 @@ pub(super) struct ServeArgs {
         default_value = "127.0.0.1:8080"
     )]
     listen: SocketAddr,
+    /// What may be found in the batches that come in: a .toml, .ttl, .owl or .rdf file; the built-in ontology without it.
+    #[arg(long, env = "GRAPHMILL_ONTOLOGY", value_name = "FILE")]
+    ontology: Option<PathBuf>,
     #[command(flatten)]
     pipeline: PipelineArgs,
 }
@@ -39,6 +42,7 @@ pub(super) async fn serve(
             args.listen
         )));
     }
+    let ontology = ontology::chosen(args.ontology.as_deref())?;
     let listen = |source| CliError::Listen {
         address: args.listen.to_string(),
         source,
@@ -56,6 +60,7 @@ pub(super) async fn serve(
         session.queue().await?,
         offered.collect(),
         args.pipeline.limits(),
+        ontology,
     );
     let served = api::serve(listener, state, interrupted())
         .await

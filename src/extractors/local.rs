@@ -7,14 +7,17 @@ mod classes;
 mod label;
 mod lexicon;
 mod names;
-mod patterns;
 mod relations;
 mod token;
+mod values;
 
 use std::{collections::HashMap, ops::Range};
 
 use async_trait::async_trait;
 
+pub use self::relations::RelationScorer;
+#[cfg(feature = "train")]
+pub use self::relations::{TrainError as RelationTrainError, train as train_relations};
 use self::{
     label::{Guess, Labelled},
     names::{Name, Seen},
@@ -28,20 +31,34 @@ use crate::graph::{
 
 /// The extractor named `local`.
 #[derive(Debug, Default)]
-pub struct Local;
+pub struct Local {
+    scorer: RelationScorer,
+}
 
 impl Local {
     /// The extractor.
     #[must_use]
     pub const fn new() -> Self {
-        Self
+        Self {
+            scorer: RelationScorer::Lr,
+        }
+    }
+
+    /// The same, with that scorer. It has a name of its own, and not an option beside it: a batch keeps its
+    /// extractor's name, and so every worker, and every process that works a unit alone, scores as the batch wants.
+    #[must_use]
+    pub const fn scored_by(scorer: RelationScorer) -> Self {
+        Self { scorer }
     }
 }
 
 #[async_trait]
 impl Extractor for Local {
     fn name(&self) -> &'static str {
-        "local"
+        match self.scorer {
+            RelationScorer::Lr => "local",
+            RelationScorer::None => "local-rules",
+        }
     }
 
     fn is_paid(&self) -> bool {
@@ -74,7 +91,7 @@ impl Extractor for Local {
         mentions: &[TypedMention],
         ontology: &Ontology,
     ) -> Result<Vec<FoundRelation>, ExtractError> {
-        Ok(relations::relations(chunk, mentions, ontology))
+        Ok(relations::relations(chunk, mentions, ontology, self.scorer))
     }
 }
 
@@ -92,6 +109,7 @@ pub(super) fn guessed(text: &Text, span: Span, ontology: &Ontology) -> Vec<Typed
             Some(TypedMention {
                 span: mention.span,
                 label: mention.label,
+                value: mention.value,
                 class: classes.get(&mention.span)?.clone(),
                 confidence: mention.confidence,
             })
@@ -100,14 +118,16 @@ pub(super) fn guessed(text: &Text, span: Span, ontology: &Ontology) -> Vec<Typed
 }
 
 fn found(text: &Text, span: Span) -> Vec<Mention> {
-    read(text.as_str(), text.bytes(span))
+    let names = read(text.as_str(), text.bytes(span))
         .into_iter()
         .map(|(bytes, (kind, confidence))| Mention {
             span: text.span(bytes),
             label: Some(kind.label()),
+            value: None,
             confidence,
         })
-        .collect()
+        .collect();
+    values::join(text, span, names)
 }
 
 /// The sentences of a stretch of `text`, as tokens whose bytes are the text's.
@@ -195,19 +215,20 @@ mod tests {
             text,
             span: Span::new(0, text.chars()),
         };
-        let mentions = now(Local.mentions(&unit, chunk, &ontology)).unwrap();
-        let classes = now(Local.classify(&unit, text, &mentions, &ontology)).unwrap();
+        let mentions = now(Local::new().mentions(&unit, chunk, &ontology)).unwrap();
+        let classes = now(Local::new().classify(&unit, text, &mentions, &ontology)).unwrap();
         let typed: Vec<TypedMention> = mentions
             .iter()
             .zip(classes)
             .map(|(mention, class)| TypedMention {
                 span: mention.span,
                 label: mention.label,
+                value: mention.value.clone(),
                 class: class.class,
                 confidence: class.confidence,
             })
             .collect();
-        let relations = now(Local.relations(&unit, chunk, &typed, &ontology)).unwrap();
+        let relations = now(Local::new().relations(&unit, chunk, &typed, &ontology)).unwrap();
         (typed, relations)
     }
 
@@ -247,6 +268,7 @@ mod tests {
         assert_eq!(
             entities,
             [
+                "March 1950: date",
                 "John F. Kennedy: person",
                 "Ludwig van Beethoven: person",
                 "Smith: person",
@@ -269,11 +291,14 @@ mod tests {
             relations,
             [
                 "Ada Brown born_in Paris",
+                "Ada Brown born_in France",
                 "Ada Brown educated_at Yale University",
-                "Ada Brown founded Acme Corporation",
+                "Ada Brown lives_in Paris",
+                "Ada Brown lives_in France",
                 "Ada Brown married_to Tom Gray",
                 "Paris located_in France",
                 "Acme Corporation based_in Boston",
+                "Brown founded Acme Corporation",
             ]
         );
     }
@@ -300,8 +325,8 @@ mod tests {
             text: &text,
             span: Span::new(0, text.chars()),
         };
-        let mentions = now(Local.mentions(&unit, chunk, &ontology)).unwrap();
-        let classes = now(Local.classify(&unit, &text, &mentions, &ontology)).unwrap();
+        let mentions = now(Local::new().mentions(&unit, chunk, &ontology)).unwrap();
+        let classes = now(Local::new().classify(&unit, &text, &mentions, &ontology)).unwrap();
         assert_eq!((mentions.len(), classes.len()), (2, 1));
     }
 

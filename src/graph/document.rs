@@ -18,7 +18,30 @@ pub enum NameLabel {
     Misc,
 }
 
-/// A name in the text, before it has a class.
+/// What a value is a value of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ValueKind {
+    /// A point or a span of time on the calendar.
+    Date,
+    /// An amount of a currency.
+    Money,
+    /// A share of a hundred.
+    Percentage,
+    /// A measured amount with its unit.
+    Quantity,
+}
+
+/// What a mention says beyond its words: two spellings of one date have one value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Value {
+    /// Of what.
+    pub kind: ValueKind,
+    /// Its normal form: `1963-03-13`, `USD 5000000`, `5.2%`, `12 km`. `docs/ONTOLOGY.md` has the rules.
+    pub normal: String,
+}
+
+/// A name or a value in the text, before it has a class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mention {
     /// Where it is.
@@ -27,6 +50,9 @@ pub struct Mention {
     /// What kind of name it looks like, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<NameLabel>,
+    /// The value that was read off it. A name has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Value>,
     /// 0 to 1.
     pub confidence: f32,
 }
@@ -51,6 +77,8 @@ pub struct TypedMention {
     pub span: Span,
     /// The tagger's label.
     pub label: Option<NameLabel>,
+    /// The value that was read off it.
+    pub value: Option<Value>,
     /// Its class in the ontology.
     pub class: ClassId,
     /// 0 to 1: that it is a name of that class.

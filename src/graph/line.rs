@@ -21,6 +21,8 @@ struct MentionOut<'a> {
     #[serde(rename = "type")]
     class: &'a str,
     label: Option<NameLabel>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
     #[serde(with = "decimal")]
     confidence: f32,
 }
@@ -68,6 +70,7 @@ pub fn extracted_line<'a>(
                 text: text.slice(mention.span),
                 class: mention.class.as_str(),
                 label: mention.label,
+                value: mention.value.as_ref().map(|value| value.normal.as_str()),
                 confidence: mention.confidence,
             })
             .collect(),
@@ -105,20 +108,30 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::graph::{ClassId, FoundRelation, RelationTypeId, Span, TypedMention, assemble};
+    use crate::graph::{
+        ClassId, FoundRelation, RelationTypeId, Span, TypedMention, Value, ValueKind, assemble,
+    };
 
     #[test]
     fn a_line_has_the_documented_form() {
-        let text = Text::new("Zoë joined Acme.");
+        let text = Text::new("Zoë joined Acme in 1990.");
         let mention = |start, end, label, class: &str| TypedMention {
             span: Span::new(start, end),
             label,
+            value: None,
             class: ClassId::new(class),
             confidence: 0.9,
         };
         let mentions = vec![
             mention(0, 3, Some(NameLabel::Per), "person"),
             mention(11, 15, None, "organization"),
+            TypedMention {
+                value: Some(Value {
+                    kind: ValueKind::Date,
+                    normal: "1990".to_owned(),
+                }),
+                ..mention(19, 23, None, "date")
+            },
         ];
         let found = FoundRelation {
             subject: Span::new(0, 3),
@@ -134,10 +147,12 @@ mod tests {
             "mentions": [
                 { "start": 0, "end": 3, "text": "Zoë", "type": "person", "label": "PER", "confidence": 0.9 },
                 { "start": 11, "end": 15, "text": "Acme", "type": "organization", "label": null, "confidence": 0.9 },
+                { "start": 19, "end": 23, "text": "1990", "type": "date", "label": null, "value": "1990", "confidence": 0.9 },
             ],
             "entities": [
                 { "id": "e0", "name": "Zoë", "type": "person", "mentions": [0] },
                 { "id": "e1", "name": "Acme", "type": "organization", "mentions": [1] },
+                { "id": "e2", "name": "1990", "type": "date", "mentions": [2] },
             ],
             "relations": [
                 { "subject": "e0", "predicate": "works_for", "object": "e1", "start": 0, "end": 16, "confidence": 0.7 },

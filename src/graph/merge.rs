@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
-use super::{ClassId, DocumentGraph, Entity, Relation, RelationTypeId, Span, Text, TypedMention};
+use super::{
+    ClassId, DocumentGraph, Entity, Relation, RelationTypeId, Span, Text, TypedMention, Value,
+};
 
 /// A relation as an extractor finds it: between two mentions, not yet between entities.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,7 +49,7 @@ pub fn name_key(name: &str) -> String {
 
 /// Merges the findings of one document. The order of the input does not matter.
 ///
-/// Mentions with the same [`name_key`] and class are one entity, named by the spelling that is used most (the
+/// Mentions with the same value, or else the same [`name_key`], and the same class are one entity, named by the spelling that is used most (the
 /// earliest among equals). Relations between mentions become relations between their entities; a relation of an
 /// entity with itself says nothing and is dropped.
 #[must_use]
@@ -64,11 +66,15 @@ pub fn assemble(
     });
     mentions.dedup_by(|later, earlier| later.span == earlier.span);
 
-    let mut of_key: HashMap<(String, &ClassId), usize> = HashMap::new();
+    let mut of_key: HashMap<(Key<'_>, &ClassId), usize> = HashMap::new();
     let mut of_span: HashMap<Span, usize> = HashMap::new();
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (index, mention) in mentions.iter().enumerate() {
-        let key = (name_key(text.slice(mention.span)), &mention.class);
+        let said = match &mention.value {
+            Some(value) => Key::Value(value),
+            None => Key::Name(name_key(text.slice(mention.span))),
+        };
+        let key = (said, &mention.class);
         let entity = *of_key.entry(key).or_insert_with(|| {
             groups.push(Vec::new());
             groups.len() - 1
@@ -125,6 +131,13 @@ pub fn assemble(
     }
 }
 
+/// What the mentions of one entity share.
+#[derive(PartialEq, Eq, Hash)]
+enum Key<'a> {
+    Value(&'a Value),
+    Name(String),
+}
+
 /// The spelling that most of the group's mentions have; the earliest among equals.
 fn usual_name(text: &Text, mentions: &[TypedMention], group: &[usize]) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
@@ -148,12 +161,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::graph::ValueKind;
 
     fn mention(text: &Text, name: &str, nth: usize, class: &str) -> TypedMention {
         let (byte, _) = text.as_str().match_indices(name).nth(nth).unwrap();
         TypedMention {
             span: text.span(byte..byte + name.len()),
             label: None,
+            value: None,
             class: ClassId::new(class),
             confidence: 0.9,
         }
@@ -201,6 +216,26 @@ mod tests {
         assert_eq!(names, ["Ada", "Acme"]);
         assert_eq!(graph.relations.len(), 1);
         assert_eq!(graph.relations[0].evidence.len(), 2);
+    }
+
+    #[test]
+    fn spellings_of_one_value_are_one_entity() {
+        let text = Text::new("On 13 March 1963, that is March 13, 1963, and not in March 1963.");
+        let date = |name, nth, normal: &str| TypedMention {
+            value: Some(Value {
+                kind: ValueKind::Date,
+                normal: normal.to_owned(),
+            }),
+            ..mention(&text, name, nth, "date")
+        };
+        let mentions = vec![
+            date("13 March 1963", 0, "1963-03-13"),
+            date("March 13, 1963", 0, "1963-03-13"),
+            date("March 1963", 1, "1963-03"),
+        ];
+        let graph = assemble(&text, mentions, &[]);
+        let groups: Vec<&[usize]> = graph.entities.iter().map(|e| &*e.mentions).collect();
+        assert_eq!(groups, [&[0, 1][..], &[2]]);
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! The classes and relation types that an extraction may use.
 
-use std::collections::HashSet;
+mod check;
+mod file;
+mod rdf;
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -88,34 +92,80 @@ pub struct Ontology {
     pub relations: Vec<RelationType>,
 }
 
-/// An ontology that can't be used. Trying again does not help; the message names the place.
+/// What an ontology can be written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OntologyFormat {
+    /// The form that [`Ontology::to_toml`] gives.
+    Toml,
+    /// RDF in Turtle: RDFS or OWL classes and properties.
+    Turtle,
+    /// The same in RDF/XML.
+    RdfXml,
+}
+
+/// Something about a file that is wrong or was left out, with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flaw {
+    /// Line and column from 1; the column is 0 where only the line is known.
+    pub place: Option<(usize, usize)>,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl Flaw {
+    fn new(place: Option<(usize, usize)>, message: impl Into<String>) -> Self {
+        Self {
+            place,
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place {
+            Some((line, 0)) => write!(f, "line {line}: ")?,
+            Some((line, column)) => write!(f, "line {line}, column {column}: ")?,
+            None => {}
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// An ontology that can't be used: everything that is wrong with it. Trying again does not help.
 #[derive(Debug, thiserror::Error)]
-pub enum OntologyError {
-    /// It is not the TOML that is wanted.
-    #[error("the ontology can't be read: {0}")]
-    Parse(#[from] toml::de::Error),
-    /// Something in it names a class that it has not.
-    #[error("{place} names the class `{class}`, which is not defined before it")]
-    UnknownClass {
-        /// Which class or relation type.
-        place: String,
-        /// The missing class.
-        class: String,
-    },
-    /// Two classes or two relation types have one id.
-    #[error("`{0}` is defined twice")]
-    Twice(String),
+#[error("{}", .flaws.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct OntologyError {
+    /// In the order of the file; never empty.
+    pub flaws: Vec<Flaw>,
 }
 
 impl Ontology {
+    /// Reads an ontology, checks that it holds together, and says what of it was left out.
+    ///
+    /// # Errors
+    /// [`OntologyError`] has all flaws with their places; trying again does not help.
+    pub fn read(text: &str, format: OntologyFormat) -> Result<(Self, Vec<Flaw>), OntologyError> {
+        match format {
+            OntologyFormat::Toml => Ok((Self::from_toml(text)?, Vec::new())),
+            OntologyFormat::Turtle => rdf::read(rdf::turtle(text)),
+            OntologyFormat::RdfXml => rdf::read(rdf::xml(text)),
+        }
+    }
+
     /// Reads an ontology from TOML and checks that it holds together.
     ///
     /// # Errors
-    /// [`OntologyError`] names the line or the class; trying again does not help.
+    /// [`OntologyError`] has all flaws with their places; trying again does not help.
     pub fn from_toml(text: &str) -> Result<Self, OntologyError> {
-        let ontology: Self = toml::from_str(text)?;
-        ontology.check()?;
-        Ok(ontology)
+        let (draft, flaws) = file::read(text)?;
+        check::checked(draft, flaws)
+    }
+
+    /// The ontology as TOML that [`Ontology::from_toml`] reads back; `None` never happens to one that was read.
+    #[must_use]
+    pub fn to_toml(&self) -> Option<String> {
+        toml::to_string(self).ok()
     }
 
     /// The ontology that is built in.
@@ -176,40 +226,6 @@ impl Ontology {
                 && relation.range.iter().any(|class| self.is_a(object, class))
         })
     }
-
-    fn check(&self) -> Result<(), OntologyError> {
-        let mut classes = HashSet::new();
-        for class in &self.classes {
-            if let Some(parent) = class
-                .parent
-                .as_ref()
-                .filter(|parent| !classes.contains(*parent))
-            {
-                return Err(OntologyError::UnknownClass {
-                    place: format!("class `{}`", class.id.as_str()),
-                    class: parent.0.clone(),
-                });
-            }
-            if !classes.insert(&class.id) {
-                return Err(OntologyError::Twice(class.id.0.clone()));
-            }
-        }
-        let mut relations = HashSet::new();
-        for relation in &self.relations {
-            for class in relation.domain.iter().chain(&relation.range) {
-                if !classes.contains(class) {
-                    return Err(OntologyError::UnknownClass {
-                        place: format!("relation `{}`", relation.id.as_str()),
-                        class: class.0.clone(),
-                    });
-                }
-            }
-            if !relations.insert(&relation.id) {
-                return Err(OntologyError::Twice(relation.id.0.clone()));
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -237,34 +253,9 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_class_is_named_with_its_place() {
-        let text = r#"
-            name = "x"
-            version = 1
-            [[class]]
-            id = "person"
-            description = "people"
-            [[relation]]
-            id = "knows"
-            domain = ["person"]
-            range = ["robot"]
-            description = "knows"
-        "#;
-        let refused = Ontology::from_toml(text).unwrap_err().to_string();
-        assert!(
-            refused.contains("`knows`") && refused.contains("`robot`"),
-            "{refused}"
-        );
-    }
-
-    #[test]
-    fn an_unknown_field_is_refused_with_its_line() {
-        let refused = Ontology::from_toml("name = \"x\"\nversion = 1\ncolour = 2\n")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refused.contains("colour") && refused.contains("line 3"),
-            "{refused}"
-        );
+    fn what_is_written_is_read_back() {
+        let ontology = Ontology::builtin().unwrap();
+        let toml = ontology.to_toml().unwrap();
+        assert_eq!(Ontology::from_toml(&toml).unwrap(), ontology);
     }
 }

@@ -1,4 +1,5 @@
-//! The same thing across documents: entities with one normalized name and one class are one cluster.
+//! The same thing across documents: entities with one value, or else one normalized name, and one class are one
+//! cluster.
 
 use std::{collections::BTreeMap, hash::Hash};
 
@@ -11,6 +12,8 @@ pub struct ResolvableEntity<Id> {
     pub id: Id,
     /// Its name.
     pub name: String,
+    /// The normal form of its value, if it is one.
+    pub value: Option<String>,
     /// Its class.
     pub class: ClassId,
 }
@@ -29,9 +32,11 @@ pub struct Cluster<Id> {
 /// Clusters `entities`. The order of the input does not matter; clusters come in the order of their class and key.
 #[must_use]
 pub fn resolve<Id: Ord + Hash + Clone>(entities: Vec<ResolvableEntity<Id>>) -> Vec<Cluster<Id>> {
-    let mut by_key: BTreeMap<(ClassId, String), Vec<(Id, String)>> = BTreeMap::new();
+    let mut by_key: BTreeMap<(ClassId, bool, String), Vec<(Id, String)>> = BTreeMap::new();
     for entity in entities {
-        let key = (entity.class, name_key(&entity.name));
+        let is_value = entity.value.is_some();
+        let said = entity.value.unwrap_or_else(|| name_key(&entity.name));
+        let key = (entity.class, is_value, said);
         by_key
             .entry(key)
             .or_default()
@@ -39,7 +44,7 @@ pub fn resolve<Id: Ord + Hash + Clone>(entities: Vec<ResolvableEntity<Id>>) -> V
     }
     by_key
         .into_iter()
-        .map(|((class, _), mut members)| {
+        .map(|((class, ..), mut members)| {
             members.sort_unstable();
             let mut spellings: BTreeMap<&str, usize> = BTreeMap::new();
             for (_, name) in &members {
@@ -68,6 +73,7 @@ mod tests {
         ResolvableEntity {
             id,
             name: name.to_owned(),
+            value: None,
             class: ClassId::new(class),
         }
     }
@@ -86,6 +92,22 @@ mod tests {
         assert_eq!(clusters[1].name, "Royal Society");
         entities.reverse();
         assert_eq!(resolve(entities), clusters);
+    }
+
+    #[test]
+    fn one_value_is_one_thing_however_it_is_written() {
+        let date = |id, name, value: &str| ResolvableEntity {
+            value: Some(value.to_owned()),
+            ..entity(id, name, "date")
+        };
+        let clusters = resolve(vec![
+            date(1, "13 March 1963", "1963-03-13"),
+            date(2, "March 13, 1963", "1963-03-13"),
+            date(3, "3/13/63", "1863-03-13"),
+            entity(4, "1963-03-13", "date"),
+        ]);
+        let members: Vec<&[u32]> = clusters.iter().map(|cluster| &*cluster.members).collect();
+        assert_eq!(members, [&[4][..], &[3], &[1, 2]]);
     }
 
     #[test]

@@ -61,6 +61,7 @@ impl Findings {
                 Some(TypedMention {
                     span: mention.span,
                     label: mention.label,
+                    value: mention.value.clone(),
                     class: class.clone(),
                     confidence: mention.confidence.min(*confidence),
                 })

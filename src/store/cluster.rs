@@ -21,7 +21,7 @@ pub async fn resolvable_page(
 ) -> Result<(Vec<ResolvableEntity<EntityId>>, Option<Place>), StoreError> {
     let (execution, ordinal) = Place::key(after);
     let rows = query!(
-        "select n.workflow_execution_id, n.ordinal, n.id, n.name, n.type as class
+        "select n.workflow_execution_id, n.ordinal, n.id, n.name, n.value, n.type as class
          from workflow_execution e
          join entity n on n.organization_id = e.organization_id and n.workflow_execution_id = e.id
          where e.organization_id = $1 and e.batch_id = $2 and e.status = 'completed' and e.id >= $3
@@ -44,6 +44,7 @@ pub async fn resolvable_page(
         .map(|row| ResolvableEntity {
             id: row.id.into(),
             name: row.name,
+            value: row.value,
             class: ClassId::new(row.class),
         })
         .collect();

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Fence, StoreError};
 use crate::{
     flow::Replaced,
-    graph::{DocumentGraph, NameLabel, Span, Text},
+    graph::{DocumentGraph, NameLabel, Span, Text, TypedMention},
 };
 
 /// Writes how a document was cut.
@@ -77,6 +77,14 @@ async fn add_entities(
         .iter()
         .map(|entity| entity.class.as_str().to_owned())
         .collect();
+    let values: Vec<Option<String>> = graph
+        .entities
+        .iter()
+        .map(|entity| {
+            let first = entity.mentions.first()?;
+            normal(&graph.mentions[*first])
+        })
+        .collect();
     // Arrays of arrays are rectangular in SQL, so the mentions travel as one list and how long each one's part is.
     let mentions: Vec<i32> = graph
         .entities
@@ -89,13 +97,13 @@ async fn add_entities(
         .map(|entity| ordinal(entity.mentions.len()))
         .collect();
     query!(
-        "insert into entity (organization_id, workflow_execution_id, ordinal, id, name, type, mentions)
-         select $1, $2, e.number - 1, e.id, e.name, e.type,
+        "insert into entity (organization_id, workflow_execution_id, ordinal, id, name, type, value, mentions)
+         select $1, $2, e.number - 1, e.id, e.name, e.type, e.value,
                 ($6::integer[])[e.last - e.count + 1 : e.last]
          from (
              select u.*, sum(u.count) over (order by u.number) as last
-             from unnest($3::uuid[], $4::text[], $5::text[], $7::integer[])
-                 with ordinality as u (id, name, type, count, number)
+             from unnest($3::uuid[], $4::text[], $5::text[], $8::text[], $7::integer[])
+                 with ordinality as u (id, name, type, value, count, number)
          ) as e",
         fence.organization.uuid(),
         fence.execution.uuid(),
@@ -104,6 +112,7 @@ async fn add_entities(
         &types,
         &mentions,
         &counts,
+        &values as &[Option<String>],
     )
     .execute(connection)
     .await?;
@@ -144,16 +153,17 @@ async fn add_mentions(
         .iter()
         .map(|m| m.label.map(|label| label.as_str().to_owned()))
         .collect();
+    let values: Vec<Option<String>> = graph.mentions.iter().map(normal).collect();
     let confidences: Vec<f32> = graph.mentions.iter().map(|m| m.confidence).collect();
     query!(
         "insert into mention (organization_id, workflow_execution_id, ordinal, entity_id, start_char,
-                              end_char, text, type, label, confidence)
+                              end_char, text, type, label, value, confidence)
          select $1, $2, m.number - 1, m.entity_id, m.start_char, m.end_char, m.text, m.type, m.label,
-                m.confidence
+                m.value, m.confidence
          from unnest($3::uuid[], $4::integer[], $5::integer[], $6::text[], $7::text[], $8::text[],
-                     $9::real[])
+                     $10::text[], $9::real[])
              with ordinality
-             as m (entity_id, start_char, end_char, text, type, label, confidence, number)",
+             as m (entity_id, start_char, end_char, text, type, label, value, confidence, number)",
         fence.organization.uuid(),
         fence.execution.uuid(),
         &of_mention,
@@ -163,10 +173,15 @@ async fn add_mentions(
         &types,
         &labels as &[Option<String>],
         &confidences,
+        &values as &[Option<String>],
     )
     .execute(connection)
     .await?;
     Ok(())
+}
+
+fn normal(mention: &TypedMention) -> Option<String> {
+    mention.value.as_ref().map(|value| value.normal.clone())
 }
 
 async fn add_relations(
@@ -289,6 +304,8 @@ pub struct MentionRow {
     /// Its class.
     #[serde(rename = "type")]
     pub class: String,
+    /// The normal form of its value, if it is one.
+    pub value: Option<String>,
     /// 0 to 1.
     pub confidence: f32,
 }
@@ -315,7 +332,7 @@ pub async fn entity_page(
            cross join lateral (
                select coalesce(jsonb_agg(jsonb_build_object(
                           'start', start_char, 'end', end_char, 'text', text, 'type', type,
-                          'confidence', confidence) order by ordinal), '[]') as mentions
+                          'value', value, 'confidence', confidence) order by ordinal), '[]') as mentions
                from mention m
                where m.organization_id = n.organization_id
                  and m.workflow_execution_id = n.workflow_execution_id and m.ordinal = any(n.mentions)

@@ -107,6 +107,7 @@ fn exported_entity(row: store::EntityRow) -> ExportedEntity {
                 end: mention.span.end,
                 text: mention.text,
                 class: mention.class,
+                value: mention.value,
                 confidence: mention.confidence,
             })
             .collect(),

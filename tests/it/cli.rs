@@ -2,6 +2,7 @@
 
 mod graph;
 mod interrupt;
+mod ontology;
 mod private;
 mod resume;
 mod run;

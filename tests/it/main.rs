@@ -17,6 +17,7 @@ mod decisions;
 mod engine;
 mod house;
 mod machines;
+mod mock_model;
 mod model;
 mod persistence;
 mod poison;

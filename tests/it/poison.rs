@@ -586,7 +586,7 @@ fn suspect(isolation: &Arc<Mortal>) -> Work {
             name: "long".into(),
             text: Text::new(article("a-history-of-early-computing.txt")),
         },
-        extractor: Arc::new(Local) as Arc<dyn Extractor>,
+        extractor: Arc::new(Local::new()) as Arc<dyn Extractor>,
         ontology: Arc::new(Ontology::builtin().unwrap()),
         settings: Settings::default(),
         round: 0,

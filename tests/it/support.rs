@@ -13,6 +13,7 @@ mod drill;
 mod graph;
 mod graphmill;
 mod ground;
+mod model_server;
 mod process;
 mod redis;
 
@@ -27,6 +28,7 @@ pub(crate) use database::{Database, template};
 pub(crate) use drill::{Drill, Scripted, quick};
 pub(crate) use graph::without_ids;
 pub(crate) use ground::{Ground, OURS, documents, new_batch, poll, refusal, texts};
+pub(crate) use model_server::{ModelProcess, ModelServer, bill};
 pub(crate) use process::{Keeper, is_running, keep};
 pub(crate) use redis::Redis;
 

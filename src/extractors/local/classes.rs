@@ -7,13 +7,15 @@ use super::{
     names::Name,
     token::{self, Token},
 };
-use crate::graph::{ClassId, Mention, MentionType, NameLabel, Ontology, Text, name_key};
+use crate::graph::{ClassId, Mention, MentionType, NameLabel, Ontology, Text, ValueKind, name_key};
 
 /// How many bytes on either side of a mention may tell its kind.
 const WINDOW: usize = 160;
 
 /// The class of each mention for which the ontology has one.
 pub(super) fn classify(text: &Text, group: &[Mention], ontology: &Ontology) -> Vec<MentionType> {
+    let (values, group): (Vec<&Mention>, Vec<&Mention>) =
+        group.iter().partition(|mention| mention.value.is_some());
     let kinds: Vec<(Kind, f32)> = group.iter().map(|mention| kind(text, mention)).collect();
     // Within a group the same name is the same kind of work or event.
     let mut best: HashMap<String, (Kind, f32)> = HashMap::new();
@@ -27,7 +29,15 @@ pub(super) fn classify(text: &Text, group: &[Mention], ontology: &Ontology) -> V
             *entry = (kind, confidence);
         }
     }
-    group
+    let values = values.into_iter().filter_map(|mention| {
+        let value = mention.value.as_ref()?;
+        Some(MentionType {
+            span: mention.span,
+            class: class_of_value(value.kind, ontology)?,
+            confidence: mention.confidence,
+        })
+    });
+    let mut types: Vec<MentionType> = group
         .iter()
         .zip(keys.iter().zip(kinds))
         .filter_map(|(mention, (key, own))| {
@@ -45,7 +55,21 @@ pub(super) fn classify(text: &Text, group: &[Mention], ontology: &Ontology) -> V
                 confidence,
             })
         })
-        .collect()
+        .chain(values)
+        .collect();
+    types.sort_by_key(|given| given.span);
+    types
+}
+
+/// The class of a value, which was known when it was found. One for which the ontology has no class is not published.
+fn class_of_value(kind: ValueKind, ontology: &Ontology) -> Option<ClassId> {
+    let id = ClassId::new(match kind {
+        ValueKind::Date => "date",
+        ValueKind::Money => "money",
+        ValueKind::Percentage => "percentage",
+        ValueKind::Quantity => "quantity",
+    });
+    ontology.class(&id).is_some().then_some(id)
 }
 
 fn kind(text: &Text, mention: &Mention) -> (Kind, f32) {

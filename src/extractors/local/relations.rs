@@ -1,256 +1,296 @@
-//! What a chunk states about its names: patterns within one sentence, their ends checked against the ontology.
+//! What a chunk states about its names: typed rules over the words between and around them, sentence by sentence.
 //!
-//! "He" and "she" stand for the person that a sentence before spoke of. A denied or merely possible statement is
-//! none. The evidence is the stretch of the sentence from the subject, or the word that stands for it, to the
-//! object.
+//! The rules are data (`relations/rules.txt`), their words too (`relations/lexicon.txt`); which classes a relation may
+//! join is the ontology's business, and a relation that it lacks is not looked for. What is denied, asked, or only
+//! possible is not stated. The evidence is the stretch of one sentence from the first to the last word that the rule
+//! took, with both ends in it, or the pronoun that stands for one.
+//!
+//! Invariant: a name is held against a bounded stretch around it, so that the time is linear in the chunk.
 
-mod apply;
-mod ends;
-mod neighbours;
-mod sentence;
+mod items;
+mod matching;
+mod rules;
+mod scorer;
+mod statement;
+mod subjects;
+mod topic;
+#[cfg(feature = "train")]
+mod train;
+mod types;
+mod vocabulary;
 
-use std::{
-    collections::{HashMap, HashSet},
-    ops::Range,
-    sync::LazyLock,
+pub use self::scorer::RelationScorer;
+#[cfg(feature = "train")]
+pub use self::train::{TrainError, train};
+use self::{
+    items::{Item, Known, itemize},
+    matching::{backward, forward},
+    rules::{Anchor, Rule, Rules},
+    topic::Topic,
+    types::Types,
+    vocabulary::Bits,
 };
+use super::super::ChunkText;
+use crate::graph::{FoundRelation, Ontology, TypedMention};
 
-use self::sentence::{Sentence, is_denied};
-use super::{
-    super::ChunkText,
-    lexicon::Hints,
-    patterns::{PATTERNS, Pattern},
-};
-use crate::graph::{
-    ClassId, FoundRelation, NameLabel, Ontology, RelationTypeId, Text, TypedMention,
-};
-
-static TRIGGERS: LazyLock<HashMap<&'static str, Vec<&'static Pattern>>> = LazyLock::new(|| {
-    let mut triggers: HashMap<&'static str, Vec<&'static Pattern>> = HashMap::new();
-    for pattern in PATTERNS {
-        for word in pattern.words.split_whitespace() {
-            triggers.entry(word).or_default().push(pattern);
-        }
-    }
-    triggers
-});
+/// How far the right end may be from where a rule begins, in items.
+const REACH: usize = 18;
 
 /// The relations that the chunk states between `mentions`.
 pub(super) fn relations(
     chunk: ChunkText<'_>,
     mentions: &[TypedMention],
     ontology: &Ontology,
+    scorer: RelationScorer,
 ) -> Vec<FoundRelation> {
-    let text = chunk.text;
-    let mut inside: Vec<(Range<usize>, &TypedMention)> = mentions
-        .iter()
-        .filter(|mention| chunk.span.contains(mention.span))
-        .map(|mention| (text.bytes(mention.span), mention))
-        .collect();
-    inside.sort_by_key(|(bytes, _)| (bytes.start, bytes.end));
-    let mut reader = Reader {
-        text,
-        ontology,
-        full: full_names(text, &inside),
-        topic: Topic::default(),
-        found: Vec::new(),
+    let mut found = Vec::new();
+    let reading = Reading {
+        rules: rules::rules(),
+        scorer,
     };
-    let mut rest = inside.as_slice();
-    for tokens in super::sentences(text.as_str(), text.bytes(chunk.span)) {
-        let end = tokens.last().map_or(0, |token| token.at.end);
-        let count = rest.partition_point(|(bytes, _)| bytes.start < end);
-        let (own, later) = rest.split_at(count);
-        rest = later;
-        reader.read(&Sentence::new(&tokens, own));
-    }
-    reader.found
+    reading.read(chunk, mentions, ontology, |reader| {
+        let begun = found.len();
+        found.append(&mut reader.found);
+        statement::settle(&mut found, begun);
+    });
+    found
 }
 
-/// A person's surname leads to the full name that came first in the chunk, unless two persons share it and neither is
-/// the first that the chunk names, whom it is about.
-fn full_names<'a>(
-    text: &Text,
-    mentions: &[(Range<usize>, &'a TypedMention)],
-) -> HashMap<String, Option<&'a TypedMention>> {
-    let mut full: HashMap<String, (String, Option<&TypedMention>)> = HashMap::new();
-    let mut first = None;
-    for (bytes, mention) in mentions {
-        let written = &text.as_str()[bytes.clone()];
-        if mention.label == Some(NameLabel::Per)
-            && let Some((_, last)) = written.rsplit_once(' ')
-        {
-            let first = *first.get_or_insert(mention.span);
-            let entry = full
-                .entry(last.to_owned())
-                .or_insert_with(|| (written.to_owned(), Some(mention)));
-            if entry.0 != written && entry.1.is_some_and(|person| person.span != first) {
-                entry.1 = None;
-            }
+/// What a chunk is read with.
+struct Reading {
+    rules: &'static Rules<'static>,
+    scorer: RelationScorer,
+}
+
+impl Reading {
+    /// Every fit of a rule, with its features.
+    #[cfg(feature = "train")]
+    fn with_features(
+        &self,
+        chunk: ChunkText<'_>,
+        mentions: &[TypedMention],
+        ontology: &Ontology,
+    ) -> Vec<(FoundRelation, scorer::Features)> {
+        let mut found = Vec::new();
+        self.read(chunk, mentions, ontology, |reader| {
+            found.extend(reader.found.drain(..).zip(reader.seen.drain(..)));
+        });
+        found
+    }
+
+    /// Reads sentence by sentence; `done` takes what each has stated.
+    fn read(
+        &self,
+        chunk: ChunkText<'_>,
+        mentions: &[TypedMention],
+        ontology: &Ontology,
+        mut done: impl FnMut(&mut Reader<'_>),
+    ) {
+        let rules = self.rules;
+        let inside = || {
+            mentions
+                .iter()
+                .filter(|mention| chunk.span.contains(mention.span) && !mention.span.is_empty())
+        };
+        let types = Types::read(inside(), ontology, rules);
+        let text = chunk.text.as_str();
+        let mut known: Vec<Known<'_>> = inside()
+            .filter_map(|mention| {
+                let (class, bits) = types.class(&mention.class)?;
+                Some(Known {
+                    mention,
+                    bytes: chunk.text.bytes(mention.span),
+                    bits: mention.label.map_or(bits, Bits::of_label),
+                    class,
+                    class_key: scorer::hashed(mention.class.as_str()),
+                })
+            })
+            .collect();
+        known.sort_by_key(|known| (known.bytes.start, known.bytes.end));
+        known.dedup_by(|next, before| next.bytes.start < before.bytes.end);
+        if known.len() < 2 {
+            return;
+        }
+        let mut reader = Reader {
+            rules,
+            types: &types,
+            known: &known,
+            chunk,
+            items: Vec::new(),
+            governed: Vec::new(),
+            found: Vec::new(),
+            scorer: self.scorer,
+            #[cfg(feature = "train")]
+            seen: Vec::new(),
+        };
+        let mut topic = Topic::default();
+        let mut next = 0;
+        for tokens in super::sentences(text, chunk.text.bytes(chunk.span)) {
+            let end = tokens.last().map_or(0, |token| token.at.end);
+            let first = next;
+            next += known[next..].partition_point(|known| known.bytes.start < end);
+            itemize(&mut reader.items, text, &tokens, &known, first..next, rules);
+            subjects::governed(&reader.items, rules, &mut reader.governed);
+            topic.stand_in(&mut reader.items, &reader.governed, &known, rules);
+            subjects::governed(&reader.items, rules, &mut reader.governed);
+            reader.read();
+            done(&mut reader);
+            topic.remember(&reader.items, &reader.governed, &known, text, rules);
         }
     }
-    full.into_iter()
-        .map(|(last, (_, mention))| (last, mention))
-        .collect()
-}
-
-/// What the sentences before spoke of.
-#[derive(Default)]
-struct Topic<'a> {
-    person: Option<&'a TypedMention>,
-    /// Whether the person was called "she" or "he".
-    female: Option<bool>,
-    thing: Option<&'a TypedMention>,
-}
-
-impl<'a> Topic<'a> {
-    /// The person that a pronoun stands for, unless the other pronoun was used before.
-    fn meant_by(&self, pronoun: &str) -> Option<&'a TypedMention> {
-        let female = matches!(pronoun, "she" | "her");
-        self.person
-            .filter(|_| self.female.is_none_or(|known| known == female))
-    }
-}
-
-/// An end of a relation, and the token where it, or the word that stands for it, is.
-#[derive(Clone, Copy)]
-struct End<'a> {
-    mention: &'a TypedMention,
-    at: usize,
-    confidence: f32,
 }
 
 struct Reader<'a> {
-    text: &'a Text,
-    ontology: &'a Ontology,
-    full: HashMap<String, Option<&'a TypedMention>>,
-    topic: Topic<'a>,
+    rules: &'a Rules<'a>,
+    types: &'a Types<'a>,
+    known: &'a [Known<'a>],
+    chunk: ChunkText<'a>,
+    items: Vec<Item>,
+    /// Whether a preposition or a verb leads to each item.
+    governed: Vec<bool>,
     found: Vec<FoundRelation>,
+    scorer: RelationScorer,
+    /// The features of what was found.
+    #[cfg(feature = "train")]
+    seen: Vec<scorer::Features>,
 }
 
-impl<'a> Reader<'a> {
-    fn read(&mut self, sentence: &Sentence<'_, 'a>) {
-        for at in 0..sentence.tokens.len() {
-            if sentence.mention(at).is_some() || is_denied(sentence, at) {
-                continue;
-            }
-            let mut stated = HashSet::new();
-            for pattern in TRIGGERS.get(sentence.word(at)).into_iter().flatten() {
-                if !stated.contains(pattern.relation) && self.apply(sentence, at, pattern) {
-                    stated.insert(pattern.relation);
-                }
-            }
-        }
-        self.places(sentence);
-        self.offices(sentence);
-        self.remember(sentence);
-    }
-
-    fn fits(&self, class: &ClassId, wanted: &[ClassId]) -> bool {
-        wanted
+impl Reader<'_> {
+    /// Reads the sentence at hand.
+    fn read(&mut self) {
+        let asked = self
+            .items
             .iter()
-            .any(|wanted| self.ontology.is_a(class, wanted))
+            .rev()
+            .take(4)
+            .any(|item| item.is(self.rules.grammar.question));
+        if asked || !self.items.iter().any(Item::is_name) {
+            return;
+        }
+        for at in 0..self.items.len() {
+            if self.items[at].mention.is_some() {
+                self.nominal(at);
+            }
+            if self.items[at].is(self.rules.verbs) && !self.items[at].is(Bits::MENTION) {
+                self.verbal(at);
+            }
+        }
     }
 
-    /// Records what was found, if the ontology allows it.
-    fn state(
-        &mut self,
-        sentence: &Sentence<'_, 'a>,
-        relation: &RelationTypeId,
-        subject: End<'a>,
-        objects: &[End<'a>],
-        trigger: usize,
-        confidence: f32,
-    ) -> bool {
-        let mut any = false;
-        for object in objects {
-            let (from, to) = (self.full(subject.mention), self.full(object.mention));
-            if from.span == to.span || !self.ontology.allows(relation, &from.class, &to.class) {
+    /// What can be seen from `from` on, all meanings together.
+    fn ahead(&self, from: usize) -> Bits {
+        let reach = self.items.iter().skip(from).take(REACH);
+        reach.fold(Bits::default(), |seen, item| seen | item.bits)
+    }
+
+    /// The rules that begin with the name at `left`.
+    fn nominal(&mut self, left: usize) {
+        let ahead = self.ahead(left + 1);
+        if !ahead.any(Bits::MENTION) {
+            return;
+        }
+        let rules = self.rules;
+        for rule in &rules.nominal {
+            if rule.needed.iter().all(|needed| ahead.any(*needed))
+                && self.is_left(rule, &self.items[left])
+                && self.items[left].is(rule.ends.0)
+                && let Some(first) = backward(&self.items, &rule.before, left)
+            {
+                self.try_rule(rule, left, left + 1, first);
+            }
+        }
+    }
+
+    /// The rules that begin with the verb at `verb`.
+    fn verbal(&mut self, verb: usize) {
+        let ahead = self.ahead(verb);
+        if !ahead.any(Bits::MENTION) {
+            return;
+        }
+        if verb > 0 && self.items[verb - 1].is(self.rules.grammar.determiner) {
+            // "the established church": it says what kind of church.
+            return;
+        }
+        let passive = subjects::is_passive(&self.items, verb, self.rules);
+        let rules = self.rules;
+        for rule in &rules.verbal {
+            if !self.items[verb].is(rule.verb)
+                || rule.anchor == Anchor::Active && passive
+                || !rule.needed.iter().all(|needed| ahead.any(*needed))
+            {
                 continue;
             }
-            let end = |end: &End<'_>| {
-                sentence
-                    .mention(end.at)
-                    .map_or(end.at, |(range, _)| range.end - 1)
+            let fits = |item: &Item| item.is(rule.ends.0) && self.is_left(rule, item);
+            let bare = rule.anchor == Anchor::Participle && !passive;
+            let left = if bare {
+                subjects::described(&self.items, verb, rules, &fits).or_else(|| {
+                    subjects::following(&self.items, &self.governed, verb, rules, &fits)
+                })
+            } else {
+                subjects::subject(&self.items, &self.governed, verb, rules, &fits)
             };
-            let first = subject.at.min(object.at).min(trigger);
-            let last = end(&subject).max(end(object)).max(trigger);
-            let evidence = self
-                .text
-                .span(sentence.tokens[first].at.start..sentence.tokens[last].at.end);
-            if !evidence.contains(object.mention.span) {
-                // "It was founded by X": the sentence does not name what was founded.
-                continue;
+            if let Some(left) = left {
+                self.try_rule(rule, left, verb, left.min(verb));
             }
-            self.found.push(FoundRelation {
-                subject: from.span,
-                predicate: relation.clone(),
-                object: object.mention.span,
-                evidence,
-                // To hundredths: the rules' figures are no more precise.
-                confidence: (confidence * subject.confidence * object.confidence * 100.0).round()
-                    / 100.0,
-            });
-            any = true;
         }
-        any
     }
 
-    /// The full name that a surname stands for.
-    fn full(&self, mention: &'a TypedMention) -> &'a TypedMention {
-        if mention.label != Some(NameLabel::Per) {
-            return mention;
-        }
-        let written = self.text.slice(mention.span);
-        self.full
-            .get(written)
-            .copied()
-            .flatten()
-            .filter(|full| full.class == mention.class)
-            .unwrap_or(mention)
+    /// Whether the ontology lets an item be a rule's left end.
+    fn is_left(&self, rule: &Rule, item: &Item) -> bool {
+        item.mention.is_some_and(|mention| {
+            let class = self.known[mention].class;
+            if rule.reversed {
+                self.types.is_object(rule.relation, class)
+            } else {
+                self.types.is_subject(rule.relation, class)
+            }
+        })
     }
 
-    /// Whether two names have a word in common, as the names of one person do.
-    fn shares_a_name(&self, one: &TypedMention, other: &TypedMention) -> bool {
-        let words = |mention: &TypedMention| {
-            self.text
-                .slice(mention.span)
-                .split_whitespace()
-                .collect::<HashSet<_>>()
-        };
-        !words(one).is_disjoint(&words(other))
+    /// Whether the ontology lets an item be a rule's right end.
+    fn is_right(&self, rule: &Rule, item: &Item) -> bool {
+        item.is(rule.ends.1)
+            && item.mention.is_some_and(|mention| {
+                let class = self.known[mention].class;
+                if rule.reversed {
+                    self.types.is_subject(rule.relation, class)
+                } else {
+                    self.types.is_object(rule.relation, class)
+                }
+            })
     }
 
-    /// Keeps what the sentence is about for the pronouns of the next.
-    fn remember(&mut self, sentence: &Sentence<'_, 'a>) {
-        if self.topic.female.is_none()
-            && self.topic.person.is_some()
-            && matches!(sentence.word(0), "he" | "she")
-        {
-            self.topic.female = Some(sentence.word(0) == "she");
-        }
-        let Some((range, mention)) = sentence.mentions.iter().find(|(range, mention)| {
-            mention.label != Some(NameLabel::Misc)
-                || !sentence.tokens[range.start].named.any(Hints::NATIONALITY)
-        }) else {
+    fn try_rule(&mut self, rule: &Rule, left: usize, from: usize, first: usize) {
+        let grammar = &self.rules.grammar;
+        let is_end = |item: &Item| self.is_right(rule, item);
+        let Some(fit) = forward(&self.items, &rule.after, from, grammar, &is_end) else {
             return;
         };
-        let opens = range.start <= 8
-            && !sentence.is_governed(range.start)
-            && sentence.word(range.end) != "'s";
-        if mention.label == Some(NameLabel::Per) {
-            if opens || self.topic.person.is_none() && !sentence.is_governed(range.start) {
-                let person = self.full(mention);
-                if self
-                    .topic
-                    .person
-                    .is_none_or(|before| !self.shares_a_name(before, person))
-                {
-                    self.topic.female = None;
-                }
-                self.topic.person = Some(person);
+        let last = fit.after - 1;
+        let under = |item: &Item| item.is(grammar.under) && item.mention.is_none();
+        if rule.head && self.items[first.min(left)..=last].iter().any(under) {
+            return;
+        }
+        let clause = (rule.anchor != Anchor::Next).then_some(from);
+        let Some(trust) = self.is_stated(left, fit.end, clause) else {
+            return;
+        };
+        let rights = self.listed(rule, fit.end);
+        let lefts = self.joined(rule, left);
+        for &left in &lefts {
+            for (nth, &right) in rights.iter().enumerate() {
+                let confidence = rule.confidence * trust * if nth == 0 { 1.0 } else { 0.95 };
+                self.state(
+                    rule,
+                    left,
+                    right,
+                    first.min(left)..=last.max(right),
+                    confidence,
+                );
             }
-        } else if opens {
-            self.topic.thing = Some(mention);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -229,6 +229,7 @@ mod tests {
         Mention {
             span: Span::new(start, start + 1),
             label,
+            value: None,
             confidence: 0.9,
         }
     }

@@ -113,6 +113,7 @@ pub fn estimate(
         .map(|mention| Mention {
             span: mention.span,
             label: mention.label,
+            value: mention.value,
             confidence: mention.confidence,
         })
         .collect();

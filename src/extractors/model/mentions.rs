@@ -78,6 +78,7 @@ pub(super) async fn mentions(
             found.push(Mention {
                 span: chunk.text.span(offset + range.start..offset + range.end),
                 label,
+                value: None,
                 confidence: how.confidence(),
             });
         }

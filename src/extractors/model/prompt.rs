@@ -251,6 +251,7 @@ mod tests {
         let mention = Mention {
             span: Span::new(4, 30),
             label: None,
+            value: None,
             confidence: 1.0,
         };
         let list = numbered_mentions(&whole, [&mention].into_iter());

@@ -271,6 +271,7 @@ mod tests {
             .map(|(at, _)| TypedMention {
                 span: Text::new(TEXT).span(at..at + name.len()),
                 label: None,
+                value: None,
                 class: ClassId::new(class),
                 confidence: 0.9,
             })

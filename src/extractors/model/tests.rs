@@ -412,6 +412,7 @@ async fn a_group_whose_answer_is_cut_off_is_asked_for_the_rest() {
         .map(|(start, end)| Mention {
             span: Span::new(start, end),
             label: Some(NameLabel::Per),
+            value: None,
             confidence: 0.9,
         })
         .to_vec();
@@ -449,6 +450,7 @@ async fn relations_are_asked_only_where_they_can_be() {
     let mention = |start, end, class: &str| TypedMention {
         span: Span::new(start, end),
         label: None,
+        value: None,
         class: ClassId::new(class),
         confidence: 0.9,
     };

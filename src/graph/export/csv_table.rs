@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{ExportedCluster, ExportedEntity, ExportedRelation};
 
-const WIDTH: usize = 16;
+const WIDTH: usize = 17;
 
 /// The columns of the CSV.
 ///
@@ -21,6 +21,7 @@ const WIDTH: usize = 16;
 /// | `start`, `end`, `text` | first mention | first evidence | – |
 /// | `confidence` | its best mention's | its own | – |
 /// | `count` | mentions | pieces of evidence | members |
+/// | `value` | the normal form of what is a value: a date, an amount | – | – |
 pub const COLUMNS: [&str; WIDTH] = [
     "kind",
     "id",
@@ -38,6 +39,7 @@ pub const COLUMNS: [&str; WIDTH] = [
     "text",
     "confidence",
     "count",
+    "value",
 ];
 
 /// A table that is being written.
@@ -64,6 +66,7 @@ struct Cells<'a> {
     place: Option<(u32, u32, &'a str)>,
     confidence: Option<f32>,
     count: usize,
+    value: &'a str,
 }
 
 impl<W: Write> CsvTable<W> {
@@ -93,6 +96,11 @@ impl<W: Write> CsvTable<W> {
                 .map(|mention| mention.confidence)
                 .reduce(f32::max),
             count: row.mentions.len(),
+            value: row
+                .mentions
+                .first()
+                .and_then(|mention| mention.value.as_deref())
+                .unwrap_or_default(),
             ..Cells::default()
         })
     }
@@ -162,6 +170,7 @@ impl<W: Write> CsvTable<W> {
             text,
             confidence.as_deref().unwrap_or_default(),
             &count,
+            cells.value,
         ];
         Ok(self.out.write_record(row)?)
     }

@@ -31,6 +31,9 @@ pub struct ExportedMention {
     /// Its class.
     #[serde(rename = "type")]
     pub class: String,
+    /// The normal form of its value, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
     /// 0 to 1.
     #[serde(with = "decimal")]
     pub confidence: f32,

@@ -13,6 +13,7 @@ fn entity(id: &str, name: &str) -> ExportedEntity {
         end: start + 3,
         text: name.to_owned(),
         class: "person".to_owned(),
+        value: None,
         confidence,
     };
     ExportedEntity {
@@ -121,6 +122,26 @@ fn an_export_of_nothing_is_complete() {
     let csv = ExportWriter::new(ExportFormat::Csv, Vec::new(), "b").unwrap();
     let text = String::from_utf8(csv.finish().unwrap()).unwrap();
     assert_eq!(text, CSV_COLUMNS.join(",") + "\n");
+}
+
+#[test]
+fn a_value_is_in_both_formats() {
+    let mut row = entity("ent_1", "13 March 1963");
+    row.mentions[0].value = Some("1963-03-13".to_owned());
+    for format in [ExportFormat::Json, ExportFormat::Csv] {
+        let mut writer = ExportWriter::new(format, Vec::new(), "b").unwrap();
+        writer.entity(&row).unwrap();
+        let bytes = writer.finish().unwrap();
+        match format {
+            ExportFormat::Json => {
+                let value: Value = serde_json::from_slice(&bytes).unwrap();
+                let mentions = &value["entities"][0]["mentions"];
+                assert_eq!(mentions[0]["value"], "1963-03-13");
+                assert!(mentions[1].get("value").is_none());
+            }
+            ExportFormat::Csv => assert_eq!(table(&bytes)[0]["value"], "1963-03-13"),
+        }
+    }
 }
 
 #[test]

@@ -18,7 +18,16 @@ fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
 fn entity(entity: &Value, mentions: &[&Value]) -> String {
     let mut mentions: Vec<Value> = mentions
         .iter()
-        .map(|m| json!([m["start"], m["end"], m["text"], m["type"], m["confidence"]]))
+        .map(|m| {
+            json!([
+                m["start"],
+                m["end"],
+                m["text"],
+                m["type"],
+                m["value"],
+                m["confidence"]
+            ])
+        })
         .collect();
     mentions.sort_by_key(ToString::to_string);
     json!([entity["name"], entity["type"], mentions]).to_string()

@@ -75,7 +75,7 @@ async fn direct(batch: &NewBatch, document: &NewDocument) -> Value {
             name: document.id.as_str().into(),
             text: text.clone(),
         },
-        extractor: Arc::new(Local) as Arc<dyn Extractor>,
+        extractor: Arc::new(Local::new()) as Arc<dyn Extractor>,
         ontology: Arc::clone(&batch.ontology),
         settings: batch.settings,
         round: 0,
@@ -431,7 +431,7 @@ async fn what_an_extractor_claims_beyond_certainty_is_taken_for_certain() {
             chunk: graphmill::extractors::ChunkText<'_>,
             ontology: &graphmill::graph::Ontology,
         ) -> Result<Vec<graphmill::graph::Mention>, ExtractError> {
-            let mut found = Local.mentions(unit, chunk, ontology).await?;
+            let mut found = Local::new().mentions(unit, chunk, ontology).await?;
             for (mention, claim) in found.iter_mut().zip([1.5, -1.0, f32::NAN, f32::INFINITY]) {
                 mention.confidence = claim;
             }
@@ -444,7 +444,7 @@ async fn what_an_extractor_claims_beyond_certainty_is_taken_for_certain() {
             group: &[graphmill::graph::Mention],
             ontology: &graphmill::graph::Ontology,
         ) -> Result<Vec<graphmill::graph::MentionType>, ExtractError> {
-            let mut given = Local.classify(unit, text, group, ontology).await?;
+            let mut given = Local::new().classify(unit, text, group, ontology).await?;
             for given in &mut given {
                 given.confidence = 7.0;
             }
@@ -457,7 +457,9 @@ async fn what_an_extractor_claims_beyond_certainty_is_taken_for_certain() {
             mentions: &[graphmill::graph::TypedMention],
             ontology: &graphmill::graph::Ontology,
         ) -> Result<Vec<graphmill::graph::FoundRelation>, ExtractError> {
-            let mut found = Local.relations(unit, chunk, mentions, ontology).await?;
+            let mut found = Local::new()
+                .relations(unit, chunk, mentions, ontology)
+                .await?;
             for relation in &mut found {
                 relation.confidence = f32::NAN;
             }

@@ -51,7 +51,7 @@ impl Extractor for Scripted {
         ontology: &Ontology,
     ) -> Result<Vec<Mention>, ExtractError> {
         (self.0)(unit.clone()).await?;
-        Local.mentions(unit, chunk, ontology).await
+        Local::new().mentions(unit, chunk, ontology).await
     }
 
     async fn classify(
@@ -62,7 +62,7 @@ impl Extractor for Scripted {
         ontology: &Ontology,
     ) -> Result<Vec<MentionType>, ExtractError> {
         (self.0)(unit.clone()).await?;
-        Local.classify(unit, text, group, ontology).await
+        Local::new().classify(unit, text, group, ontology).await
     }
 
     async fn relations(
@@ -73,7 +73,9 @@ impl Extractor for Scripted {
         ontology: &Ontology,
     ) -> Result<Vec<FoundRelation>, ExtractError> {
         (self.0)(unit.clone()).await?;
-        Local.relations(unit, chunk, mentions, ontology).await
+        Local::new()
+            .relations(unit, chunk, mentions, ontology)
+            .await
     }
 }
 
