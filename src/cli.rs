@@ -20,6 +20,8 @@ mod serve;
 mod servers;
 mod session;
 mod summary;
+#[cfg(feature = "train")]
+mod train;
 mod worker;
 
 use std::process::ExitCode;
@@ -80,6 +82,9 @@ enum Command {
     /// Serve a scripted model, for tests.
     #[command(hide = true)]
     MockModel(mock_model::MockModelArgs),
+    /// Make the weights of the local extractor from corpora.
+    #[cfg(feature = "train")]
+    Train(train::TrainArgs),
     /// Work the one unit on stdin; a worker starts it.
     #[command(name = crate::worker::WORK_UNIT, hide = true)]
     WorkUnit,
@@ -102,6 +107,8 @@ pub fn main(extractors: Extractors) -> ExitCode {
         | Command::Export(_)
         | Command::MockModel(_)
         | Command::WorkUnit => "warn",
+        #[cfg(feature = "train")]
+        Command::Train(_) => "warn",
     };
     // A unit's process must not fail for a filter that its parent was given a better one than.
     let is_unit = matches!(cli.command, Command::WorkUnit);
@@ -143,6 +150,8 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Ontology(args) => ontology::ontology(&args),
         Command::Export(args) => export::export(servers, args).await,
         Command::MockModel(args) => mock_model::mock_model(args).await,
+        #[cfg(feature = "train")]
+        Command::Train(args) => train::train(&args),
         Command::WorkUnit => Ok(crate::worker::work_unit(extractors).await),
     }
 }

@@ -23,9 +23,9 @@ pub use call::{
 pub use direct::DirectCalls;
 pub use dropped::{DropReason, Dropped};
 pub use embed::{Embedder, ModelEmbedder};
-pub use local::{Local, RelationScorer};
 #[cfg(feature = "train")]
-pub use local::{RelationTrainError, train_relations};
+pub use local::train;
+pub use local::{Local, RelationScorer};
 pub use model::{Estimate, Model, ModelSettings, StageEstimate, estimate};
 pub use openai::{OpenAi, OpenAiError, OpenAiSettings, Secret, verdict};
 

@@ -69,6 +69,9 @@ pub(super) enum CliError {
         address: String,
         source: std::io::Error,
     },
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Train(#[from] crate::extractors::train::TrainError),
     #[error("no threads can be started")]
     Runtime(#[source] std::io::Error),
 }
@@ -108,6 +111,8 @@ impl CliError {
             | Self::Usage(_)
             | Self::Script(_)
             | Self::Write { .. } => USAGE,
+            #[cfg(feature = "train")]
+            Self::Train(_) => USAGE,
             Self::Servers(_)
             | Self::NoEmbedded { .. }
             | Self::SchemaBehind { .. }

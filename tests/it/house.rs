@@ -130,6 +130,8 @@ const ROOMS: [Room; 14] = [
             "queue",
             "extractors::Extractor",
             "extractors::Extractors",
+            // Behind a feature: the trainer is a command of its own.
+            "extractors::train",
             "pipeline",
             "workflow",
             "worker",

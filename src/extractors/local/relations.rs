@@ -21,7 +21,7 @@ mod vocabulary;
 
 pub use self::scorer::RelationScorer;
 #[cfg(feature = "train")]
-pub use self::train::{TrainError, train};
+pub(super) use self::train::train;
 use self::{
     items::{Item, Known, itemize},
     matching::{backward, forward},

@@ -1,10 +1,11 @@
 //! Words, numbers and marks with their bytes.
+//!
+//! Knows characters only, no word's meaning. Invariant: tokens are ascending, share nothing, lie on character
+//! boundaries and leave out nothing but white space; the time is linear in the text.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use unicode_normalization::char::is_combining_mark;
-
-use super::lexicon::{self, Hints};
 
 /// A word, a number or a mark.
 #[derive(Debug, Clone)]
@@ -12,54 +13,50 @@ pub(super) struct Token<'a> {
     /// Its bytes in the text that was cut.
     pub(super) at: Range<usize>,
     pub(super) text: &'a str,
-    pub(super) lower: String,
-    /// What its lower-case form hints at, and its written form as a name.
-    pub(super) hints: Hints,
-    pub(super) named: Hints,
-    /// A word with a capital, at its beginning or inside.
-    pub(super) capital: bool,
-    pub(super) word: bool,
+    /// In lower case, with straight apostrophes.
+    pub(super) lower: Lower<'a>,
+}
+
+/// A word in lower case; borrowed where it is so in the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lower<'a>(Cow<'a, str>);
+
+impl Lower<'_> {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::ops::Deref for Lower<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
 }
 
 impl Token<'_> {
     pub(super) fn is(&self, lower: &str) -> bool {
-        self.lower == lower
+        self.lower.as_str() == lower
     }
 
     pub(super) fn is_one_of(&self, lower: &[&str]) -> bool {
         lower.contains(&self.lower.as_str())
-    }
-
-    pub(super) fn is_number(&self) -> bool {
-        self.text.starts_with(|c: char| c.is_ascii_digit())
-    }
-
-    pub(super) fn is_quote(&self) -> bool {
-        matches!(self.text, "\"" | "“" | "”" | "„" | "«" | "»" | "*" | "_")
-    }
-
-    /// Two letters or more, all of them capitals.
-    pub(super) fn is_acronym(&self) -> bool {
-        let mut letters = self.text.chars().filter(|c| c.is_alphabetic());
-        self.capital && letters.clone().count() > 1 && letters.all(char::is_uppercase)
-    }
-
-    /// One capital, with or without a full stop.
-    pub(super) fn is_initial(&self) -> bool {
-        self.capital && self.text.trim_end_matches('.').chars().count() == 1
     }
 }
 
 /// Abbreviations that keep their full stop within a sentence.
 const WITH_STOP: &[&str] = &[
     "St", "Ste", "Dr", "Mr", "Mrs", "Ms", "Prof", "Inc", "Ltd", "Co", "Corp", "Jr", "Sr", "Mt",
-    "Ft", "Gen", "Col", "Capt", "Lt", "Maj", "Sgt", "Sen", "Gov", "Rev", "Hon", "Pres", "No",
-    "Vol", "Bros",
+    "Ft", "Gen", "Col", "Capt", "Lt", "Maj", "Sgt", "Sen", "Rep", "Gov", "Rev", "Hon", "Pres",
+    "No", "Vol", "Bros", "Adm", "Calif", "Mass", "Conn", "Fla", "Ga", "Ill", "Ind", "Mich", "Minn",
+    "Miss", "Mo", "Okla", "Pa", "Tenn", "Tex", "Va", "Wash", "Wis", "Ore", "Ariz", "Colo", "Ala",
+    "Ark", "Ky", "La", "Md", "Neb", "Nev", "Jan", "Feb", "Aug", "Sept", "Oct", "Nov", "Dec",
 ];
 
 /// The tokens of `range` of `text`, a sentence.
 pub(super) fn tokens(text: &str, range: Range<usize>) -> Vec<Token<'_>> {
-    let mut found = Vec::new();
+    let mut found = Vec::with_capacity(range.len() / 5 + 1);
     let mut at = range.start;
     while let Some(first) = text[at..range.end].chars().next() {
         let end = if first.is_whitespace() {
@@ -72,32 +69,28 @@ pub(super) fn tokens(text: &str, range: Range<usize>) -> Vec<Token<'_>> {
         } else {
             at + first.len_utf8()
         };
-        found.push(token(text, at..end));
+        let written = &text[at..end];
+        found.push(Token {
+            at: at..end,
+            text: written,
+            lower: lower(written),
+        });
         at = end;
     }
     found
 }
 
-fn token(text: &str, at: Range<usize>) -> Token<'_> {
-    let written = &text[at.clone()];
-    let lower = written.to_lowercase().replace('’', "'");
-    let word = written.starts_with(char::is_alphabetic);
-    let last = lower.rsplit('-').next().unwrap_or(&lower);
-    Token {
-        at,
-        text: written,
-        hints: lexicon::word(if word { last } else { &lower })
-            | lexicon::word(
-                lower
-                    .strip_suffix('.')
-                    .filter(|stem| stem.len() > 1)
-                    .unwrap_or(""),
-            ),
-        named: lexicon::name(written),
-        capital: word && written.chars().any(char::is_uppercase),
-        word,
-        lower,
-    }
+fn lower(written: &str) -> Lower<'_> {
+    let same = if written.is_ascii() {
+        !written.bytes().any(|byte| byte.is_ascii_uppercase())
+    } else {
+        !written.contains(|c: char| c.is_uppercase() || c == '’')
+    };
+    Lower(if same {
+        Cow::Borrowed(written)
+    } else {
+        Cow::Owned(written.to_lowercase().replace('’', "'"))
+    })
 }
 
 /// Whether `rest` is the ending of a possessive: an apostrophe, an s, and then no letter.
@@ -107,11 +100,21 @@ fn possessive(rest: &str) -> bool {
 }
 
 fn word_end(text: &str, start: usize, limit: usize) -> usize {
+    let bytes = &text.as_bytes()[..limit];
     let mut end = start;
-    while let Some(next) = text[end..limit].chars().next() {
-        let after = text[end + next.len_utf8()..limit].chars().next();
+    loop {
+        // Plain letters and digits, which are nearly all.
+        while bytes.get(end).is_some_and(u8::is_ascii_alphanumeric) {
+            end += 1;
+        }
+        let mut rest = text[end..limit].chars();
+        let Some(next) = rest.next() else { break };
+        if matches!(next, ' ' | '\n') {
+            break;
+        }
+        let after = rest.next();
         let continues = next.is_alphanumeric()
-            || is_combining_mark(next)
+            || !next.is_ascii() && is_combining_mark(next)
             || after.is_some_and(|after| {
                 after.is_alphanumeric() && joins(&text[start..end], next, after)
             }) && !(matches!(next, '\'' | '’') && possessive(&text[end..limit]));
@@ -120,18 +123,22 @@ fn word_end(text: &str, start: usize, limit: usize) -> usize {
         }
         end += next.len_utf8();
     }
-    let word = &text[start..end];
-    let initial = word.chars().count() == 1 && word.chars().all(char::is_uppercase);
-    let stop = text[end..limit].starts_with('.');
-    let within = end + 1 < limit;
-    if stop
-        && (word.contains('.') && !word.contains(|c: char| c.is_ascii_digit())
-            || within && initial
-            || WITH_STOP.contains(&word))
-    {
+    if bytes.get(end) == Some(&b'.') && keeps_stop(&text[start..end], end + 1 < limit) {
         end += 1;
     }
     end
+}
+
+/// Whether the full stop behind `word` is the word's own; `within` a sentence an initial's is.
+fn keeps_stop(word: &str, within: bool) -> bool {
+    // Longer ones are no abbreviations, and looking at all of each would cost.
+    if word.len() > 12 {
+        return false;
+    }
+    let initial = word.chars().count() == 1 && word.chars().all(char::is_uppercase);
+    word.contains('.') && !word.contains(|c: char| c.is_ascii_digit())
+        || within && initial
+        || word.len() <= 5 && WITH_STOP.contains(&word)
 }
 
 /// Whether `mark` between `word` and `after` belongs to the word.
@@ -191,5 +198,14 @@ mod tests {
             words("In 1,000 e\u{301}te\u{301} (3.5)."),
             ["In", "1,000", "e\u{301}te\u{301}", "(", "3.5", ")", "."]
         );
+    }
+
+    #[test]
+    fn the_lower_case_of_a_word_is_its_own() {
+        let lower: Vec<_> = tokens("Émile O’Hara's İx 漢", 0.."Émile O’Hara's İx 漢".len())
+            .iter()
+            .map(|token| token.lower.to_string())
+            .collect();
+        assert_eq!(lower, ["émile", "o'hara", "'s", "i\u{307}x", "漢"]);
     }
 }

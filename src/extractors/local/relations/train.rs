@@ -60,7 +60,7 @@ const SAME: &[(&str, &[&str], &[&str])] = &[
 
 /// Corpora that no weights come from. Trying again does not help.
 #[derive(Debug, thiserror::Error)]
-pub enum TrainError {
+pub(in crate::extractors::local) enum TrainError {
     /// The corpus can't be read.
     #[error("`{0}` can't be read")]
     Read(String, #[source] std::io::Error),
@@ -76,6 +76,7 @@ pub enum TrainError {
 struct Line {
     text: String,
     ents: Vec<(u32, u32, String, String, usize)>,
+    #[serde(default)]
     drels: HashSet<(usize, usize, String)>,
 }
 
@@ -86,7 +87,10 @@ type Example = (Vec<u16>, bool);
 ///
 /// # Errors
 /// [`TrainError`] names what can't be read.
-pub fn train(corpora: &Path, seed: u64) -> Result<Vec<u8>, TrainError> {
+pub(in crate::extractors::local) fn train(
+    corpora: &Path,
+    seed: u64,
+) -> Result<Vec<u8>, TrainError> {
     let path = corpora.join("redocred_dev.jsonl");
     let read = fs::read_to_string(&path)
         .map_err(|error| TrainError::Read(path.display().to_string(), error))?;
@@ -115,6 +119,7 @@ fn of(line: &Line, ontology: &Ontology) -> Vec<Example> {
                 _ => (Some(NameLabel::Misc), "thing"),
             };
             TypedMention {
+                value: None,
                 span: Span::new(*start, *end),
                 label,
                 class: ClassId::new(class),
