@@ -5,8 +5,13 @@
 //! databases, and it may be cancelled at any await.
 
 mod call;
+mod direct;
+mod dropped;
+mod embed;
 mod given;
 mod local;
+mod model;
+mod openai;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -16,10 +21,15 @@ pub use call::{
     Answer, CallError, CallRequest, Calls, Exchange, Operation, Provider, Refusal, TransportError,
     Usage, Verdict,
 };
+pub use direct::DirectCalls;
+pub use dropped::{DropReason, Dropped};
+pub use embed::{Embedder, ModelEmbedder};
 pub use given::Given;
 #[cfg(feature = "train")]
 pub use local::train;
 pub use local::{Local, RelationScorer};
+pub use model::{Estimate, Model, ModelSettings, StageEstimate, estimate};
+pub use openai::{OpenAi, OpenAiError, OpenAiSettings, Secret, verdict};
 
 use crate::graph::{FoundRelation, Mention, MentionType, Ontology, Span, Text, TypedMention};
 
@@ -151,6 +161,7 @@ impl Extractors {
         Self::default()
             .with(Local::new())
             .with(Local::scored_by(RelationScorer::None))
+            .with(Model::default())
     }
 
     /// These and one more, which replaces one of the same name.

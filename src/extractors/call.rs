@@ -9,8 +9,9 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
+use tracing::info;
 
-use super::UnitName;
+use super::{Dropped, UnitName};
 
 /// What is asked of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -139,8 +140,14 @@ pub enum CallError {
 pub enum Refusal {
     /// It is longer than the model's context.
     ContextOverflow,
-    /// The form of the request is not known there: a response format, a parameter.
+    /// The form of structured output that it asks for is not known there.
     Unsupported,
+    /// The cap of the answer's tokens goes by another name there.
+    OutputCap,
+    /// It may not set a temperature.
+    Temperature,
+    /// There is no such model, or nothing at this address.
+    NotFound,
     /// Anything else of the request.
     Request,
 }
@@ -168,6 +175,19 @@ pub trait Calls: Send + Sync {
     /// # Errors
     /// [`CallError::Transient`].
     async fn remember(&self, what: &str) -> Result<(), CallError>;
+
+    /// Takes note of what was said for a unit and is not passed on. A unit that is worked again says the same again:
+    /// what was noted before is replaced. Without a place to keep it, it is logged.
+    ///
+    /// # Errors
+    /// [`CallError::Transient`].
+    async fn dropped(&self, unit: &UnitName, dropped: &Dropped) -> Result<(), CallError> {
+        for (reason, count) in dropped.iter() {
+            let reason = reason.as_str();
+            info!(unit = %unit, reason, count, "left out what a model said");
+        }
+        Ok(())
+    }
 }
 
 /// What a server answered, whatever it was.

@@ -14,7 +14,7 @@ mod token;
 pub mod train;
 mod values;
 
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range};
 
 use async_trait::async_trait;
 
@@ -22,7 +22,8 @@ pub use self::relations::RelationScorer;
 use self::token::Token;
 use super::{ChunkText, ExtractError, Extractor, UnitName};
 use crate::graph::{
-    FoundRelation, Mention, MentionType, Ontology, Text, TypedMention, sentence_ranges,
+    ClassId, FoundRelation, Mention, MentionType, Ontology, Span, Text, TypedMention,
+    sentence_ranges,
 };
 
 /// The extractor named `local`.
@@ -67,17 +68,7 @@ impl Extractor for Local {
         chunk: ChunkText<'_>,
         _ontology: &Ontology,
     ) -> Result<Vec<Mention>, ExtractError> {
-        let text = chunk.text;
-        let names = tagger::names(text.as_str(), text.bytes(chunk.span))
-            .into_iter()
-            .map(|name| Mention {
-                span: text.span(name.at),
-                label: Some(name.label),
-                value: None,
-                confidence: name.confidence,
-            })
-            .collect();
-        Ok(values::join(text, chunk.span, names))
+        Ok(found(chunk.text, chunk.span))
     }
 
     async fn classify(
@@ -99,6 +90,41 @@ impl Extractor for Local {
     ) -> Result<Vec<FoundRelation>, ExtractError> {
         Ok(relations::relations(chunk, mentions, ontology, self.scorer))
     }
+}
+
+/// What a stretch of `text` speaks of, as far as can be told without asking anybody: for estimates.
+pub(super) fn guessed(text: &Text, span: Span, ontology: &Ontology) -> Vec<TypedMention> {
+    let mentions: Vec<Mention> = found(text, span);
+    let types = classes::classify(text, &mentions, ontology);
+    let classes: HashMap<Span, ClassId> = types
+        .into_iter()
+        .map(|given| (given.span, given.class))
+        .collect();
+    mentions
+        .into_iter()
+        .filter_map(|mention| {
+            Some(TypedMention {
+                span: mention.span,
+                label: mention.label,
+                value: mention.value,
+                class: classes.get(&mention.span)?.clone(),
+                confidence: mention.confidence,
+            })
+        })
+        .collect()
+}
+
+fn found(text: &Text, span: Span) -> Vec<Mention> {
+    let names = tagger::names(text.as_str(), text.bytes(span))
+        .into_iter()
+        .map(|name| Mention {
+            span: text.span(name.at),
+            label: Some(name.label),
+            value: None,
+            confidence: name.confidence,
+        })
+        .collect();
+    values::join(text, span, names)
 }
 
 /// The sentences of a stretch of `text`, as tokens whose bytes are the text's.

@@ -22,6 +22,7 @@ mod model;
 mod persistence;
 mod poison;
 mod protocol;
+mod provider;
 mod queue;
 mod readme;
 mod recovery;
