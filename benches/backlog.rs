@@ -101,6 +101,7 @@ impl Site {
             extractor: "local".to_owned(),
             ontology: Arc::new(Ontology::builtin()?),
             settings: Settings::default(),
+            model: None,
             concurrency: PARALLEL[0],
             policy: FailurePolicy::ContinueOnFailure,
             max_retries: 0,

@@ -136,6 +136,7 @@ impl Bench {
             extractor: extractor.to_owned(),
             ontology: Arc::clone(&self.ontology),
             settings: Settings::default(),
+            model: None,
             concurrency: u32::try_from(self.parallel)?,
             policy: FailurePolicy::ContinueOnFailure,
             max_retries: 0,

@@ -4,9 +4,12 @@
 //! `pipeline`'s direct path.
 
 mod batch;
+mod calling;
+mod calls;
 mod direct;
 mod doctor;
 mod error;
+mod estimate;
 mod evaluate;
 mod execution;
 mod export;
@@ -79,6 +82,10 @@ enum Command {
     Batch(batch::BatchArgs),
     /// Show and steer one document's pass.
     Execution(execution::ExecutionArgs),
+    /// Say what extracting documents with a model will take, before anything is spent.
+    Estimate(estimate::EstimateArgs),
+    /// List the calls of models that a batch has made, and what they cost.
+    Calls(calls::CallsArgs),
     /// Check an ontology file, or show one as TOML.
     Ontology(ontology::OntologyArgs),
     /// Write a batch's graph to stdout or a file.
@@ -108,6 +115,8 @@ pub fn main(extractors: Extractors) -> ExitCode {
         | Command::Doctor(_)
         | Command::Batch(_)
         | Command::Execution(_)
+        | Command::Calls(_)
+        | Command::Estimate(_)
         | Command::Ontology(_)
         | Command::Export(_)
         | Command::MockModel(_)
@@ -143,7 +152,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
 async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError> {
     let servers = &cli.servers;
     match cli.command {
-        Command::Run(args) => run::run(servers, args, extractors).await,
+        Command::Run(args) => Box::pin(run::run(servers, args, extractors)).await,
         Command::Extract(args) => extract::extract(args, extractors).await,
         Command::Evaluate(args) => evaluate::evaluate(args, extractors).await,
         Command::Worker(args) => worker::worker(servers, &args, extractors).await,
@@ -153,6 +162,8 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Doctor(args) => doctor::doctor(servers, args).await,
         Command::Batch(args) => batch::batch(servers, args).await,
         Command::Execution(args) => execution::execution(servers, args).await,
+        Command::Estimate(args) => estimate::estimate_batch(&args),
+        Command::Calls(args) => calls::calls(servers, args).await,
         Command::Ontology(args) => ontology::ontology(&args),
         Command::Export(args) => export::export(servers, args).await,
         Command::MockModel(args) => mock_model::mock_model(args).await,

@@ -1,9 +1,13 @@
 //! What the surroundings say: the sole reader of the environment. Every setting is a flag too, and `--help` is its
 //! reference.
 
+mod model;
+
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
+
+pub use model::{BudgetArgs, ModelArgs, ModelConfigError, Models};
 
 use crate::{
     flow::{PartialPolicy, RetryPolicy},

@@ -12,6 +12,7 @@ mod given;
 mod local;
 mod model;
 mod openai;
+mod price;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -30,6 +31,7 @@ pub use local::train;
 pub use local::{Local, RelationScorer};
 pub use model::{Estimate, Model, ModelSettings, StageEstimate, estimate};
 pub use openai::{OpenAi, OpenAiError, OpenAiSettings, Secret, verdict};
+pub use price::{ModelChoice, Price};
 
 use crate::graph::{FoundRelation, Mention, MentionType, Ontology, Span, Text, TypedMention};
 
@@ -107,6 +109,11 @@ pub trait Extractor: Send + Sync + 'static {
     /// share a write.
     fn is_paid(&self) -> bool;
 
+    /// Whether it makes calls of models, through what [`Extractor::calling`] gives it.
+    fn calls_models(&self) -> bool {
+        false
+    }
+
     /// This extractor, making its calls of models through `calls`: the engine asks for it before it works a
     /// document. `None`: it calls no model.
     fn calling(&self, calls: Arc<dyn Calls>) -> Option<Arc<dyn Extractor>> {
@@ -150,9 +157,12 @@ pub trait Extractor: Send + Sync + 'static {
     ) -> Result<Vec<FoundRelation>, ExtractError>;
 }
 
-/// The extractors that a program offers, by name.
+/// The extractors that a program offers, by name, and whom those call that use a model.
 #[derive(Clone, Default)]
-pub struct Extractors(BTreeMap<String, Arc<dyn Extractor>>);
+pub struct Extractors {
+    by_name: BTreeMap<String, Arc<dyn Extractor>>,
+    provider: Option<Arc<dyn Provider>>,
+}
 
 impl Extractors {
     /// Those that are built in.
@@ -167,7 +177,7 @@ impl Extractors {
     /// These and one more, which replaces one of the same name.
     #[must_use]
     pub fn with(mut self, extractor: impl Extractor) -> Self {
-        self.0
+        self.by_name
             .insert(extractor.name().to_owned(), Arc::new(extractor));
         self
     }
@@ -175,11 +185,24 @@ impl Extractors {
     /// The one with that name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Arc<dyn Extractor>> {
-        self.0.get(name).cloned()
+        self.by_name.get(name).cloned()
+    }
+
+    /// These, with the provider through which models are called.
+    #[must_use]
+    pub fn calling(mut self, provider: impl Provider + 'static) -> Self {
+        self.provider = Some(Arc::new(provider));
+        self
+    }
+
+    /// Through whom models are called.
+    #[must_use]
+    pub fn provider(&self) -> Option<Arc<dyn Provider>> {
+        self.provider.clone()
     }
 
     /// Their names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.by_name.keys().map(String::as_str)
     }
 }

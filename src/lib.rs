@@ -16,6 +16,7 @@
 //! | 4 | [`worker`] | executor, stager, sweeper, sequencer: who works what, and when | SQL, Redis commands, what an extractor does |
 //! | 3 | [`workflow`] | what a client does with batches: submit, follow, cancel, report, export | queues, extractors, who does the work |
 //! | 3 | [`pipeline`] | the work of each stage, unit by unit | executions, leases, queues, where checkpoints go |
+//! | 3 | [`calls`] | what happens around a call of a model: ledger, limits, budget, and the answer filed before it is read | what is asked, how an answer is read |
 //! | 2 | [`store`] | Postgres, one file a table | which status comes next, Redis, stages' work |
 //! | 2 | [`queue`] | Redis and apalis | Postgres, leases, what a job does |
 //! | 2 | [`extractors`] | who finds things in texts; the sole room that may call a model | batches, checkpoints, queues, databases |
@@ -34,6 +35,7 @@
 //! settles, and `migrations/` says what is kept. A program with an extractor of its own calls [`cli::main`].
 
 pub mod api;
+pub mod calls;
 pub mod cli;
 pub mod config;
 pub mod extractors;

@@ -19,13 +19,15 @@ mod suspicion;
 mod threads;
 mod units;
 
+/// The model of a batch is part of its configuration.
+pub use crate::extractors::ModelChoice;
 pub use chunk::{ChunkSettings, chunk};
 pub use direct::{DirectError, extract};
 pub use errand::{Errand, ErrandError, IsolatedError, Isolation, Workplace, perform};
 pub use findings::Findings;
 pub(crate) use intake::not_utf8;
 pub use intake::{InvalidId, Limits, NewDocument, check_bytes, check_id, check_text, content_hash};
-pub use stage::{Document, Outcome, Settings, Work, run};
+pub use stage::{BatchConfig, Document, Outcome, Settings, Work, run};
 pub use threads::Threads;
 pub use units::{
     CheckpointError, Checkpoints, Gate, Open, UnitGroup, UnitOutcome, UnitOutput, UnitRecord,

@@ -7,6 +7,7 @@
 
 mod activity;
 mod batch;
+mod budget;
 mod checkpoint;
 mod cluster;
 mod document;
@@ -14,7 +15,9 @@ mod event;
 mod execution;
 mod findings;
 mod health;
+mod ledger;
 mod ontology;
+mod patience;
 mod retry;
 mod schema;
 mod signal;
@@ -36,6 +39,7 @@ pub use batch::{
     move_batch, open_batches, open_batches_to_move, pause_batch, resume_batch, seal_batch,
     stop_batch,
 };
+pub use budget::{Budget, Caps, Spent, budget, set_budget};
 pub use checkpoint::{
     CheckpointRow, FailedUnit, UnitCounts, UnitEnd, calls, checkpoints_of, failed_units,
     record_units, unit_counts,
@@ -55,13 +59,20 @@ pub use execution::{
     Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Ringable, Settled, Settlement, admit,
     admit_from, admit_lock, cancel_stopped, execution_by_id, executions, hold, lease, mark_unrung,
     release, renew_leases, revive_failed, settle, start_resolution, status_counts, to_ring,
+    waited_for,
 };
 pub use findings::{
     EntityRow, EvidenceRow, MentionRow, Place, RelationRow, add_chunks, add_graph, busiest,
     drop_older_graphs, entity_page, relation_page,
 };
 pub use health::{Health, Work, health, work};
+pub use ledger::{
+    CallRow, Claimed, Known, ListedCall, Nanodollars, Paid, Spending, Unanswered, call_page,
+    claim_call, dropped_counts, file_answer, file_unanswered, know_endpoint, known_answer,
+    known_of_endpoint, note_dropped, note_replay, renew_claim, replays,
+};
 pub use ontology::{ensure_ontology, ontology_by_id};
+pub use patience::Patience;
 pub use retry::{
     BatchToRetry, add_retries, batch_to_retry, open_generation, retry_waiting, retryable,
 };

@@ -11,7 +11,6 @@ mod executor;
 mod gate;
 mod isolation;
 mod keeper;
-mod patience;
 mod recent;
 mod resolution;
 mod sequencer;
@@ -37,9 +36,10 @@ pub use isolation::{WORK_UNIT, work_unit};
 pub use steps::{Step, watch_steps};
 
 use crate::{
+    calls::Access,
     extractors::Extractors,
     pipeline::{Isolation, Threads, Workplace},
-    queue::{Queue, QueueError, Slots, Workers, WorkersConfig},
+    queue::{LimitSettings, Queue, QueueError, Slots, Workers, WorkersConfig},
     store::{self, Store, StoreError},
 };
 
@@ -65,6 +65,8 @@ pub struct WorkerSettings {
     /// [`work_unit`]. Without it suspects run in this process like any other unit, and one that takes it down does so
     /// again and again.
     pub isolation: bool,
+    /// How hard models may be called, over all replicas.
+    pub limits: LimitSettings,
 }
 
 impl Default for WorkerSettings {
@@ -78,6 +80,7 @@ impl Default for WorkerSettings {
             sequencer: Duration::from_millis(20),
             patience: Duration::from_secs(5),
             isolation: false,
+            limits: LimitSettings::default(),
         }
     }
 }
@@ -96,6 +99,9 @@ pub enum WorkerError {
     Threads(#[source] std::io::Error),
 }
 
+/// How long calls that nobody waits for any more may take to be filed when the process stops.
+const HANGING_UP: Duration = Duration::from_secs(2);
+
 /// What the drivers of a process share.
 struct Engine {
     id: WorkerId,
@@ -107,6 +113,8 @@ struct Engine {
     batches: batches::Batches,
     recent: recent::Recent,
     workplace: Workplace,
+    /// The way to models, if this process has one.
+    access: Option<Access>,
     stager: stager::Bell,
     sequencer: sequencer::Bell,
     /// Rises whenever this process' sequencer moved something.
@@ -148,6 +156,10 @@ impl Worker {
             isolation: children.map(|children| children as Arc<dyn Isolation>),
             suspect: false,
         };
+        let access = extractors.provider().map(|provider| {
+            let (store, queue) = (store.clone(), queue.clone());
+            Access::new(provider, store, queue, settings.limits, settings.lease)
+        });
         let engine = Arc::new(Engine {
             id,
             store,
@@ -158,6 +170,7 @@ impl Worker {
             batches: batches::Batches::default(),
             recent: recent::Recent::default(),
             workplace,
+            access,
             stager: stager::Bell::default(),
             sequencer: sequencer::Bell::default(),
             moved: watch::Sender::new(0),
@@ -211,6 +224,9 @@ impl Worker {
         });
         let drained = self.workers.drain(deadline + Duration::from_secs(5)).await;
         hand_back.abort();
+        if let Some(access) = &self.engine.access {
+            access.settle(HANGING_UP).await;
+        }
         self.engine.drained.cancel();
         while self.drivers.join_next().await.is_some() {}
         self.keep.cancel();

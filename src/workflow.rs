@@ -12,7 +12,7 @@ mod submit;
 pub use export::{ExportFailure, export};
 pub use report::{
     BatchDetails, BatchReport, CallCounts, DocumentCounts, ExecutionReport, FailedUnitReport,
-    FailureReport, StageReport, details, find_batch, list, report,
+    FailureReport, SpentReport, StageReport, calls_so_far, details, find_batch, list, report,
 };
 pub use service::{ActivityReport, History, SignalReport, WorkflowService};
 pub use signal::{BatchSignalled, SignalError, block_batch, signal_batch, signal_execution};

@@ -121,6 +121,7 @@ impl Scene {
             extractor: witness::NAME.to_owned(),
             ontology: Arc::new(Ontology::builtin()?),
             settings,
+            model: None,
             concurrency,
             policy: FailurePolicy::ContinueOnFailure,
             max_retries: 0,

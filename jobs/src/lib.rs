@@ -15,8 +15,8 @@ mod id;
 mod job;
 
 pub use id::{
-    BatchId, ClusterId, DocumentId, EntityId, IdError, OntologyId, OrganizationId, RelationId,
-    WorkerId, WorkflowActivityId, WorkflowExecutionId, WorkflowSignalId,
+    BatchId, ClusterId, DocumentId, EntityId, IdError, LlmCallId, OntologyId, OrganizationId,
+    RelationId, WorkerId, WorkflowActivityId, WorkflowExecutionId, WorkflowSignalId,
 };
 pub use job::{
     AssembleGraph, ChunkText, ClassifyEntities, ExtractMentions, ExtractRelations, Resolve, Ring,

@@ -77,6 +77,7 @@ pub(super) fn check(
         extractor,
         ontology: Arc::clone(ontology),
         settings,
+        model: None,
         concurrency: within("concurrency", body.concurrency, 1, 10_000, CONCURRENCY)?,
         policy,
         max_retries: within("max_retries", body.max_retries, 0, 100, MAX_RETRIES)?,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use graphmill_jobs::OrganizationId;
+use graphmill_jobs::{BatchId, OrganizationId};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -15,8 +15,9 @@ use super::{
     summary,
 };
 use crate::{
-    config::ServerArgs,
+    config::{BudgetArgs, ServerArgs},
     flow::Signal,
+    store::{self, Caps, StoreError},
     workflow::{self, BatchSignalled},
 };
 
@@ -61,10 +62,12 @@ enum BatchCommand {
         /// The batch's id or name.
         batch: String,
     },
-    /// Let a paused batch go on.
+    /// Let a paused batch go on; with a higher cap, if its budget was used up.
     Resume {
         /// The batch's id or name.
         batch: String,
+        #[command(flatten)]
+        budget: BudgetArgs,
     },
     /// Try again what failed: documents that were given up, stopped or left partial; what is done is not done again.
     Retry {
@@ -106,7 +109,10 @@ async fn work(session: &Session, args: BatchArgs) -> Result<ExitCode, CliError> 
         BatchCommand::Watch { batch } => return watch(session, &batch).await,
         BatchCommand::Cancel { batch } => ask(session, &batch, Signal::Cancel).await?,
         BatchCommand::Pause { batch } => ask(session, &batch, Signal::Pause).await?,
-        BatchCommand::Resume { batch } => ask(session, &batch, Signal::Resume).await?,
+        BatchCommand::Resume { batch, budget } => {
+            raise(session, find(session, &batch).await?, &budget).await?;
+            ask(session, &batch, Signal::Resume).await?;
+        }
         BatchCommand::Retry { batch } => ask(session, &batch, Signal::Retry).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -136,6 +142,34 @@ async fn watch(session: &Session, batch: &str) -> Result<ExitCode, CliError> {
     }
     output::written(output::line(&summary::report(&report, &[], None)))?;
     Ok(exit_code(&report))
+}
+
+/// Sets the caps that are given.
+pub(super) async fn raise(
+    session: &Session,
+    id: BatchId,
+    budget: &BudgetArgs,
+) -> Result<(), CliError> {
+    let caps = Caps {
+        cost: budget.max_cost,
+        tokens: budget.max_tokens,
+    };
+    if caps == Caps::default() {
+        return Ok(());
+    }
+    let organization = OrganizationId::DEFAULT;
+    let mut transaction = session.store.app(organization).await?;
+    if store::budget(&mut transaction, organization, id)
+        .await?
+        .is_none()
+    {
+        return Err(CliError::Usage(format!(
+            "the batch {id} calls no model: it has no budget"
+        )));
+    }
+    store::set_budget(&mut transaction, organization, id, caps).await?;
+    transaction.commit().await.map_err(StoreError::from)?;
+    Ok(())
 }
 
 /// Signals a batch, and says what came of it.
@@ -168,10 +202,7 @@ async fn ask(session: &Session, batch: &str, signal: Signal) -> Result<(), CliEr
 }
 
 /// The batch with that id or name.
-pub(super) async fn find(
-    session: &Session,
-    wanted: &str,
-) -> Result<graphmill_jobs::BatchId, CliError> {
+pub(super) async fn find(session: &Session, wanted: &str) -> Result<BatchId, CliError> {
     workflow::find_batch(&session.store, OrganizationId::DEFAULT, wanted)
         .await?
         .ok_or_else(|| unknown(wanted))

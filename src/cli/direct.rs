@@ -6,9 +6,9 @@ use clap::Args;
 use futures_util::{Stream, StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
-use super::{error::CliError, input::GoldLine, ontology, run};
+use super::{calling, error::CliError, input::GoldLine, ontology, run};
 use crate::{
-    config::PipelineArgs,
+    config::{ModelArgs, PipelineArgs},
     extractors::{Extractor, Extractors, Given},
     flow::Failure,
     graph::{DocumentGraph, GoldMention, Ontology, Text, with_gold},
@@ -32,6 +32,8 @@ pub(super) struct DirectArgs {
     ontology: Option<PathBuf>,
     #[command(flatten)]
     pub(super) pipeline: PipelineArgs,
+    #[command(flatten)]
+    models: ModelArgs,
 }
 
 /// A document to extract.
@@ -80,10 +82,19 @@ pub(super) struct Direct {
 impl Direct {
     pub(super) fn new(args: &DirectArgs, extractors: &Extractors) -> Result<Self, CliError> {
         let name = run::with_scorer(args.extractor.clone(), args.relation_scorer)?;
-        let extractor = run::extractor(extractors, &name)?;
+        let (extractors, models) = calling::equip(extractors.clone(), &args.models)?;
+        let extractor = calling::extractor(&extractors, &name)?;
+        let mut settings = args.pipeline.settings(extractor.is_paid());
+        let extractor = match calling::directly(&*extractor, &extractors, &models)? {
+            Some(calling) => {
+                settings = calling::patient(settings, &models);
+                calling
+            }
+            None => extractor,
+        };
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self {
-            settings: args.pipeline.settings(extractor.is_paid()),
+            settings,
             extractor,
             ontology: ontology::chosen(args.ontology.as_deref())?,
             workplace: Workplace {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::input::InputError;
 use crate::{
+    config::ModelConfigError,
     graph::ExportError,
     mock_model::ScriptError,
     queue::QueueError,
@@ -45,6 +46,8 @@ pub(super) enum CliError {
         "the database's schema is at version {applied}, this graphmill needs {known}: run `graphmill migrate`"
     )]
     SchemaBehind { applied: i64, known: i64 },
+    #[error(transparent)]
+    Models(#[from] ModelConfigError),
     #[error("the built-in ontology is broken")]
     Ontology(#[source] crate::graph::OntologyError),
     #[error(transparent)]
@@ -109,6 +112,7 @@ impl CliError {
             Self::Input(_)
             | Self::LogFilter(_)
             | Self::Usage(_)
+            | Self::Models(_)
             | Self::Script(_)
             | Self::Write { .. } => USAGE,
             #[cfg(feature = "train")]

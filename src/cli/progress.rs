@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{error::CliError, output, session::steadily};
 use crate::{
-    flow::{BatchCounts, BatchStateName, ExecutionStatus, Stage},
+    flow::{BatchCounts, BatchStateName, ExecutionStatus, PAUSED_BY_HAND, Stage},
     store::{self, Store},
 };
 
@@ -54,7 +54,7 @@ pub(super) async fn follow(
     };
     loop {
         let wants_stages = view.wants_stages();
-        let (now, at_stage) = steadily(async || {
+        let (now, waits, at_stage) = steadily(async || {
             let mut transaction = store.app(organization).await?;
             let now = store::batch_by_id(&mut transaction, organization, batch).await?;
             // Bars count the rows; the larger the batch, the dearer the count and the less often it changes a bar.
@@ -63,14 +63,23 @@ pub(super) async fn follow(
             } else {
                 Vec::new()
             };
-            Ok((now, at_stage))
+            let waits = store::waited_for(&mut transaction, organization, batch).await?;
+            Ok((now, waits, at_stage))
         })
         .await?;
         let Some(now) = now else {
             return Err(CliError::Usage(format!("there is no batch `{batch}`")));
         };
         let state = now.state.name();
-        view.show(state, now.paused.as_deref(), &now.counts, &at_stage);
+        let held = match (&now.paused, waits) {
+            (Some(reason), _) if reason == PAUSED_BY_HAND => {
+                Some(format!("paused {reason}: graphmill batch resume"))
+            }
+            (Some(reason), _) => Some(format!("paused: {reason}")),
+            (None, Some(reason)) => Some(format!("waiting: {reason}")),
+            (None, None) => None,
+        };
+        view.show(state, held.as_deref(), &now.counts, &at_stage);
         if state.has_ended() {
             view.end();
             return Ok(Watched::Ended);
@@ -115,11 +124,11 @@ type AtStage = [(Stage, ExecutionStatus, u64)];
 
 trait View {
     fn wants_stages(&self) -> bool;
-    /// Shows how far the batch is; `paused` is why nothing of it is begun, if so.
+    /// Shows how far the batch is; `held` is what keeps it, if something does.
     fn show(
         &mut self,
         state: BatchStateName,
-        paused: Option<&str>,
+        held: Option<&str>,
         counts: &BatchCounts,
         at_stage: &AtStage,
     );
@@ -168,7 +177,7 @@ impl View for Bars {
     fn show(
         &mut self,
         state: BatchStateName,
-        paused: Option<&str>,
+        held: Option<&str>,
         counts: &BatchCounts,
         at_stage: &AtStage,
     ) {
@@ -180,7 +189,7 @@ impl View for Bars {
         }
         self.batch.set_length(counts.accepted);
         self.batch.set_position(counts.ended());
-        self.batch.set_message(said(state, paused));
+        self.batch.set_message(said(state, held));
         for (stage, bar) in &self.stages {
             // A document has passed a stage when it is at a later one, or completed.
             let through: u64 = at_stage
@@ -224,7 +233,7 @@ impl View for Lines {
     fn show(
         &mut self,
         state: BatchStateName,
-        paused: Option<&str>,
+        held: Option<&str>,
         counts: &BatchCounts,
         _at_stage: &AtStage,
     ) {
@@ -246,7 +255,7 @@ impl View for Lines {
         } else {
             0.0
         };
-        let mut line = format!("{done}/{all} documents, {}", said(state, paused));
+        let mut line = format!("{done}/{all} documents, {}", said(state, held));
         if rate > 0.0 {
             // Writing to a string does not fail.
             let _ = write!(line, ", {rate:.1}/s");
@@ -269,9 +278,9 @@ impl View for Lines {
 }
 
 /// A state, in words.
-fn said(state: BatchStateName, paused: Option<&str>) -> String {
-    if let Some(reason) = paused.filter(|_| !state.has_ended()) {
-        return format!("paused {reason}: graphmill batch resume");
+fn said(state: BatchStateName, held: Option<&str>) -> String {
+    if let Some(held) = held.filter(|_| !state.has_ended()) {
+        return held.to_owned();
     }
     let words = match state {
         BatchStateName::Pending => "pending",

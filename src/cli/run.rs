@@ -14,6 +14,7 @@ use tokio::signal::unix::{self, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    calling,
     error::{CliError, INTERRUPTED, SOME_FAILED, USAGE},
     export,
     input::{self, Input},
@@ -23,12 +24,14 @@ use super::{
     summary,
 };
 use crate::{
-    config::{PipelineArgs, ServerArgs, WorkerArgs},
+    config::{BudgetArgs, ModelArgs, PipelineArgs, ServerArgs, WorkerArgs},
     extractors::{Extractor, Extractors, Local, RelationScorer},
-    flow::{FailurePolicy, PAUSED_BY_HAND, Signal},
+    flow::{FailurePolicy, Signal},
     graph::{ExportFormat, Ontology},
-    store,
-    worker::Worker,
+    pipeline::{ModelChoice, Settings},
+    queue::LimitSettings,
+    store::{self, Caps},
+    worker::{Worker, WorkerSettings},
     workflow::{self, BatchReport, NewBatch, Submission, SubmitError},
 };
 
@@ -82,8 +85,15 @@ pub(super) struct RunArgs {
     json: bool,
     #[command(flatten)]
     worker: WorkerArgs,
+    /// Ask the model anew, although other batches have paid for the same answers.
+    #[arg(long, help_heading = "Models")]
+    fresh: bool,
     #[command(flatten)]
     pipeline: PipelineArgs,
+    #[command(flatten)]
+    models: ModelArgs,
+    #[command(flatten)]
+    budget: BudgetArgs,
 }
 
 /// Where to export to.
@@ -143,18 +153,12 @@ pub(super) fn with_scorer(name: String, scorer: Option<ScorerName>) -> Result<St
     )))
 }
 
-/// The extractor of that name.
-pub(super) fn extractor(
-    extractors: &Extractors,
-    name: &str,
-) -> Result<Arc<dyn Extractor>, CliError> {
-    extractors.get(name).ok_or_else(|| {
-        let names: Vec<&str> = extractors.names().collect();
-        CliError::Usage(format!(
-            "there is no extractor `{name}`: choose from {}",
-            names.join(", ")
-        ))
-    })
+/// How a new batch is worked.
+struct Setup {
+    ontology: Arc<Ontology>,
+    settings: Settings,
+    choice: Option<(ModelChoice, Caps)>,
+    limits: LimitSettings,
 }
 
 /// The batch to work, and what is still to be submitted to it.
@@ -170,7 +174,23 @@ pub(super) async fn run(
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
     args.extractor = with_scorer(args.extractor, args.relation_scorer)?;
-    let paid = extractor(&extractors, &args.extractor)?.is_paid();
+    let (extractors, models) = calling::equip(extractors, &args.models)?;
+    let extractor = calling::extractor(&extractors, &args.extractor)?;
+    let choice = match args.resume {
+        // A batch keeps the model that it was opened with.
+        Some(_) => None,
+        None => calling::of_batch(&*extractor, &models, &args.budget, args.fresh)?,
+    };
+    let mut settings = args.pipeline.settings(extractor.is_paid());
+    if choice.is_some() {
+        settings = calling::patient(settings, &models);
+    }
+    let setup = Setup {
+        ontology: ontology::chosen(args.ontology.as_deref())?,
+        settings,
+        choice,
+        limits: models.limits,
+    };
     // `--resume PATH` is taken for what it must mean.
     if let Some(wanted) = args.resume.as_mut()
         && !wanted.is_empty()
@@ -190,12 +210,11 @@ pub(super) async fn run(
     } else {
         Some(input::read(&args.paths, args.pipeline.limits())?)
     };
-    let ontology = ontology::chosen(args.ontology.as_deref())?;
     if let Some(destination) = &args.export {
         export::check_destination(&destination.path)?;
     }
     let session = Session::open(servers, args.json).await?;
-    let done = work(&session, &args, paid, &ontology, inputs, extractors).await;
+    let done = work(&session, &args, setup, inputs, extractors).await;
     session.close().await;
     done
 }
@@ -203,8 +222,7 @@ pub(super) async fn run(
 async fn work(
     session: &Session,
     args: &RunArgs,
-    paid: bool,
-    ontology: &Arc<Ontology>,
+    setup: Setup,
     inputs: Option<impl Iterator<Item = Input> + Send>,
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
@@ -213,15 +231,12 @@ async fn work(
     let queue = session.queue().await?;
     let mut interrupts = Interrupts::listen();
     let target = match &args.resume {
-        Some(wanted) => {
-            let own = args.ontology.as_ref().map(|_| &**ontology);
-            resumed(session, wanted, args.name.as_deref(), own).await?
-        }
-        None => opened(session, args, paid, ontology).await?,
+        Some(wanted) => resumed(session, wanted, args, &setup).await?,
+        None => opened(session, args, &setup).await?,
     };
     let (batch, name) = (target.batch, target.name);
+    let calls_before = workflow::calls_so_far(&session.store, organization, batch).await?;
     let mut transaction = session.store.app(organization).await?;
-    let calls_before = store::calls(&mut transaction, organization, batch).await?;
     let ended = store::batch_by_id(&mut transaction, organization, batch)
         .await?
         .is_some_and(|batch| batch.state.name().has_ended());
@@ -238,7 +253,10 @@ async fn work(
         )));
     }
     let slots = (args.concurrency as usize).clamp(8, 256);
-    let settings = args.worker.settings(slots);
+    let settings = WorkerSettings {
+        limits: setup.limits,
+        ..args.worker.settings(slots)
+    };
     let worker = Worker::start(session.store.clone(), queue, extractors, settings).await?;
     let stop = CancellationToken::new();
     let submitting = target.submission.is_some();
@@ -308,12 +326,7 @@ async fn work(
 }
 
 /// Opens a new batch.
-async fn opened(
-    session: &Session,
-    args: &RunArgs,
-    paid: bool,
-    ontology: &Arc<Ontology>,
-) -> Result<Target, CliError> {
+async fn opened(session: &Session, args: &RunArgs, setup: &Setup) -> Result<Target, CliError> {
     let name = args
         .name
         .clone()
@@ -321,8 +334,9 @@ async fn opened(
     let batch = NewBatch {
         name: name.clone(),
         extractor: args.extractor.clone(),
-        ontology: Arc::clone(ontology),
-        settings: args.pipeline.settings(paid),
+        ontology: Arc::clone(&setup.ontology),
+        settings: setup.settings,
+        model: setup.choice.clone(),
         concurrency: args.concurrency,
         policy: args.failure_policy,
         max_retries: args.max_retries,
@@ -339,9 +353,11 @@ async fn opened(
 async fn resumed(
     session: &Session,
     wanted: &str,
-    called: Option<&str>,
-    ontology: Option<&Ontology>,
+    args: &RunArgs,
+    setup: &Setup,
 ) -> Result<Target, CliError> {
+    let called = args.name.as_deref();
+    let ontology = args.ontology.as_ref().map(|_| &*setup.ontology);
     let organization = OrganizationId::DEFAULT;
     let store = &session.store;
     let batch = if wanted.is_empty() {
@@ -379,13 +395,15 @@ async fn resumed(
             "--resume {wanted} is the batch `{name}`, not `{called}`: leave out --name"
         )));
     }
+    super::batch::raise(session, batch, &args.budget).await?;
     if let Some(found) = found {
         let mut signals = Vec::new();
         if found.generation > 1 && !found.sealed {
             // A retry of it was cut off.
             signals.push(Signal::Retry);
         }
-        if found.paused.as_deref() == Some(PAUSED_BY_HAND) {
+        // Whatever it was paused for: whoever goes on with it wants to know whether that is over.
+        if found.paused.is_some() {
             signals.push(Signal::Resume);
         }
         for signal in signals {

@@ -58,6 +58,15 @@ pub(super) fn report(
             report.calls.made, report.calls.reused
         ),
     );
+    if let Some(spent) = &report.calls.spent {
+        line(
+            &mut text,
+            format!(
+                "  spent      ${:.4}; {} tokens in ({} cached), {} out",
+                spent.cost, spent.prompt_tokens, spent.cached_tokens, spent.completion_tokens
+            ),
+        );
+    }
     if !busiest.is_empty() {
         text.push_str("  busiest\n");
         let width = busiest

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{error::CliError, run::interrupted, session::Session};
+use super::{calling, error::CliError, run::interrupted, session::Session};
 use crate::{
-    config::{ServerArgs, WorkerArgs},
+    config::{ModelArgs, ServerArgs, WorkerArgs},
     extractors::Extractors,
     worker::{Worker, WorkerSettings},
 };
@@ -16,6 +16,8 @@ use crate::{
 pub(super) struct WorkerCommandArgs {
     #[command(flatten)]
     pub(super) worker: WorkerArgs,
+    #[command(flatten)]
+    models: ModelArgs,
 }
 
 pub(super) async fn worker(
@@ -23,8 +25,12 @@ pub(super) async fn worker(
     args: &WorkerCommandArgs,
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
+    let (extractors, models) = calling::equip(extractors, &args.models)?;
     let session = Session::open(servers, false).await?;
-    let settings = args.worker.settings(WorkerSettings::default().slots);
+    let settings = WorkerSettings {
+        limits: models.limits,
+        ..args.worker.settings(WorkerSettings::default().slots)
+    };
     let worker = Worker::start(
         session.store.clone(),
         session.queue().await?,

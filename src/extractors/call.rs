@@ -230,6 +230,9 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// [`TransportError`] when no complete response came.
     async fn exchange(&self, id: &str, request: &CallRequest) -> Result<Exchange, TransportError>;
+
+    /// What a response to such a request means.
+    fn verdict(&self, operation: Operation, exchange: &Exchange) -> Verdict;
 }
 
 /// What a response means for the one who asked.

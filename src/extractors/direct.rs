@@ -16,7 +16,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{Answer, CallError, CallRequest, Calls, Dropped, Provider, UnitName, Verdict, verdict};
+use super::{Answer, CallError, CallRequest, Calls, Dropped, Provider, UnitName, Verdict};
 
 /// The pause after a 429 that names none; it doubles with each in a row.
 ///
@@ -120,7 +120,7 @@ impl DirectCalls {
         let exchange = self.provider.exchange(&id, request).await;
         drop(permit);
         let exchange = exchange.map_err(|error| CallError::Transient(error.to_string()))?;
-        let verdict = verdict(request.operation, &exchange);
+        let verdict = self.provider.verdict(request.operation, &exchange);
         if verdict != Verdict::Throttled {
             self.state().throttled = 0;
         }

@@ -80,6 +80,10 @@ impl Extractor for Model {
         true
     }
 
+    fn calls_models(&self) -> bool {
+        true
+    }
+
     fn calling(&self, calls: Arc<dyn Calls>) -> Option<Arc<dyn Extractor>> {
         Some(Arc::new(Self {
             settings: self.settings,

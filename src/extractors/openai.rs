@@ -19,7 +19,7 @@ use reqwest::{
 
 pub use verdict::verdict;
 
-use super::{CallRequest, Exchange, Provider, TransportError};
+use super::{CallRequest, Exchange, Operation, Provider, TransportError, Verdict};
 
 /// The header that carries the call's id, so that a server's bill can be joined to the ledger.
 const CALL_HEADER: HeaderName = HeaderName::from_static("x-graphmill-call");
@@ -242,6 +242,10 @@ impl Provider for OpenAi {
             retry_after,
             body,
         })
+    }
+
+    fn verdict(&self, operation: Operation, exchange: &Exchange) -> Verdict {
+        verdict(operation, exchange)
     }
 }
 

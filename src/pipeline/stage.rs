@@ -20,7 +20,7 @@ use super::{
     },
 };
 use crate::{
-    extractors::{ExtractError, Extractor, UnitName},
+    extractors::{ExtractError, Extractor, ModelChoice, UnitName},
     flow::{Failure, FailureCode, Stage},
     graph::{DocumentGraph, Ontology, Text},
 };
@@ -50,6 +50,17 @@ pub struct Settings {
     pub group_size: usize,
     /// A document some of whose units failed for good is published without them.
     pub allow_partial: bool,
+}
+
+/// How a batch is worked, as it is stored with it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct BatchConfig {
+    /// How its documents are.
+    #[serde(flatten)]
+    pub settings: Settings,
+    /// The model that its extractor calls, if it calls one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelChoice>,
 }
 
 impl Default for Settings {

@@ -62,7 +62,7 @@ const MEMORY: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// What a model's server allows. All replicas should be given the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitSettings {
     /// Requests in any sliding minute; `None` is no limit.
     pub requests_per_minute: Option<u32>,

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 pub use of_batch::{
     Admitted, Mark, admit, admit_from, admit_lock, cancel_stopped, revive_failed, start_resolution,
+    waited_for,
 };
 
 use super::{StoreError, from_json, parsed, seconds, to_json};

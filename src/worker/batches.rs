@@ -9,9 +9,9 @@ use graphmill_jobs::{BatchId, OrganizationId};
 
 use super::Engine;
 use crate::{
-    extractors::Extractor,
+    extractors::{Extractor, ModelChoice},
     graph::Ontology,
-    pipeline::Settings,
+    pipeline::{BatchConfig, Settings},
     store::{self, StoreError},
 };
 
@@ -25,6 +25,8 @@ pub(super) struct BatchContext {
     pub(super) extractor_name: String,
     pub(super) ontology: Arc<Ontology>,
     pub(super) settings: Settings,
+    /// The model that is called, if any.
+    pub(super) model: Option<ModelChoice>,
 }
 
 #[derive(Default)]
@@ -49,15 +51,17 @@ impl Batches {
         };
         let ontology = store::ontology_by_id(&mut transaction, organization, ontology).await?;
         transaction.rollback().await?;
-        let settings = serde_json::from_value(config).map_err(|error| StoreError::Decode {
-            what: "a batch's configuration",
-            source: error.into(),
-        })?;
+        let BatchConfig { settings, model } =
+            serde_json::from_value(config).map_err(|error| StoreError::Decode {
+                what: "a batch's configuration",
+                source: error.into(),
+            })?;
         let context = Arc::new(BatchContext {
             extractor: engine.extractors.get(&extractor),
             extractor_name: extractor,
             ontology: Arc::new(ontology),
             settings,
+            model,
         });
         let mut remembered = self.lock();
         if remembered.len() >= REMEMBERED {

@@ -17,7 +17,6 @@ use super::{
     doorbell,
     gate::LeaseGate,
     keeper::Why,
-    patience::Patience,
     recent, resolution,
     settle::End,
     sink::Sink,
@@ -25,13 +24,14 @@ use super::{
     worked::{Came, Output, Worked},
 };
 use crate::{
+    calls::Caller,
     flow::{Failure, FailureCode, IllegalMove, Stage},
     graph::Text,
     pipeline::{
         self, CheckpointError, Document, UnitOutcome, UnitOutput, UnitRecord, Work, Workplace,
     },
     queue::Handler,
-    store::{self, CheckpointRow, Lease, LeaseRequest, StoreError, UnitEnd},
+    store::{self, CheckpointRow, Lease, LeaseRequest, Patience, StoreError, UnitEnd},
     workflow,
 };
 
@@ -107,15 +107,22 @@ impl Executor {
             hold.pause.cancel();
         }
         reached(stage, Step::Leased, ring.execution);
-        let pause = hold.pause.clone();
+        let (pause, hang_up) = (hold.pause.clone(), CancellationToken::new());
         let worked = tokio::select! {
             biased;
             why = hold.ended() => match why {
+                // What is being paid for is carried to its end.
                 Why::Lost => return Ok(()),
-                Why::Drain => return self.hand_back(&lease, &[]).await,
-                Why::Stop => Came::Through(Worked::ended(End::Stopped).into()),
+                Why::Drain => {
+                    hang_up.cancel();
+                    return self.hand_back(&lease, &[]).await;
+                }
+                Why::Stop => {
+                    hang_up.cancel();
+                    Came::Through(Worked::ended(End::Stopped).into())
+                }
             },
-            worked = self.work(stage, &lease, pause) => match worked {
+            worked = self.work(stage, &lease, pause, hang_up.clone()) => match worked {
                 Ok(worked) => worked,
                 Err(error) => Came::Through(Worked::ended(given_up(error)?).into()),
             },
@@ -181,6 +188,7 @@ impl Executor {
         stage: Stage,
         lease: &Lease,
         pause: CancellationToken,
+        hang_up: CancellationToken,
     ) -> Result<Came, ExecuteError> {
         let engine = &*self.0;
         let Some(document) = lease.document else {
@@ -197,7 +205,7 @@ impl Executor {
             .get(engine, organization, lease.batch)
             .await?
             .ok_or(ExecuteError::Gone)?;
-        let Some(work) = self.load(lease, document, &context, pause).await? else {
+        let Some(work) = self.load(lease, document, &context, pause, hang_up).await? else {
             let failure = Failure::transient(
                 FailureCode::Extractor,
                 format!(
@@ -226,6 +234,7 @@ impl Executor {
         document: graphmill_jobs::DocumentId,
         context: &BatchContext,
         pause: CancellationToken,
+        hang_up: CancellationToken,
     ) -> Result<Option<(Work, Vec<UnitRecord>)>, ExecuteError> {
         let Some(extractor) = context.extractor.clone() else {
             return Ok(None);
@@ -234,6 +243,27 @@ impl Executor {
             Some(settled) => settled,
             None => self.read(lease, document).await?,
         };
+        let gate = Arc::new(LeaseGate::new(Arc::clone(&self.0), lease.fence));
+        let mut workplace = Workplace {
+            suspect: lease.suspect,
+            ..self.0.workplace.clone()
+        };
+        let mut extractor = extractor;
+        if let (Some(access), Some(model)) = (&self.0.access, &context.model) {
+            let door = access.door(Caller {
+                organization: lease.fence.organization,
+                batch: lease.batch,
+                execution: lease.fence.execution,
+                model: model.clone(),
+                gate: gate.clone(),
+                hang_up,
+            });
+            if let Some(calling) = extractor.calling(door) {
+                extractor = calling;
+                // A process of its own would have no way to the ledger, and what computes here is our own code.
+                workplace.isolation = None;
+            }
+        }
         let work = Work {
             document,
             extractor,
@@ -241,11 +271,8 @@ impl Executor {
             settings: context.settings,
             round: lease.round,
             pause,
-            workplace: Workplace {
-                suspect: lease.suspect,
-                ..self.0.workplace.clone()
-            },
-            gate: Arc::new(LeaseGate::new(Arc::clone(&self.0), lease.fence)),
+            workplace,
+            gate,
         };
         Ok(Some((work, records)))
     }

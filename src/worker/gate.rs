@@ -8,10 +8,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::runtime::Handle;
 
-use super::{Engine, keeper, patience::Patience};
+use super::{Engine, keeper};
 use crate::{
     pipeline::{CheckpointError, Gate},
-    store::{Fence, StoreError},
+    store::{Fence, Patience, StoreError},
 };
 
 pub(super) struct LeaseGate {

@@ -6,14 +6,13 @@ use tracing::{info, warn};
 
 use super::{
     executor::{ExecuteError, Executor},
-    patience::Patience,
     settle::{self, Decision},
     worked::{Output, Worked},
 };
 use crate::{
     flow::{ExecutionStatus, Failure, FailureCode, Signal, Stage},
     pipeline::CheckpointError,
-    store::{self, CheckpointRow, Lease, Ringable, Settled, Settlement, StoreError},
+    store::{self, CheckpointRow, Lease, Patience, Ringable, Settled, Settlement, StoreError},
 };
 
 impl Executor {

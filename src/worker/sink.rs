@@ -8,13 +8,12 @@ use tokio::time::Instant;
 
 use super::{
     Engine,
-    patience::Patience,
     steps::{Step, reached},
 };
 use crate::{
     flow::Stage,
     pipeline::{CheckpointError, Checkpoints, UnitOutcome, UnitRecord},
-    store::{self, CheckpointRow, Fence, StoreError, UnitEnd},
+    store::{self, CheckpointRow, Fence, Patience, StoreError, UnitEnd},
 };
 
 /// How long the checkpoint of an unpaid unit may wait. **Source:** DESIGN §2.6.

@@ -63,13 +63,88 @@ pub struct DocumentCounts {
     pub duplicate: u64,
 }
 
-/// Calls of the extractor: tries of units.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+/// Calls of the extractor: paid calls of a model, or tries of units where none is called.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct CallCounts {
     /// Made while the command ran (for a stored batch: in all).
     pub made: u64,
     /// Made before, and not made again.
     pub reused: u64,
+    /// What the batch has spent in all, where a model is called.
+    #[serde(flatten)]
+    pub spent: Option<SpentReport>,
+}
+
+/// What a batch has spent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct SpentReport {
+    /// Tokens of prompts, cached ones included.
+    pub prompt_tokens: u64,
+    /// Of those, read from a cache.
+    pub cached_tokens: u64,
+    /// Tokens of answers.
+    pub completion_tokens: u64,
+    /// US dollars, as far as prices are known.
+    pub cost: f64,
+    /// US dollars that calls in work and calls in doubt may cost at most.
+    pub reserved_cost: f64,
+}
+
+/// How often a batch has called.
+struct Calls {
+    /// In all.
+    made: u64,
+    /// Answered from the ledger, with answers that this or another batch has paid.
+    replayed: u64,
+    spent: Option<SpentReport>,
+}
+
+/// Calls of a batch in all: of the model, or of an extractor that calls none.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn calls_so_far(
+    store: &Store,
+    organization: OrganizationId,
+    id: BatchId,
+) -> Result<u64, StoreError> {
+    let mut transaction = store.app(organization).await?;
+    Ok(calls(&mut transaction, organization, id).await?.made)
+}
+
+async fn calls(
+    transaction: &mut store::AppTransaction,
+    organization: OrganizationId,
+    id: BatchId,
+) -> Result<Calls, StoreError> {
+    let Some(budget) = store::budget(transaction, organization, id).await? else {
+        return Ok(Calls {
+            made: store::calls(transaction, organization, id).await?,
+            replayed: 0,
+            spent: None,
+        });
+    };
+    let tokens = |count: i64| u64::try_from(count).unwrap_or(0);
+    Ok(Calls {
+        made: tokens(budget.calls),
+        replayed: store::replays(transaction, organization, id).await?,
+        spent: Some(SpentReport {
+            prompt_tokens: tokens(budget.prompt_tokens),
+            cached_tokens: tokens(budget.cached_tokens),
+            completion_tokens: tokens(budget.completion_tokens),
+            cost: dollars(budget.spent.cost),
+            reserved_cost: dollars(budget.reserved.cost),
+        }),
+    })
+}
+
+/// Billionths of a dollar, as dollars.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact up to nine million dollars"
+)]
+fn dollars(nanodollars: i64) -> f64 {
+    nanodollars as f64 / 1e9
 }
 
 /// A document that failed or was refused.
@@ -199,9 +274,9 @@ pub async fn report(
     let Some(batch) = store::batch_by_id(&mut transaction, organization, id).await? else {
         return Ok(None);
     };
-    let calls = store::calls(&mut transaction, organization, id).await?;
+    let calls = calls(&mut transaction, organization, id).await?;
     let failed = failed(&mut transaction, organization, &batch).await?;
-    Ok(Some(of(&batch, calls, calls_before, failed)))
+    Ok(Some(of(&batch, &calls, calls_before, failed)))
 }
 
 /// The report of a batch with its executions. `None`: there is no such batch.
@@ -261,9 +336,9 @@ pub async fn list(
     let batches = store::batches(&mut transaction, organization, None, most).await?;
     let mut reports = Vec::with_capacity(batches.len());
     for batch in batches {
-        let calls = store::calls(&mut transaction, organization, batch.id).await?;
+        let calls = calls(&mut transaction, organization, batch.id).await?;
         let failed = failed(&mut transaction, organization, &batch).await?;
-        reports.push(of(&batch, calls, 0, failed));
+        reports.push(of(&batch, &calls, 0, failed));
     }
     Ok(reports)
 }
@@ -284,7 +359,7 @@ async fn failed(
     Ok(Failed { documents, units })
 }
 
-fn of(batch: &Batch, calls: u64, before: u64, failed: Failed) -> BatchReport {
+fn of(batch: &Batch, calls: &Calls, before: u64, failed: Failed) -> BatchReport {
     let counts = &batch.counts;
     BatchReport {
         batch_id: batch.id,
@@ -305,8 +380,9 @@ fn of(batch: &Batch, calls: u64, before: u64, failed: Failed) -> BatchReport {
         clusters: counts.clusters,
         duration_ms: batch.duration_ms.unsigned_abs(),
         calls: CallCounts {
-            made: calls.saturating_sub(before),
-            reused: before.min(calls),
+            made: calls.made.saturating_sub(before),
+            reused: before.min(calls.made) + calls.replayed,
+            spent: calls.spent,
         },
         failures: failed
             .documents

@@ -12,8 +12,8 @@ use uuid::Uuid;
 use crate::{
     flow::{Event, EventKind, Failure, FailurePolicy},
     graph::Ontology,
-    pipeline::{NewDocument, Settings, content_hash},
-    store::{self, BatchSpec, DocumentRow, Refused, Store, StoreError},
+    pipeline::{BatchConfig, ModelChoice, NewDocument, Settings, content_hash},
+    store::{self, BatchSpec, Caps, DocumentRow, Refused, Store, StoreError},
 };
 
 /// Documents of a step.
@@ -32,6 +32,8 @@ pub struct NewBatch {
     pub ontology: Arc<Ontology>,
     /// How its documents are worked.
     pub settings: Settings,
+    /// The model that its extractor calls, if it calls one, and what that may cost.
+    pub model: Option<(ModelChoice, Caps)>,
     /// Documents in processing at once, over all replicas; 1 to 10,000.
     pub concurrency: u32,
     /// What to do about a document that fails.
@@ -92,7 +94,11 @@ impl Submission {
         organization: OrganizationId,
         batch: &NewBatch,
     ) -> Result<Self, SubmitError> {
-        let config = serde_json::to_value(batch.settings).map_err(SubmitError::Settings)?;
+        let config = BatchConfig {
+            settings: batch.settings,
+            model: batch.model.as_ref().map(|(choice, _)| choice.clone()),
+        };
+        let config = serde_json::to_value(&config).map_err(SubmitError::Settings)?;
         let mut transaction = store.app(organization).await?;
         let ontology =
             store::ensure_ontology(&mut transaction, organization, &batch.ontology).await?;
@@ -106,6 +112,9 @@ impl Submission {
             max_retries: batch.max_retries,
         };
         let id = store::add_batch(&mut transaction, organization, &spec).await?;
+        if let Some((_, caps)) = batch.model {
+            store::set_budget(&mut transaction, organization, id, caps).await?;
+        }
         let kind = EventKind::BatchCreated { name: spec.name };
         let event = Event {
             organization,

@@ -349,6 +349,7 @@ async fn a_batch_that_was_left_open_can_be_cancelled() {
         extractor: "local".to_owned(),
         ontology: std::sync::Arc::new(graphmill::graph::Ontology::builtin().unwrap()),
         settings: graphmill::pipeline::Settings::default(),
+        model: None,
         concurrency: 5,
         policy: graphmill::flow::FailurePolicy::ContinueOnFailure,
         max_retries: 0,

@@ -89,6 +89,7 @@ impl Scene {
             extractor: "witness".to_owned(),
             ontology: Arc::new(Ontology::builtin().unwrap()),
             settings: Settings::default(),
+            model: None,
             concurrency: 4,
             policy: FailurePolicy::ContinueOnFailure,
             max_retries: 0,

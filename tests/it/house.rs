@@ -17,7 +17,7 @@ struct Room {
     names: &'static [&'static str],
 }
 
-const ROOMS: [Room; 14] = [
+const ROOMS: [Room; 15] = [
     // Exception: `config` is in the basement and names upper rooms, but only the plain settings that it fills from
     // flags. The other way round, every room would know the environment.
     Room {
@@ -32,6 +32,11 @@ const ROOMS: [Room; 14] = [
             "pipeline::Settings",
             "pipeline::UnitSettings",
             "worker::WorkerSettings",
+            "queue::LimitSettings",
+            "extractors::ModelChoice",
+            "extractors::OpenAiSettings",
+            "extractors::Price",
+            "extractors::Secret",
         ],
     },
     // It is set up from the flags for logs, which are `config`'s.
@@ -88,10 +93,17 @@ const ROOMS: [Room; 14] = [
         floor: 3,
         names: &["flow", "graph", "store", "pipeline"],
     },
+    // A neighbour on its floor: the gate that is asked before a call is the one that is asked before a unit.
+    Room {
+        name: "calls",
+        floor: 3,
+        names: &["store", "queue", "extractors", "pipeline::Gate"],
+    },
     Room {
         name: "worker",
         floor: 4,
         names: &[
+            "calls",
             "flow",
             "graph",
             "store",
@@ -133,6 +145,14 @@ const ROOMS: [Room; 14] = [
             "extractors::Given",
             "extractors::Local",
             "extractors::RelationScorer",
+            "extractors::Model",
+            "extractors::OpenAi",
+            "extractors::DirectCalls",
+            "extractors::estimate",
+            "extractors::Estimate",
+            "extractors::ModelSettings",
+            "extractors::Price",
+            "extractors::StageEstimate",
             // Behind a feature: the trainer is a command of its own.
             "extractors::train",
             "pipeline",
@@ -160,12 +180,15 @@ const FORBIDDEN: [(&str, &str, &str); 4] = [
 ];
 
 /// Upward or sideways names that [`ROOMS`] allows; everything else there must be a room below.
-const EXCEPTIONS: [(&str, &str); 9] = [
+const EXCEPTIONS: [(&str, &str); 12] = [
     ("config", "servers"),
     ("config", "flow"),
     ("config", "store"),
     ("config", "pipeline"),
     ("config", "worker"),
+    ("config", "queue"),
+    ("config", "extractors"),
+    ("calls", "pipeline"),
     ("telemetry", "config"),
     ("workflow", "pipeline"),
     ("cli", "worker"),
@@ -177,7 +200,9 @@ const CRATES: [(&str, &[&str]); 21] = [
     // What is found in texts, and finding it, knows no job and no id.
     (
         "graphmill_jobs",
-        &["flow", "store", "queue", "workflow", "worker", "api", "cli"],
+        &[
+            "flow", "store", "queue", "calls", "workflow", "worker", "api", "cli",
+        ],
     ),
     ("sqlx", &["store"]),
     ("redis", &["queue"]),

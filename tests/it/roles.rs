@@ -78,8 +78,11 @@ async fn seed(ground: &Ground, organization: OrganizationId) {
                               reason)
              values (gen_random_uuid(), '{of}', '{batch}', gen_random_uuid(), gen_random_uuid(), gen_random_uuid(),
                      1, 'r');
-         insert into llm_call (id, organization_id, provider, model, request_hash, attempt, outcome)
-             values (gen_random_uuid(), '{of}', 'p', 'm', '', 1, 'intent');
+         insert into llm_call (id, organization_id, provider, model, request_hash, attempt, outcome, claim_until)
+             values (gen_random_uuid(), '{of}', 'p', 'm', '', 1, 'intent', now());
+         insert into model_endpoint (organization_id, endpoint, model, known) values ('{of}', 'e', 'm', 'k');
+         insert into dropped_item (organization_id, workflow_execution_id, stage, unit, reason, count)
+             select '{of}', id, 'mentions', 0, 'ungrounded', 1 from workflow_execution where organization_id = '{of}';
          insert into budget (organization_id, batch_id) values ('{of}', '{batch}');"
     );
     ground.execute(rows).await.unwrap();

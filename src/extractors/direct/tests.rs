@@ -41,6 +41,10 @@ impl Provider for Scripted {
         let next = self.exchanges.lock().unwrap().pop();
         next.ok_or_else(|| TransportError::Broken("the script is over".into()))
     }
+
+    fn verdict(&self, operation: Operation, exchange: &Exchange) -> Verdict {
+        crate::extractors::verdict(operation, exchange)
+    }
 }
 
 fn says(status: u16, body: &str) -> Exchange {

@@ -39,7 +39,7 @@ pub(super) struct Alone {
 impl Alone {
     pub(super) fn new(settings: &LimitSettings, now: Instant) -> Self {
         Self {
-            settings: settings.clone(),
+            settings: *settings,
             calls: VecDeque::new(),
             flying: HashSet::new(),
             line: VecDeque::new(),

@@ -273,3 +273,25 @@ pub async fn start_resolution(
     .await?;
     Ok(())
 }
+
+/// What documents of a batch wait for, if any do: a limit, the breaker, somebody else's call.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn waited_for(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    batch: BatchId,
+) -> Result<Option<String>, StoreError> {
+    // Those that are put off are due soon, or have just been.
+    Ok(query_scalar!(
+        r#"select error ->> 'message' as "message!" from workflow_execution
+           where organization_id = $1 and batch_id = $2 and status = 'retry'
+             and due_at > now() - interval '1 second' and error ->> 'code' = 'waiting'
+           order by due_at limit 1"#,
+        organization.uuid(),
+        batch.uuid(),
+    )
+    .fetch_optional(connection)
+    .await?)
+}

@@ -31,7 +31,7 @@ const ANSWERED: CallEnd = CallEnd::Answered {
 /// A limiter with a connection of its own, as each replica has one.
 async fn replica(redis: &TestRedis, settings: &LimitSettings) -> Limiter {
     let queue = Queue::connect(&redis.url()).await.unwrap();
-    Limiter::new(&queue, NAME, settings.clone())
+    Limiter::new(&queue, NAME, *settings)
 }
 
 async fn replicas(redis: &TestRedis, settings: &LimitSettings) -> Vec<Limiter> {

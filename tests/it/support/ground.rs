@@ -361,6 +361,7 @@ pub(crate) fn new_batch(name: &str) -> NewBatch {
         extractor: "test".to_owned(),
         ontology: Arc::new(Ontology::builtin().unwrap()),
         settings,
+        model: None,
         concurrency: 5,
         policy: FailurePolicy::ContinueOnFailure,
         max_retries: 0,
