@@ -13,7 +13,7 @@ mod exchange;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -59,6 +59,8 @@ struct Inner {
     limits: LimitSettings,
     /// One a model: what they share without Redis is this process' share.
     limiters: Mutex<HashMap<String, Limiter>>,
+    /// What is known of models, by organization: it is asked for with every document and hardly ever changes.
+    known: Mutex<HashMap<(OrganizationId, String), String>>,
     /// How many processes there are to share with.
     workers: AtomicU32,
     /// How long a claim lives without being renewed.
@@ -104,6 +106,7 @@ impl Access {
             queue,
             limits,
             limiters: Mutex::default(),
+            known: Mutex::default(),
             workers: AtomicU32::new(1),
             lease,
             drivers: Handle::current(),
@@ -197,17 +200,27 @@ impl Calls for Door {
     }
 
     async fn recall(&self) -> Result<Option<String>, CallError> {
-        let (door, model) = (self.clone(), self.caller.model.name.clone());
-        self.on_drivers(async move {
-            let organization = door.caller.organization;
-            let mut read = door.access.0.store.app(organization).await?;
-            let endpoint = door.access.0.provider.endpoint();
-            store::known_of_endpoint(&mut read, organization, endpoint, &model).await
-        })
-        .await
+        if let Some(known) = self.known().get(&self.subject()) {
+            return Ok(Some(known.clone()));
+        }
+        let door = self.clone();
+        let known = self
+            .on_drivers(async move {
+                let organization = door.caller.organization;
+                let mut read = door.access.0.store.app(organization).await?;
+                let (endpoint, model) =
+                    (door.access.0.provider.endpoint(), &door.caller.model.name);
+                store::known_of_endpoint(&mut read, organization, endpoint, model).await
+            })
+            .await?;
+        if let Some(known) = &known {
+            self.know(known);
+        }
+        Ok(known)
     }
 
     async fn remember(&self, what: &str) -> Result<(), CallError> {
+        self.know(what);
         let (door, what) = (self.clone(), what.to_owned());
         self.on_drivers(async move {
             let organization = door.caller.organization;
@@ -220,6 +233,9 @@ impl Calls for Door {
     }
 
     async fn dropped(&self, unit: &UnitName, dropped: &Dropped) -> Result<(), CallError> {
+        if dropped.is_empty() {
+            return Ok(());
+        }
         let (door, stage, unit) = (self.clone(), unit.stage, unit.unit);
         let dropped: Vec<(&'static str, u32)> = dropped
             .iter()
@@ -236,6 +252,26 @@ impl Calls for Door {
 }
 
 impl Door {
+    fn subject(&self) -> (OrganizationId, String) {
+        (self.caller.organization, self.caller.model.name.clone())
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<(OrganizationId, String), String>> {
+        self.access
+            .0
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn know(&self, what: &str) {
+        let mut known = self.known();
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(self.subject(), what.to_owned());
+    }
+
     /// What tells the request from others. A batch that wants answers of its own asks questions of its own.
     fn hash(&self, request: &CallRequest) -> [u8; 32] {
         let endpoint = self.access.0.provider.endpoint();

@@ -164,12 +164,11 @@ async fn answered(
     let filed = filed.await;
     let total =
         u64::try_from(paid.prompt_tokens.saturating_add(paid.completion_tokens)).unwrap_or(0);
-    permit
-        .settle(CallEnd::Answered {
-            tokens: total,
-            latency,
-        })
-        .await;
+    // Nobody needs to wait until Redis knows.
+    tokio::spawn(permit.settle(CallEnd::Answered {
+        tokens: total,
+        latency,
+    }));
     if filed {
         Ok(Answer {
             body: exchange.body,
