@@ -92,6 +92,14 @@ pub enum ModelConfigError {
         /// Why, with the line.
         source: Box<toml::de::Error>,
     },
+    /// A number that can't be meant.
+    #[error("`{key}` in `{path}` can't be meant: it is out of range")]
+    Range {
+        /// The file.
+        path: PathBuf,
+        /// The name of the setting.
+        key: &'static str,
+    },
     /// A price that can't be meant.
     #[error(
         "the price of `{model}` in `{path}` can't be meant: US dollars a million tokens, not below 0"
@@ -125,6 +133,34 @@ struct File {
     headers: BTreeMap<String, String>,
     #[serde(default)]
     prices: BTreeMap<String, FilePrice>,
+}
+
+impl File {
+    /// The first setting whose number a flag would not take either.
+    fn out_of_range(&self) -> Option<&'static str> {
+        let concurrency = self.model_concurrency;
+        [
+            ("rpm", self.rpm == Some(0)),
+            ("tpm", self.tpm == Some(0)),
+            (
+                "model-concurrency",
+                concurrency.is_some_and(|calls| !(1..=10_000).contains(&calls)),
+            ),
+            ("breaker-failures", self.breaker_failures == Some(0)),
+            ("breaker-seconds", self.breaker_seconds == Some(0)),
+            (
+                "max-cost",
+                self.max_cost
+                    .is_some_and(|cost| nanodollars(cost).is_none()),
+            ),
+            (
+                "max-tokens",
+                self.max_tokens.is_some_and(|tokens| tokens < 0),
+            ),
+        ]
+        .into_iter()
+        .find_map(|(key, is_out)| is_out.then_some(key))
+    }
 }
 
 /// US dollars a million tokens.
@@ -168,6 +204,9 @@ impl ModelArgs {
             }
             None => (PathBuf::new(), File::default()),
         };
+        if let Some(key) = file.out_of_range() {
+            return Err(ModelConfigError::Range { path, key });
+        }
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let base_url = given(&self.openai_base_url).or(file.openai_base_url);
         let key = given(&self.openai_api_key);
@@ -280,5 +319,50 @@ mod humantime_serde_option {
         let text = Option::<String>::deserialize(deserializer)?;
         text.map(|text| humantime::parse_duration(&text).map_err(de::Error::custom))
             .transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Models, ModelConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        ModelArgs {
+            config: Some(file.path().to_owned()),
+            rpm: Some(7),
+            ..ModelArgs::default()
+        }
+        .load()
+    }
+
+    #[test]
+    fn the_documented_file_is_read_and_flags_win() {
+        let docs = include_str!("../../docs/MODELS.md");
+        let (_, rest) = docs.split_once("```toml\n").unwrap();
+        let (text, _) = rest.split_once("```").unwrap();
+        let models = load(text).unwrap();
+        assert!(models.is_configured);
+        assert_eq!(models.limits.requests_per_minute, Some(7));
+        assert_eq!(models.limits.tokens_per_minute, Some(200_000));
+        assert_eq!(models.limits.breaker_open, Duration::from_secs(30));
+        assert_eq!(models.server.timeout, Duration::from_secs(120));
+        assert_eq!(models.max_cost, Some(25_000_000_000));
+        let choice = models.choice(false).unwrap();
+        assert_eq!(choice.name, "gpt-4o-mini");
+        assert_eq!(choice.price, Price::of_dollars(0.15, Some(0.075), 0.6));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_with_its_place() {
+        let said = |text: &str| {
+            let refused = load(text).unwrap_err();
+            crate::telemetry::causes(&refused)
+        };
+        assert!(said("rpm = 1\nrmp = 2\n").contains("line 2"));
+        assert!(said("[prices.x]\ninput = -1.0\noutput = 1.0\n").contains("`x`"));
+        assert!(said("max-cost = -3.0\n").contains("max-cost"));
+        assert!(said("model-timeout = \"soon\"\n").contains("line 1"));
     }
 }
