@@ -147,6 +147,7 @@ mod tests {
         pin::pin,
         sync::Arc,
         task::{Context, Poll, Waker},
+        time::Duration,
     };
 
     use proptest::prelude::*;
@@ -289,29 +290,47 @@ mod tests {
         assert_eq!((mentions.len(), classes.len()), (2, 1));
     }
 
+    /// What must be true of what is found in any text.
+    fn assert_exact(text: &Text) {
+        let (mentions, relations) = extract(text);
+        let mut end = 0;
+        for mention in &mentions {
+            assert!(mention.span.start >= end && !mention.span.is_empty());
+            end = mention.span.end;
+            assert!(end <= text.chars());
+            let name = text.slice(mention.span);
+            assert_eq!(name.trim(), name);
+            assert!((0.0..=1.0).contains(&mention.confidence));
+        }
+        let is_mention = |span| mentions.iter().any(|mention| mention.span == span);
+        for relation in &relations {
+            assert!(relation.evidence.contains(relation.object));
+            assert!(relation.evidence.end <= text.chars());
+            assert!(is_mention(relation.subject) && is_mention(relation.object));
+        }
+    }
+
+    #[test]
+    fn a_megabyte_without_a_full_stop_is_read_exactly() {
+        for unit in [
+            "ABC DEF ",
+            "Ada Brown of Paris ",
+            "on 3 May 1950 for $5 million ",
+            "\0A",
+            "\n",
+        ] {
+            assert_exact(&Text::new(unit.repeat(1_000_000 / unit.len())));
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read_exactly(
-            text in "([A-Za-eé漢😀שİǅ\u{301}\u{200f}.,;:!?()\"“”'’&0-9 \n-]|[A-Z][a-z]{1,5} |of |was born in |founded |, |the |John |Paris|She |He ){0,80}"
+            text in "([A-Za-eé漢😀שİǅ\0\u{301}\u{200f}.,;:!?()\"“”'’&$%0-9 \n-]|[A-Z][a-z]{1,5} |of |was born in |founded |, |the |John |Paris|She |He |3 May 1950|[$]5 million |20 percent|1990s){0,80}"
         ) {
             let text = Text::new(text);
-            let (mentions, relations) = extract(&text);
-            prop_assert_eq!(&(mentions.clone(), relations.clone()), &extract(&text));
-            let mut end = 0;
-            for mention in &mentions {
-                prop_assert!(mention.span.start >= end && !mention.span.is_empty());
-                end = mention.span.end;
-                prop_assert!(end <= text.chars());
-                let name = text.slice(mention.span);
-                prop_assert_eq!(name.trim(), name);
-                prop_assert!((0.0..=1.0).contains(&mention.confidence));
-            }
-            for relation in &relations {
-                prop_assert!(relation.evidence.contains(relation.object));
-                prop_assert!(relation.evidence.end <= text.chars());
-                prop_assert!(mentions.iter().any(|mention| mention.span == relation.subject));
-                prop_assert!(mentions.iter().any(|mention| mention.span == relation.object));
-            }
+            prop_assert_eq!(extract(&text), extract(&text));
+            assert_exact(&text);
         }
 
         #[test]
@@ -339,15 +358,19 @@ mod tests {
             "A\u{301}",
             "O'",
             "9A",
+            "J. ",
+            "$5 ",
+            "3 May 1950 ",
         ] {
-            let text = Text::new(unit.repeat(100_000 / unit.len()));
-            let begun = std::time::Instant::now();
-            let _ = extract(&text);
-            assert!(
-                begun.elapsed().as_secs() < 20,
-                "{unit:?} took {:?}",
+            let time = |bytes: usize| {
+                let text = Text::new(unit.repeat(bytes / unit.len()));
+                let begun = std::time::Instant::now();
+                let _ = extract(&text);
                 begun.elapsed()
-            );
+            };
+            // Eight times the text; in quadratic time it would take 64 times as long. Others may use the machine too.
+            let linear = || time(100_000) < 24 * time(12_500).max(Duration::from_millis(10));
+            assert!((0..3).any(|_| linear()), "{unit:?}");
         }
     }
 }

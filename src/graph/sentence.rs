@@ -110,10 +110,12 @@ fn goes_on(before: &str, after: &str) -> bool {
         return true;
     };
     let line_ends = before[tail.len()..].contains('\n');
-    let line = tail
-        .rfind('\n')
-        .filter(|_| line_ends)
-        .map_or(tail, |at| &tail[at + 1..]);
+    // Looked for at a line's end alone: elsewhere it may lie far back, and the time would not be linear.
+    let line = if line_ends {
+        tail.rsplit('\n').next().unwrap_or(tail)
+    } else {
+        tail
+    };
     if line_ends && (line.starts_with('#') || begins_with_list_mark(head)) {
         return false;
     }
@@ -171,6 +173,8 @@ fn is_abbreviation(word: &str, head: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -212,7 +216,6 @@ mod tests {
 
     #[test]
     fn the_time_is_linear_in_hostile_texts() {
-        let n = 500_000;
         for unit in [
             ". ",
             ".)",
@@ -222,19 +225,23 @@ mod tests {
             ". 1",
             "a.\n",
             "A. ",
+            "J. ",
+            "J.\n",
             "é",
             "。",
             "\u{e000}.",
             "1",
         ] {
-            let text = format!("x.{}", unit.repeat(n / unit.len()));
-            let begun = std::time::Instant::now();
-            let _ = sentences(&Text::new(text));
-            assert!(
-                begun.elapsed().as_secs() < 20,
-                "{unit:?} took {:?}",
+            let time = |bytes: usize| {
+                let text = Text::new(format!("x.{}", unit.repeat(bytes / unit.len())));
+                let begun = std::time::Instant::now();
+                let _ = sentences(&text);
                 begun.elapsed()
-            );
+            };
+            // Sixteen times the text; in quadratic time it would take 256 times as long. Others may use the machine
+            // too.
+            let linear = || time(1_000_000) < 40 * time(62_500).max(Duration::from_millis(5));
+            assert!((0..3).any(|_| linear()), "{unit:?}");
         }
     }
 

@@ -300,9 +300,25 @@ fn what_is_denied_asked_or_only_possible_is_not_stated() {
         "[organization Orbit] failed in acquiring [organization Comet].",
         "[organization Orbit] has considered acquiring [organization Comet].",
         "[person Ada] did not live and never lived in [location Ulm].",
+        "Nobody believes that [person Ada] killed [person Tom].",
+        "[person Ada] doubts that [person Tom] founded [organization Orbit].",
+        "[person Ada] pretended to be the president of [organization Orbit].",
+        "[person Ada] was acquitted of murdering [person Tom].",
     ] {
         assert_eq!(stated(marked), Vec::<String>::new(), "{marked}");
     }
+}
+
+#[test]
+fn who_is_met_does_not_bear_the_title() {
+    let found = stated("[person Ada], chancellor of [location Ulm], met [person Tom] there.");
+    assert!(!found.is_empty());
+    assert!(
+        found.iter().all(|statement| !statement.contains("Tom")),
+        "{found:?}"
+    );
+    let found = stated("The president of [location Ulm], Chief Judge [person Tom], left.");
+    assert!(!found.is_empty());
 }
 
 #[test]
