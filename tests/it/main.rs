@@ -10,6 +10,7 @@
 
 mod api;
 mod binary;
+mod calls;
 mod cli;
 mod compose;
 mod crash;
