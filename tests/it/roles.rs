@@ -286,6 +286,8 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
         "select * from llm_call",
         "select * from api_key",
         "select * from budget",
+        "select * from model_endpoint",
+        "select * from dropped_item",
         "select input, output, error from workflow_execution",
         "select config from batch",
     ] {
