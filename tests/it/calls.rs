@@ -121,20 +121,23 @@ impl Scene {
         say(&mut command)
     }
 
-    /// A worker with a short lease, whose log is kept.
+    /// A worker with a short lease.
     fn worker(&self, base_url: &str, arguments: &[&str]) -> Process {
-        let log = self
-            .folder
-            .join(format!("worker-{}.log", uuid::Uuid::new_v4()));
-        let child = self
-            .calling(base_url)
+        let mut command = self.calling(base_url);
+        command
             .args(["worker", "--lease", "3s", "--stager-period", "20ms"])
             .args(["--sweeper-period", "100ms", "--log", "graphmill=info"])
             .args(arguments)
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
+            .stdout(Stdio::null());
+        self.process(&mut command)
+    }
+
+    /// Starts it; its log is kept.
+    fn process(&self, command: &mut Command) -> Process {
+        let name = format!("{}.log", uuid::Uuid::new_v4());
+        let log = self.folder.join(name);
+        let stderr = File::create(&log).unwrap();
+        let child = command.stderr(stderr).spawn().unwrap();
         Process { child, log }
     }
 
@@ -262,6 +265,8 @@ fn assert_paid_once(bill: &[Entry], ledger: &[Call]) -> usize {
     assert_eq!(rows.len(), ledger.len(), "an id is listed twice");
     let mut sent = BTreeSet::new();
     let mut questions: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
+    // The server's own idea of what is the same question.
+    let mut bodies: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
     for entry in bill {
         let id = entry.call.as_deref().expect("a call has its id");
         let row = rows.get(id).unwrap_or_else(|| panic!("{id} has no row"));
@@ -270,6 +275,7 @@ fn assert_paid_once(bill: &[Entry], ledger: &[Call]) -> usize {
             Event::Received => assert!(sent.insert(id), "{id} was sent twice"),
             Event::Answered if entry.billed => {
                 questions.entry(&row.request_hash).or_default().push(row);
+                bodies.entry(&entry.request_sha256).or_default().push(row);
             }
             Event::Answered => {}
         }
@@ -278,9 +284,11 @@ fn assert_paid_once(bill: &[Entry], ledger: &[Call]) -> usize {
         assert!(sent.contains(call.id.as_str()), "{call:?} was never sent");
     }
     let mut again = 0;
-    for (question, rows) in questions {
+    for (question, rows) in questions.iter().chain(&bodies) {
         let certain = rows.iter().filter(|row| row.outcome != "in_doubt").count();
         assert!(certain <= 1, "{question} was paid again: {rows:#?}");
+    }
+    for rows in questions.values() {
         again += rows.len() - 1;
     }
     again

@@ -69,9 +69,8 @@ async fn the_bill_never_passes_the_cap_on_costs() {
     let mut run = scene.calling(&url);
     run.args(["run", "--extractor", "openai", "--json", "--name", "dear"])
         .args(["--concurrency", "16", "--max-cost", "0.03", &file])
-        .stdout(Stdio::null())
-        .stderr(File::create(scene.folder.join("run.log")).unwrap());
-    let mut run = run.spawn().unwrap();
+        .stdout(Stdio::null());
+    let mut run = scene.process(&mut run);
     support::eventually("the batch is paused", async || {
         let paused = "select count(*) from batch where paused_at is not null";
         scene.ground.number(paused).await == 1
@@ -82,27 +81,26 @@ async fn the_bill_never_passes_the_cap_on_costs() {
     let shown = scene.show("dear");
     let reason = shown["paused"].as_str().unwrap_or_default();
     assert!(reason.contains("of $0.03"), "{reason}");
+    say(scene
+        .binary()
+        .args(["batch", "resume", "dear", "--max-cost", "10"]))
+    .exits(0);
+    assert!(run.child.wait().unwrap().success(), "{}", run.log());
+    let ledger = scene.ledger("dear");
+    assert_eq!(assert_paid_once(&server.bill(), &ledger), 0);
+    assert_eq!(
+        with(&ledger, "answered").len(),
+        super::billed(&server.bill())
+    );
     let spent: f64 = scene
         .lines("dear")
         .iter()
         .filter_map(|line| line["cost"].as_f64())
         .sum();
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-    let billed = tokens as f64 / 1e6;
+    let billed = billed_tokens(&server.bill()) as f64 / 1e6;
     assert!(
         (spent - billed).abs() < 1e-6,
         "{spent} spent, {billed} billed"
-    );
-
-    say(scene
-        .binary()
-        .args(["batch", "resume", "dear", "--max-cost", "10"]))
-    .exits(0);
-    assert!(run.wait().unwrap().success(), "{}", scene.folder.display());
-    let ledger = scene.ledger("dear");
-    assert_eq!(assert_paid_once(&server.bill(), &ledger), 0);
-    assert_eq!(
-        with(&ledger, "answered").len(),
-        super::billed(&server.bill())
     );
 }
