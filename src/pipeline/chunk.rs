@@ -65,6 +65,12 @@ impl Default for ChunkSettings {
 #[must_use]
 pub fn chunk(text: &Text, settings: &ChunkSettings) -> Vec<Span> {
     let limit = settings.chars.max(1);
+    let inner = text.as_str().trim();
+    if text.chars() <= limit && !inner.is_empty() {
+        // It fits: nobody needs to know where its sentences end.
+        let start = text.as_str().len() - text.as_str().trim_start().len();
+        return vec![text.span(start..start + inner.len())];
+    }
     let pieces = pieces(text, limit);
     let mut chunks: Vec<Span> = Vec::new();
     let (mut first, mut fresh) = (0, 0);
