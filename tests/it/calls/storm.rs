@@ -4,7 +4,7 @@ use super::*;
 use crate::support::ModelProcess;
 
 /// How often a worker is killed.
-const KILLS: usize = 7;
+const KILLS: usize = 6;
 /// Requests after which the next worker is killed.
 const EVERY: usize = 14;
 /// Calls at once, over both workers.
