@@ -158,7 +158,12 @@ impl Worker {
         };
         let access = extractors.provider().map(|provider| {
             let (store, queue) = (store.clone(), queue.clone());
-            Access::new(provider, store, queue, settings.limits, settings.lease)
+            // A dead worker's calls are given up as soon as its other work is.
+            let limits = LimitSettings {
+                lease: settings.lease,
+                ..settings.limits
+            };
+            Access::new(provider, store, queue, limits, settings.lease)
         });
         let engine = Arc::new(Engine {
             id,
