@@ -13,6 +13,7 @@ mod binary;
 mod calls;
 mod cli;
 mod compose;
+mod conformance;
 mod crash;
 mod decisions;
 mod engine;
