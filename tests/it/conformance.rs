@@ -65,7 +65,7 @@ async fn worked(
         .mentions(&unit("mentions"), chunk, ontology)
         .await
         .unwrap();
-    let types = if mentions.is_empty() {
+    let given = if mentions.is_empty() {
         Vec::new()
     } else {
         extractor
@@ -74,7 +74,7 @@ async fn worked(
             .unwrap()
     };
     let asked: HashSet<Span> = mentions.iter().map(|mention| mention.span).collect();
-    let typed: Vec<TypedMention> = types
+    let typed: Vec<TypedMention> = given
         .into_iter()
         .map(|given| {
             assert!(
