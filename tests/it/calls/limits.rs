@@ -138,6 +138,11 @@ async fn pauses(name: &str, then: &str, why: &[&str]) {
     for part in why {
         assert!(reason.contains(part), "{part}: {reason}");
     }
+    // Others may have been on their way when the first answer paused the batch.
+    support::eventually("calls on their way have ended", async || {
+        with(&scene.ledger(name), "intent").is_empty()
+    })
+    .await;
     let ledger = scene.ledger(name);
     assert_eq!(ledger.len(), with(&ledger, "rejected").len(), "{ledger:#?}");
     let told: Vec<&str> = ledger
