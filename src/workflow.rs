@@ -3,12 +3,14 @@
 //!
 //! It writes rows and reads them; making them move is the worker's business, which may be another process.
 
+mod change;
 mod export;
 mod report;
 mod service;
 mod signal;
 mod submit;
 
+pub use change::{RemoveError, Removed, is_at_rest, remove_documents, seal_batch};
 pub use export::{ExportFailure, export};
 pub use report::{
     BatchDetails, BatchReport, CallCounts, DocumentCounts, ExecutionReport, FailedUnitReport,

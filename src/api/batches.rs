@@ -139,6 +139,7 @@ fn submit_problem(error: &SubmitError) -> Problem {
     match error {
         SubmitError::Store(error) => Problem::store(error),
         SubmitError::Settings(_) => Problem::bug(error),
+        SubmitError::Illegal(refused) => Problem::new(StatusCode::CONFLICT, refused.to_string()),
         SubmitError::Sealed | SubmitError::Refused => Problem::new(
             StatusCode::CONFLICT,
             "the batch was cancelled while its documents were being written",

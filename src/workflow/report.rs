@@ -4,7 +4,7 @@ use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
 use serde::Serialize;
 
 use crate::{
-    flow::{ExecutionStatus, Stage},
+    flow::{ExecutionStatus, Intake, Stage},
     store::{self, Batch, Store, StoreError},
 };
 
@@ -22,6 +22,9 @@ pub struct BatchReport {
     pub name: String,
     /// Where it stands.
     pub state: &'static str,
+    /// It is kept open: it takes documents until somebody seals it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub open: bool,
     /// What became of its documents.
     pub documents: DocumentCounts,
     /// Entities found.
@@ -365,6 +368,7 @@ fn of(batch: &Batch, calls: &Calls, before: u64, failed: Failed) -> BatchReport 
         batch_id: batch.id,
         name: batch.name.clone(),
         state: batch.state.name().as_str(),
+        open: batch.intake == Intake::Open,
         documents: DocumentCounts {
             total: counts.submitted(),
             completed: counts.completed,
