@@ -14,14 +14,26 @@ use super::{error::CliError, output, session::steadily};
 use crate::{
     flow::{BatchCounts, BatchStateName, ExecutionStatus, PAUSED_BY_HAND, Stage},
     store::{self, Store},
+    workflow,
 };
 
 /// How a wait for a batch ended.
 pub(super) enum Watched {
     /// The batch has ended.
     Ended,
+    /// It is kept open, and everything that it has is through.
+    AtRest,
     /// Somebody stopped it.
     Interrupted,
+}
+
+/// What a batch is followed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// Its end.
+    Ended,
+    /// Its end, or a rest, if it is kept open.
+    AtRest,
 }
 
 /// How often bars are drawn.
@@ -37,7 +49,7 @@ const STAGES: [(Stage, &str); 5] = [
     (Stage::Assemble, "assemble"),
 ];
 
-/// Shows the batch's progress until it has ended, or `stop` is cancelled; `moved` tells of news sooner than the
+/// Shows the batch's progress until it has come as far as asked, or `stop` is cancelled; `moved` tells of news sooner than the
 /// clock does. It is never dropped between a statement
 /// and its answer, which would leave a connection in the middle of a transaction.
 pub(super) async fn follow(
@@ -45,6 +57,7 @@ pub(super) async fn follow(
     organization: OrganizationId,
     batch: BatchId,
     mut moved: Option<watch::Receiver<u64>>,
+    until: Until,
     stop: &CancellationToken,
 ) -> Result<Watched, CliError> {
     let mut view: Box<dyn View + Send> = if output::is_watched() {
@@ -83,6 +96,12 @@ pub(super) async fn follow(
         if state.has_ended() {
             view.end();
             return Ok(Watched::Ended);
+        }
+        if until == Until::AtRest
+            && steadily(async || workflow::is_at_rest(store, organization, &now).await).await?
+        {
+            view.end();
+            return Ok(Watched::AtRest);
         }
         let pause = DRAW * u32::try_from(1 + now.counts.accepted / 20_000).unwrap_or(u32::MAX);
         let begun = Instant::now();
