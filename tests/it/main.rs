@@ -18,6 +18,7 @@ mod crash;
 mod decisions;
 mod engine;
 mod house;
+mod lifecycle;
 mod machines;
 mod mock_model;
 mod model;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use graphmill::{
-    flow::{BatchCounts, FailurePolicy, RetryPolicy},
+    flow::{BatchCounts, FailurePolicy, Intake, RetryPolicy},
     graph::Ontology,
     pipeline::{NewDocument, Settings},
     store::{self, AppTransaction, Batch, PoolSettings, Store},
-    workflow::{NewBatch, Submission},
+    workflow::{self, NewBatch, Submission},
 };
 use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
 use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgPoolOptions};
@@ -130,18 +130,34 @@ impl Ground {
         }
     }
 
+    /// Waits until a batch that is kept open has worked what it has, and checks everything that must hold then.
+    pub(crate) async fn at_rest(&self, id: BatchId) -> Batch {
+        let batch = poll("the batch is at rest", async || {
+            let batch = self.batch(id).await;
+            workflow::is_at_rest(&self.store, OURS, &batch)
+                .await
+                .unwrap()
+                .then_some(batch)
+        })
+        .await;
+        self.assert_counts_equal_rows(id).await;
+        batch
+    }
+
     /// The folded counts are what the rows say, what the log says, and they add up; nothing is held or left over.
     pub(crate) async fn assert_counts_equal_rows(&self, id: BatchId) {
         let batch = self.batch(id).await;
         let counts = batch.counts;
         let of = id.uuid();
         let documents = |what: &str| {
-            format!("select count(*) from document where batch_id = '{of}' and {what}")
+            format!(
+                "select count(*) from document where batch_id = '{of}' and withdrawn_at is null and {what}"
+            )
         };
         let executions = |what: &str| {
             format!(
                 "select count(*) from workflow_execution e
-                 where batch_id = '{of}' and workflow_type = 'extraction' and {what}
+                 where batch_id = '{of}' and workflow_type = 'extraction' and withdrawn_at is null and {what}
                    and not exists (select from workflow_execution later where later.document_id = e.document_id
                                    and later.generation > e.generation)"
             )
@@ -201,11 +217,27 @@ impl Ground {
                 "{what}"
             );
         }
-        assert_eq!(
-            counts.accepted,
-            counts.completed + counts.abandoned + counts.cancelled
+        let of_withdrawn = format!(
+            "select count(*) from workflow_execution e
+             where e.batch_id = '{of}' and e.withdrawn_at is not null
+               and (exists (select from entity f where f.workflow_execution_id = e.id)
+                    or exists (select from mention f where f.workflow_execution_id = e.id)
+                    or exists (select from relation f where f.workflow_execution_id = e.id)
+                    or exists (select from evidence f where f.workflow_execution_id = e.id)
+                    or not exists (select from document d where d.id = e.document_id and d.withdrawn_at is not null))"
         );
-        assert_eq!(counts.failed, 0);
+        assert_eq!(
+            self.number(of_withdrawn).await,
+            0,
+            "what was withdrawn has left nothing"
+        );
+        let failed = if batch.intake == Intake::Open {
+            counts.failed
+        } else {
+            0
+        };
+        assert_eq!(counts.accepted, counts.ended() + failed);
+        assert_eq!(counts.failed, failed);
         assert_eq!(
             counts.submitted(),
             counts.accepted + counts.refused + counts.duplicate
@@ -286,7 +318,7 @@ impl Ground {
     pub(crate) async fn execution(&self, id: BatchId, document: &str) -> WorkflowExecutionId {
         let sql = format!(
             "select e.id from workflow_execution e join document d on d.id = e.document_id
-             where e.batch_id = '{}' and d.external_id = '{document}'",
+             where e.batch_id = '{}' and d.external_id = '{document}' and d.withdrawn_at is null",
             id.uuid()
         );
         let id: uuid::Uuid = self.text(sql).await.parse().unwrap();
