@@ -41,10 +41,11 @@ pub(super) fn check(
     limits: Limits,
     ontology: &Arc<Ontology>,
 ) -> Result<(NewBatch, Vec<Entry>), Problem> {
-    if body.documents.is_empty() {
+    // One that is kept open gets them later.
+    if body.documents.is_empty() && body.open != Some(true) {
         return Err(unfit(
             "documents",
-            "there are none: a batch has at least one",
+            "there are none: a batch that is not `open` has at least one",
         ));
     }
     let name = match body.name {
@@ -121,7 +122,7 @@ fn within(
     }
 }
 
-fn entries(documents: Vec<DocumentBody>, limits: Limits) -> Vec<Entry> {
+pub(super) fn entries(documents: Vec<DocumentBody>, limits: Limits) -> Vec<Entry> {
     // Names that are made up must not meet one that is still to come.
     let mut names: HashSet<String> = documents
         .iter()

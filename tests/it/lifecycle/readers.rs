@@ -61,6 +61,10 @@ async fn what_was_withdrawn_is_in_no_report_and_is_not_tried_again() {
     assert_eq!(details.report.failures.len(), 3);
     assert_eq!(details.failed_units.len(), 3, "two of d0, one of d1");
 
+    let dropped = "insert into dropped_item (organization_id, workflow_execution_id, stage, unit, reason, count)
+                   select organization_id, id, 'mentions', 0, 'ungrounded', 1 from workflow_execution
+                   where workflow_type = 'extraction'";
+    assert_eq!(ground.execute(dropped).await, Ok(4));
     remove(&ground, batch, &["d0", "d1", "d3", "broken", "copy"]).await;
     let counts = ground.ended(batch).await.counts;
     assert_eq!(
@@ -94,6 +98,11 @@ async fn what_was_withdrawn_is_in_no_report_and_is_not_tried_again() {
         .unwrap();
     let ids: Vec<&str> = page.iter().map(|row| row.external_id.as_str()).collect();
     assert_eq!(ids, ["d2"]);
+    let dropped = store::dropped_counts(&mut read, OURS, batch).await.unwrap();
+    assert_eq!(
+        dropped,
+        [("mentions".to_owned(), "ungrounded".to_owned(), 1)]
+    );
     drop(read);
     let retried = workflow::signal_batch(&ground.store, OURS, batch, Signal::Retry).await;
     assert_eq!(retried.unwrap(), BatchSignalled::Nothing);

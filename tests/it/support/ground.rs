@@ -217,20 +217,7 @@ impl Ground {
                 "{what}"
             );
         }
-        let of_withdrawn = format!(
-            "select count(*) from workflow_execution e
-             where e.batch_id = '{of}' and e.withdrawn_at is not null
-               and (exists (select from entity f where f.workflow_execution_id = e.id)
-                    or exists (select from mention f where f.workflow_execution_id = e.id)
-                    or exists (select from relation f where f.workflow_execution_id = e.id)
-                    or exists (select from evidence f where f.workflow_execution_id = e.id)
-                    or not exists (select from document d where d.id = e.document_id and d.withdrawn_at is not null))"
-        );
-        assert_eq!(
-            self.number(of_withdrawn).await,
-            0,
-            "what was withdrawn has left nothing"
-        );
+        self.assert_nothing_left_of_withdrawn(id).await;
         let failed = if batch.intake == Intake::Open {
             counts.failed
         } else {
@@ -249,6 +236,25 @@ impl Ground {
         }
         assert_eq!(refolded, counts, "the log adds up to the counts");
         self.assert_quiet().await;
+    }
+
+    /// Nothing that was found in a withdrawn document is there any more.
+    async fn assert_nothing_left_of_withdrawn(&self, id: BatchId) {
+        let of_withdrawn = format!(
+            "select count(*) from workflow_execution e
+             where e.batch_id = '{}' and e.withdrawn_at is not null
+               and (exists (select from entity f where f.workflow_execution_id = e.id)
+                    or exists (select from mention f where f.workflow_execution_id = e.id)
+                    or exists (select from relation f where f.workflow_execution_id = e.id)
+                    or exists (select from evidence f where f.workflow_execution_id = e.id)
+                    or not exists (select from document d where d.id = e.document_id and d.withdrawn_at is not null))",
+            id.uuid()
+        );
+        assert_eq!(
+            self.number(of_withdrawn).await,
+            0,
+            "what was withdrawn has left nothing"
+        );
     }
 
     /// The log is whole, and nothing is held or left over.
