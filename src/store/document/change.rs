@@ -305,7 +305,8 @@ async fn inherit(
                                       and e.workflow_type = 'extraction'
              where w.organization_id = $1 and w.batch_id = $2 and w.withdrawn_at is not null
                and w.external_id = d.external_id and w.content_hash = d.content_hash
-             order by w.id desc, e.generation desc limit 1) as old
+             -- Not by id: the planner would walk all of the batch in that order (2.4 s for a step of 500 documents).
+             order by w.withdrawn_at desc, e.generation desc limit 1) as old
          join checkpoint c on c.organization_id = $1 and c.workflow_execution_id = old.id
          where c.outcome = 'done' or c.deaths > 0",
         organization.uuid(),
