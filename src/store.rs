@@ -18,6 +18,7 @@ mod health;
 mod ledger;
 mod ontology;
 mod patience;
+mod rerun;
 mod retry;
 mod schema;
 mod signal;
@@ -41,8 +42,8 @@ pub use batch::{
 };
 pub use budget::{Budget, Caps, Spent, budget, set_budget};
 pub use checkpoint::{
-    CheckpointRow, FailedUnit, UnitCounts, UnitEnd, calls, checkpoints_of, failed_units,
-    record_units, unit_counts,
+    CheckpointRow, FailedUnit, UnitCounts, UnitEnd, calls, checkpoints_of, earlier_checkpoints,
+    failed_units, record_units, unit_counts,
 };
 pub use cluster::{
     ClusterRow, add_clusters, cluster_page, drop_unpublished_clusters, publish_resolution,
@@ -74,6 +75,10 @@ pub use ledger::{
 };
 pub use ontology::{ensure_ontology, ontology_by_id};
 pub use patience::Patience;
+pub use rerun::{
+    PaidStage, add_reruns, current_executions, paid_by_stage, rerun_counts, set_batch_setup,
+    units_done,
+};
 pub use retry::{
     BatchToReopen, add_retries, batch_to_reopen, open_generation, retry_waiting, retryable,
 };

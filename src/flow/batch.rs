@@ -85,7 +85,7 @@ pub enum BatchEvent {
     Cancel(BatchCounts),
     /// Somebody opens the next generation of a batch that has ended, to try again what failed.
     Retry,
-    /// … to change what it holds.
+    /// … to change what it holds, or how that is worked.
     Reopen,
 }
 
@@ -390,6 +390,26 @@ impl BatchCounts {
                 self.furthest = None;
                 self.resolution = None;
                 self.abandoned_before = self.abandoned;
+            }
+            // As with a retry.
+            EventKind::BatchRerun { generation, .. } if self.retries + 1 >= *generation => {}
+            EventKind::BatchRerun {
+                generation,
+                completed,
+                partial,
+                abandoned,
+                cancelled,
+                ..
+            } => {
+                self.retries = generation - 1;
+                self.sealed = false;
+                self.furthest = None;
+                self.resolution = None;
+                self.completed = self.completed.saturating_sub(*completed);
+                self.partial = self.partial.saturating_sub(*partial);
+                self.abandoned = self.abandoned.saturating_sub(*abandoned);
+                self.abandoned_before = self.abandoned;
+                self.cancelled = self.cancelled.saturating_sub(*cancelled);
             }
             EventKind::DocumentReplaced { was, .. } | EventKind::DocumentRemoved { was, .. } => {
                 self.withdraw(was);

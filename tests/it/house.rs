@@ -148,6 +148,7 @@ const ROOMS: [Room; 15] = [
             "extractors::Model",
             "extractors::OpenAi",
             "extractors::DirectCalls",
+            "extractors::check_prompt",
             "extractors::estimate",
             "extractors::Estimate",
             "extractors::ModelSettings",
