@@ -22,8 +22,9 @@ pub use document::{
     ValueKind,
 };
 pub use export::{
-    CSV_COLUMNS, ExportError, ExportFormat, ExportWriter, ExportedCluster, ExportedDocument,
-    ExportedEntity, ExportedEvidence, ExportedMention, ExportedRelation, Section, UnknownFormat,
+    BadBaseIri, BaseIri, CSV_FILES, ExportError, ExportFormat, ExportHead, ExportStyle,
+    ExportWriter, ExportedCluster, ExportedDocument, ExportedEntity, ExportedEvidence,
+    ExportedMention, ExportedRelation, Section, UnknownFormat,
 };
 pub use gold::{GoldAnswers, GoldKind, GoldMention, GoldRelation, with_gold};
 pub use line::{ExtractedLine, extracted_line};

@@ -9,7 +9,7 @@ mod service;
 mod signal;
 mod submit;
 
-pub use export::{ExportFailure, export};
+pub use export::{ExportFailure, export, export_with};
 pub use report::{
     BatchDetails, BatchReport, CallCounts, DocumentCounts, ExecutionReport, FailedUnitReport,
     FailureReport, SpentReport, StageReport, calls_so_far, details, find_batch, list, report,

@@ -101,7 +101,9 @@ impl From<ExportFailure> for CliError {
                 path: "the export".to_owned(),
                 source,
             },
-            ExportFailure::Write(_) | ExportFailure::Store(_) => Self::Export(error),
+            ExportFailure::Write(_) | ExportFailure::Store(_) | ExportFailure::NoBatch(_) => {
+                Self::Export(error)
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     calling,
     error::{CliError, INTERRUPTED, SOME_FAILED, USAGE},
-    export,
+    export::Destination,
     input::{self, Input},
     ontology, output,
     progress::{self, Watched},
@@ -27,7 +27,7 @@ use crate::{
     config::{BudgetArgs, ModelArgs, PipelineArgs, ServerArgs, WorkerArgs},
     extractors::{Extractor, Extractors, Local, RelationScorer},
     flow::{FailurePolicy, Signal},
-    graph::{ExportFormat, Ontology},
+    graph::Ontology,
     pipeline::{ModelChoice, Settings},
     queue::LimitSettings,
     store::{self, Caps},
@@ -74,8 +74,8 @@ pub(super) struct RunArgs {
     /// Who says how sure the local extractor's relations are: its rules alone, or a logistic regression too.
     #[arg(long, value_name = "SCORER", value_enum)]
     relation_scorer: Option<ScorerName>,
-    /// Write the graph to a file when it is done: json:FILE or csv:FILE.
-    #[arg(long, value_name = "FORMAT:FILE", value_parser = destination)]
+    /// Write the graph when it is done: json:FILE, csv:FOLDER, or turtle, json-ld, graphml or cypher and a file.
+    #[arg(long, value_name = "FORMAT:PATH")]
     export: Option<Destination>,
     /// Go on with a batch (id or name); the last unfinished one without a value.
     #[arg(long, value_name = "BATCH", num_args = 0..=1, default_missing_value = "")]
@@ -94,25 +94,6 @@ pub(super) struct RunArgs {
     models: ModelArgs,
     #[command(flatten)]
     budget: BudgetArgs,
-}
-
-/// Where to export to.
-#[derive(Debug, Clone)]
-struct Destination {
-    format: ExportFormat,
-    path: PathBuf,
-}
-
-fn destination(text: &str) -> Result<Destination, String> {
-    let (format, path) = text
-        .split_once(':')
-        .filter(|(_, path)| !path.is_empty())
-        .ok_or("expected FORMAT:FILE, for example json:graph.json")?;
-    let format = format.parse().map_err(|error| format!("{error}"))?;
-    Ok(Destination {
-        format,
-        path: path.into(),
-    })
 }
 
 fn batch_name(text: &str) -> Result<String, String> {
@@ -211,7 +192,7 @@ pub(super) async fn run(
         Some(input::read(&args.paths, args.pipeline.limits())?)
     };
     if let Some(destination) = &args.export {
-        export::check_destination(&destination.path)?;
+        destination.check()?;
     }
     let session = Session::open(servers, args.json).await?;
     let done = work(&session, &args, setup, inputs, extractors).await;
@@ -452,8 +433,8 @@ async fn finish(
     calls_before: u64,
 ) -> Result<ExitCode, CliError> {
     let organization = OrganizationId::DEFAULT;
-    if let Some(Destination { format, path }) = &args.export {
-        export::to_file(&session.store, batch, *format, path).await?;
+    if let Some(destination) = &args.export {
+        destination.write(&session.store, batch).await?;
     }
     let report = steadily(async || {
         workflow::report(&session.store, organization, batch, calls_before).await
