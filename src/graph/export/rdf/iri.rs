@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, fmt, fmt::Write as _, str::FromStr};
 
-use oxrdf::NamedNode;
+use crate::graph::ontology::is_exportable;
 
 /// Where a name comes from, which is what its IRI begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -133,7 +133,9 @@ impl FromStr for BaseIri {
             iri: iri.to_owned(),
             why,
         };
-        NamedNode::new(iri).map_err(|_| bad("is not an absolute IRI"))?;
+        if !is_exportable(iri) {
+            return Err(bad("is no IRI that begins with http://, https:// or urn:"));
+        }
         if !iri.ends_with(['/', '#', ':']) {
             return Err(bad("does not end in `/`, `#` or `:`"));
         }

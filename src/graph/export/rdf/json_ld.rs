@@ -94,17 +94,17 @@ impl<W: Write> JsonLd<W> {
 
 impl<W: Write> Notation<W> for JsonLd<W> {
     fn node(&mut self, node: Iri<'_>, types: &[Iri<'_>], facts: &[Fact<'_>]) -> io::Result<()> {
-        self.out.write_all(if self.empty {
-            b"\n{\"@id\":"
-        } else {
-            b",\n{\"@id\":"
-        })?;
+        self.out
+            .write_all(if self.empty { b"\n{" } else { b",\n{" })?;
         self.empty = false;
-        self.iri(node)?;
+        // Types come first, and then the id, so that a reader needs one pass (W3C Streaming JSON-LD).
         if !types.is_empty() {
-            self.out.write_all(b",\"@type\":")?;
+            self.out.write_all(b"\"@type\":")?;
             self.values(types, |this, &class| this.iri(class))?;
+            self.out.write_all(b",")?;
         }
+        self.out.write_all(b"\"@id\":")?;
+        self.iri(node)?;
         for facts in facts.chunk_by(|(one, _), (next, _)| one == next) {
             let property = facts[0].0;
             let is_known = !matches!(property.space, Space::Relation | Space::Elsewhere);

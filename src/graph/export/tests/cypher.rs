@@ -130,8 +130,8 @@ fn rows(statements: &[Vec<Token>], merged: &str) -> usize {
             let at = tokens.iter().rposition(|token| *token == word("AS"));
             at.is_some_and(|at| {
                 tokens[at..]
-                    .windows(4)
-                    .any(|four| four[0] == word("MERGE") && four[3] == word(merged))
+                    .windows(5)
+                    .any(|five| five[0] == word("MERGE") && five[4] == word(merged))
             })
         })
         .map(|tokens| {
