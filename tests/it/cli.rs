@@ -1,6 +1,7 @@
 //! The command line, as its users have it: the real binary, its exit codes, its words and its JSON.
 
 mod evaluate;
+mod export;
 mod graph;
 mod interrupt;
 mod ontology;

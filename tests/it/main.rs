@@ -17,6 +17,7 @@ mod conformance;
 mod crash;
 mod decisions;
 mod engine;
+mod exports;
 mod house;
 mod machines;
 mod mock_model;
