@@ -273,7 +273,7 @@ fn statements_stay_small_and_lose_nothing() {
 
 proptest! {
     #[test]
-    fn any_name_comes_back(name in any::<String>(), odd in r"[\\u0027'`n;/]{0,12}") {
+    fn any_name_comes_back(name in "(?s).{0,24}", odd in r"[\\u0027'`n;/]{0,12}") {
         for name in [name, odd] {
             let mut row = entity("ent_1", &name);
             row.class.clone_from(&name);

@@ -145,7 +145,7 @@ fn hostile_names_come_back_as_far_as_xml_can_say_them() {
 
 proptest! {
     #[test]
-    fn any_name_comes_back_as_far_as_xml_can_say_it(name in any::<String>()) {
+    fn any_name_comes_back_as_far_as_xml_can_say_it(name in "(?s).{0,24}") {
         let row = entity("ent_1", &name);
         let text = file(ExportFormat::GraphMl, |writer| {
             writer.document(&super::document()).unwrap();
