@@ -47,12 +47,11 @@ struct JsonLd<W> {
 
 impl<W: Write> JsonLd<W> {
     fn iri(&mut self, iri: Iri<'_>) -> io::Result<()> {
-        match iri.space {
-            Space::Elsewhere => serde_json::to_writer(&mut self.out, iri.name)?,
-            // What is fit for an IRI needs no escapes.
-            space => write!(self.out, "\"{}:{}\"", space.prefix(), iri.name)?,
+        if iri.space == Space::Elsewhere {
+            return Ok(serde_json::to_writer(&mut self.out, iri.name)?);
         }
-        Ok(())
+        // What is fit for an IRI needs no escapes.
+        write!(self.out, "\"{}:{}\"", iri.space.prefix(), iri.name)
     }
 
     /// Values of one property: one, or a list.
