@@ -13,7 +13,7 @@
 //! | --- | --- | --- | --- |
 //! | 4 | [`cli`] | the commands: paths in, summaries and JSON out, exit codes | how a stage is worked, SQL, Redis commands |
 //! | 4 | [`api`] | HTTP routes | extractors, workers, SQL, how a stage is worked |
-//! | 4 | [`worker`] | executor, stager, sweeper, sequencer: who works what, and when | SQL, Redis commands, what an extractor does |
+//! | 4 | [`worker`] | executor, stager, sweeper, sequencer, notifier: who works what, and when | SQL, Redis commands, what an extractor does |
 //! | 3 | [`workflow`] | what a client does with batches: submit, follow, cancel, report, export | queues, extractors, who does the work |
 //! | 3 | [`pipeline`] | the work of each stage, unit by unit | executions, leases, queues, where checkpoints go |
 //! | 3 | [`calls`] | what happens around a call of a model: ledger, limits, budget, and the answer filed before it is read | what is asked, how an answer is read |

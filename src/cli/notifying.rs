@@ -50,13 +50,16 @@ pub(super) fn address(args: &NotifyArgs, signs: bool) -> Result<Option<Address>,
     Ok(Some(address))
 }
 
-/// Waits a while until the end of a batch is told, and says so if it is not: whoever works later goes on with it.
+/// Waits a while until the end of a batch is told, if this process tells it (`signs`), and says so if it is not: whoever
+/// works later goes on with it.
 pub(super) async fn wait(
     store: &Store,
     organization: OrganizationId,
     batch: BatchId,
+    signs: bool,
 ) -> Result<(), StoreError> {
     let begun = Instant::now();
+    let longest = if signs { LONGEST } else { Duration::ZERO };
     loop {
         let webhook =
             steadily(async || workflow::webhook(store, organization, batch).await).await?;
@@ -75,7 +78,7 @@ pub(super) async fn wait(
             output::note(&format!("the webhook to {url} was given up: {why}"));
             return Ok(());
         }
-        let left = LONGEST.saturating_sub(begun.elapsed());
+        let left = longest.saturating_sub(begun.elapsed());
         // Before the first attempt it is due at once.
         if left.is_zero() || Duration::from_millis(delivery.wait_ms) > left {
             output::note(&format!(

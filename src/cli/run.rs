@@ -262,6 +262,7 @@ async fn work(
         ..args.worker.settings(slots)
     };
     let store = session.store.clone();
+    let signs = setup.messenger.is_some();
     let worker =
         Worker::start_notifying(store, queue, extractors, settings, setup.messenger).await?;
     let stop = CancellationToken::new();
@@ -296,6 +297,9 @@ async fn work(
             }
         }
     };
+    if matches!(watched, Ok(Watched::Ended)) {
+        tell_end(session, batch, signs, &mut interrupts).await?;
+    }
     let hint = if submitted {
         format!("graphmill run --resume {batch}")
     } else {
@@ -312,9 +316,6 @@ async fn work(
         output::note(&hard);
         std::process::exit(i32::from(INTERRUPTED));
     });
-    if matches!(watched, Ok(Watched::Ended)) {
-        notifying::wait(&session.store, organization, batch).await?;
-    }
     if matches!(watched, Ok(Watched::Interrupted)) {
         output::note("draining what is in work (Ctrl-C again stops hard)");
     }
@@ -331,6 +332,19 @@ async fn work(
             }
             Ok(ExitCode::from(INTERRUPTED))
         }
+    }
+}
+
+/// Waits a while until the end of the batch is told. A Ctrl-C ends that and nothing else: all but the news is done.
+async fn tell_end(
+    session: &Session,
+    batch: BatchId,
+    signs: bool,
+    interrupts: &mut Interrupts,
+) -> Result<(), StoreError> {
+    tokio::select! {
+        told = notifying::wait(&session.store, OrganizationId::DEFAULT, batch, signs) => told,
+        () = interrupts.next() => Ok(()),
     }
 }
 

@@ -128,6 +128,12 @@ fn told(lease: &WebhookLease, end: &WebhookToSend, spent: Option<SpentReport>) -
         Value::Null
     };
     let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
+    // Rounded as the database rounds it in the report.
+    let duration_ms = ((end.ended_at - end.created_at)
+        .num_microseconds()
+        .unwrap_or(0)
+        + 500)
+        / 1000;
     let counts = &end.counts;
     json!({
         "type": kind,
@@ -145,7 +151,7 @@ fn told(lease: &WebhookLease, end: &WebhookToSend, spent: Option<SpentReport>) -
             "spent": spent,
             "created_at": time(end.created_at),
             "ended_at": time(end.ended_at),
-            "duration_ms": (end.ended_at - end.created_at).num_milliseconds(),
+            "duration_ms": duration_ms,
         },
     })
 }

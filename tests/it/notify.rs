@@ -107,6 +107,62 @@ async fn the_end_of_a_batch_is_told_once_and_signed() {
     receiver.assert_silent();
 }
 
+/// Runs the page's Python on what came; says what it prints.
+fn verified(heard: &Heard, secret: &str) -> String {
+    let page = include_str!("../../docs/WEBHOOKS.md");
+    let (_, code) = page.split_once("```python\n").unwrap();
+    let (code, _) = code.split_once("```").unwrap();
+    let script = format!(
+        "{code}\nimport json, sys\nsecret, headers, body = json.load(sys.stdin)\n\
+         try:\n    print(verify(secret, headers, body.encode()))\nexcept ValueError as error:\n    print(error)\n"
+    );
+    let mut python = Command::new("python3")
+        .args(["-c", &script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the page is tried with python3");
+    let given = serde_json::json!([secret, heard.headers(), heard.body]);
+    serde_json::to_writer(python.stdin.take().unwrap(), &given).unwrap();
+    let output = python.wait_with_output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_python_takes_what_is_ours_and_nothing_else() {
+    let mut receiver = Receiver::start(&[]).await;
+    let ours = "a secret that somebody has thought up".replace(' ', "-");
+    // As while one secret takes another's place.
+    let secrets = Secrets::parse(&format!("{SECRET} {ours}"))
+        .unwrap()
+        .unwrap();
+    let address = Address::parse(&receiver.address("/")).unwrap();
+    let webhook = graphmill::notify::Webhook {
+        id: "delivery_1",
+        timestamp: receiver::now(),
+        body: "{\"name\": \"größer\"}",
+    };
+    let messenger = Messenger::new(secrets).unwrap();
+    let answer = messenger.send(&address, webhook).await.unwrap();
+    assert_eq!(answer.status, 204);
+    let mut heard = receiver.hear().await;
+    assert_eq!(verified(&heard, SECRET), "delivery_1");
+    assert_eq!(verified(&heard, &ours), "delivery_1");
+    assert_eq!(
+        verified(&heard, "another-secret-of-somebody"),
+        "no signature fits"
+    );
+    heard.body.push(' ');
+    assert_eq!(verified(&heard, SECRET), "no signature fits");
+    let old = graphmill::notify::Webhook {
+        timestamp: receiver::now() - 301,
+        ..webhook
+    };
+    messenger.send(&address, old).await.unwrap();
+    let heard = receiver.hear().await;
+    assert_eq!(verified(&heard, SECRET), "too old, or from the future");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_taken_is_sent_again_as_it_was() {
     let mut receiver = Receiver::start(&[

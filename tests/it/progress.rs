@@ -1,6 +1,6 @@
 //! How far a batch is, seen in the middle of it: what is said is what the rows say, and no time is made up.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use graphmill::{
     extractors::UnitName,
@@ -79,4 +79,19 @@ async fn what_is_done_is_told_by_stage_while_documents_are_in_work() {
     assert_eq!(seen.progress.documents_per_minute, None);
     assert_eq!(seen.stage, Some(Stage::Resolve));
     assert!(ended.pace.is_some());
+    // What the README shows has the same names.
+    let readme = include_str!("../../README.md");
+    let shown = readme
+        .split("```json\n")
+        .filter_map(|rest| serde_json::from_str(rest.split("```").next()?).ok())
+        .find(|value: &serde_json::Value| value.get("in_work").is_some())
+        .expect("the README shows how far a batch is");
+    let real = serde_json::to_value(&seen.progress).unwrap();
+    let keys = |value: &serde_json::Value| {
+        let keys = value.as_object().unwrap().keys();
+        keys.cloned().collect::<BTreeSet<_>>()
+    };
+    assert_eq!(keys(&shown), keys(&real));
+    assert_eq!(keys(&shown["stages"][0]), keys(&real["stages"][0]));
+    assert_eq!(keys(&shown["documents"]), keys(&real["documents"]));
 }

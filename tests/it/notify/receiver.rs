@@ -13,6 +13,15 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 
+/// Now, in seconds since 1970.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a receiver has a clock of its own"
+)]
+pub(super) fn now() -> i64 {
+    chrono::Utc::now().timestamp()
+}
+
 /// What it answers to one request; 204 to those that nothing was said about.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Says {
@@ -39,6 +48,14 @@ impl Heard {
         serde_json::from_str(&self.body).unwrap()
     }
 
+    pub(super) fn headers(&self) -> serde_json::Value {
+        serde_json::json!({
+            "webhook-id": self.id,
+            "webhook-timestamp": self.timestamp,
+            "webhook-signature": self.signature,
+        })
+    }
+
     /// As a receiver checks it, who shares the secret and nothing else.
     #[track_caller]
     pub(super) fn assert_signed(&self, secret: &str) {
@@ -50,11 +67,7 @@ impl Heard {
         let wanted = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
         assert_eq!(self.signature, wanted);
         let sent: i64 = self.timestamp.parse().unwrap();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a receiver has a clock of its own"
-        )]
-        let age = chrono::Utc::now().timestamp() - sent;
+        let age = now() - sent;
         assert!((-5..60).contains(&age), "sent {age} s ago");
     }
 }
