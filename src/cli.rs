@@ -17,6 +17,7 @@ mod extract;
 mod input;
 mod migrate;
 mod mock_model;
+mod notifying;
 mod ontology;
 mod output;
 mod progress;
@@ -63,7 +64,7 @@ struct Cli {
 enum Command {
     /// Extract a graph from documents, durably: the main job.
     #[command(after_help = EXIT_CODES)]
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Extract in memory, with neither Postgres nor Redis: one JSON line a document.
     Extract(extract::ExtractArgs),
     /// Score mentions, entities and relations on documents in which somebody marked them.
@@ -152,7 +153,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
 async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError> {
     let servers = &cli.servers;
     match cli.command {
-        Command::Run(args) => Box::pin(run::run(servers, args, extractors)).await,
+        Command::Run(args) => Box::pin(run::run(servers, *args, extractors)).await,
         Command::Extract(args) => extract::extract(args, extractors).await,
         Command::Evaluate(args) => evaluate::evaluate(args, extractors).await,
         Command::Worker(args) => worker::worker(servers, &args, extractors).await,

@@ -6,9 +6,11 @@
 
 mod activity;
 mod batch;
+mod delivery;
 mod event;
 mod execution;
 mod failure;
+mod pace;
 mod policy;
 mod protocol;
 mod retry;
@@ -20,9 +22,11 @@ pub use batch::{
     BatchCounts, BatchEvent, BatchState, BatchStateName, NextStep, Progress, ResolutionEnd,
     Stopping,
 };
+pub use delivery::{DeliveryStatus, Heard, after_attempt};
 pub use event::{Event, EventKind, Replaced};
 pub use execution::{ExecutionEvent, ExecutionStatus};
 pub use failure::{Failure, FailureCode};
+pub use pace::Pace;
 pub use policy::{FailurePolicy, PartialPolicy, Verdict};
 pub use protocol::{
     BatchView, ExecutionView, LeaseState, Move, RingView, StageEnd, follows_directly, settled,

@@ -21,6 +21,7 @@ mod patience;
 mod retry;
 mod schema;
 mod signal;
+mod webhook;
 mod worker;
 
 use std::{str::FromStr, time::Duration};
@@ -57,8 +58,8 @@ pub use event::{
 };
 pub use execution::{
     Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Ringable, Settled, Settlement, admit,
-    admit_from, admit_lock, cancel_stopped, execution_by_id, executions, hold, lease, mark_unrung,
-    release, renew_leases, revive_failed, settle, start_resolution, status_counts, to_ring,
+    admit_from, admit_lock, cancel_stopped, documents_in_work, execution_by_id, executions, hold,
+    lease, mark_unrung, release, renew_leases, revive_failed, settle, start_resolution, to_ring,
     waited_for,
 };
 pub use findings::{
@@ -80,6 +81,10 @@ pub use schema::{Schema, check_schema, migrate, migrate_from};
 pub use signal::{
     Interruption, SentSignal, answer_signals, interruptions, mark_delivered, orphaned_signals,
     send_signal, signals,
+};
+pub use webhook::{
+    Notice, WebhookDelivery, WebhookLease, WebhookToSend, fix_webhook_body, lease_webhooks, notice,
+    owe_webhook, renew_webhook, set_notify, settle_webhook, webhook_to_send, webhooks_lie_idle,
 };
 pub use worker::{forget_workers, see_worker};
 

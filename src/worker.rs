@@ -1,5 +1,6 @@
 //! The drivers: what makes executions move. The executor answers rings; the stager admits; the sweeper rings again
-//! for what went silent; the sequencer gives events their order and moves batches; the keeper renews leases.
+//! for what went silent; the sequencer gives events their order and moves batches; the keeper renews leases;
+//! the notifier tells the owners of batches that have ended.
 //!
 //! Postgres is the truth and Redis a doorbell: every driver may die at any instant, on any replica, and what it left
 //! half done is found again from the rows. Must not know how a stage works (`pipeline`), how SQL is spelled (`store`)
@@ -11,6 +12,7 @@ mod executor;
 mod gate;
 mod isolation;
 mod keeper;
+mod notifier;
 mod recent;
 mod resolution;
 mod sequencer;
@@ -38,6 +40,7 @@ pub use steps::{Step, watch_steps};
 use crate::{
     calls::Access,
     extractors::Extractors,
+    notify::Messenger,
     pipeline::{Isolation, Threads, Workplace},
     queue::{LimitSettings, Queue, QueueError, Slots, Workers, WorkersConfig},
     store::{self, Store, StoreError},
@@ -117,6 +120,7 @@ struct Engine {
     access: Option<Access>,
     stager: stager::Bell,
     sequencer: sequencer::Bell,
+    notifier: notifier::Bell,
     /// Rises whenever this process' sequencer moved something.
     moved: watch::Sender<u64>,
     /// No more work is taken.
@@ -135,7 +139,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts every driver and one queue worker a stage.
+    /// Starts every driver and one queue worker a stage. Webhooks are left to processes that can sign them.
     ///
     /// # Errors
     /// [`WorkerError`] when Redis or Postgres does not answer; trying again may help.
@@ -144,6 +148,20 @@ impl Worker {
         queue: Queue,
         extractors: Extractors,
         settings: WorkerSettings,
+    ) -> Result<Self, WorkerError> {
+        Self::start_notifying(store, queue, extractors, settings, None).await
+    }
+
+    /// The same, and delivers webhooks with `messenger`.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub async fn start_notifying(
+        store: Store,
+        queue: Queue,
+        extractors: Extractors,
+        settings: WorkerSettings,
+        messenger: Option<Messenger>,
     ) -> Result<Self, WorkerError> {
         let id = WorkerId::generate();
         let doorbell = doorbell::Doorbell::new(queue.clone()).await?;
@@ -178,6 +196,7 @@ impl Worker {
             access,
             stager: stager::Bell::default(),
             sequencer: sequencer::Bell::default(),
+            notifier: notifier::Bell::default(),
             moved: watch::Sender::new(0),
             stop,
             drained: CancellationToken::new(),
@@ -193,6 +212,7 @@ impl Worker {
         drivers.spawn(sweeper::run(Arc::clone(&engine)));
         drivers.spawn(sequencer::run(Arc::clone(&engine)));
         drivers.spawn(doorbell::watch(Arc::clone(&engine)));
+        drivers.spawn(notifier::run(Arc::clone(&engine), messenger));
         let keep = CancellationToken::new();
         let keeper = tokio::spawn(keeper::run(Arc::clone(&engine), keep.clone()));
         info!(worker.id = %id, slots = settings.slots, "working");

@@ -4,16 +4,21 @@
 //! It writes rows and reads them; making them move is the worker's business, which may be another process.
 
 mod export;
+mod progress;
 mod report;
 mod service;
 mod signal;
 mod submit;
+mod webhook;
 
 pub use export::{ExportFailure, export, export_with};
+pub use progress::{Done, ProgressReport, StageProgress};
 pub use report::{
-    BatchDetails, BatchReport, CallCounts, DocumentCounts, ExecutionReport, FailedUnitReport,
-    FailureReport, SpentReport, StageReport, calls_so_far, details, find_batch, list, report,
+    BatchDetails, BatchReport, BatchStatus, CallCounts, DocumentCounts, ExecutionReport,
+    FailedUnitReport, FailureReport, SpentReport, calls_so_far, details, find_batch, list, report,
+    status,
 };
 pub use service::{ActivityReport, History, SignalReport, WorkflowService};
 pub use signal::{BatchSignalled, SignalError, block_batch, signal_batch, signal_execution};
-pub use submit::{NewBatch, Submission, SubmitError, fresh_name};
+pub use submit::{NewBatch, Submission, SubmitError, fresh_name, notify};
+pub use webhook::{WebhookReport, completion, webhook};

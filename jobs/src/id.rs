@@ -123,6 +123,8 @@ ids! {
     LlmCallId, "call", "call";
     /// A process that works stages; the owner of its leases.
     WorkerId, "worker", "worker";
+    /// The news that a batch has ended, however often it is sent; the header `webhook-id`.
+    WebhookDeliveryId, "delivery", "delivery";
 }
 
 impl OrganizationId {

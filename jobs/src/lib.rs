@@ -16,7 +16,8 @@ mod job;
 
 pub use id::{
     BatchId, ClusterId, DocumentId, EntityId, IdError, LlmCallId, OntologyId, OrganizationId,
-    RelationId, WorkerId, WorkflowActivityId, WorkflowExecutionId, WorkflowSignalId,
+    RelationId, WebhookDeliveryId, WorkerId, WorkflowActivityId, WorkflowExecutionId,
+    WorkflowSignalId,
 };
 pub use job::{
     AssembleGraph, ChunkText, ClassifyEntities, ExtractMentions, ExtractRelations, Resolve, Ring,

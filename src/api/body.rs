@@ -26,6 +26,7 @@ pub(super) struct SubmissionBody {
     pub(super) max_retries: Option<u32>,
     pub(super) extractor: Option<String>,
     pub(super) partial: Option<String>,
+    pub(super) notify: Option<String>,
 }
 
 /// A document, as it is sent.

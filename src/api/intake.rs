@@ -8,12 +8,14 @@ use std::{collections::HashSet, sync::Arc};
 use axum::http::StatusCode;
 
 use super::{
+    Webhooks,
     body::{DocumentBody, SubmissionBody},
     problem::Problem,
 };
 use crate::{
     flow::{Failure, FailureCode, FailurePolicy, PartialPolicy},
     graph::Ontology,
+    notify::Address,
     pipeline::{Limits, NewDocument, Settings, check_id},
     workflow::{NewBatch, fresh_name},
 };
@@ -31,6 +33,14 @@ pub(super) enum Entry {
     Refused { name: String, failure: Failure },
 }
 
+/// A submission that can be written down.
+pub(super) struct Checked {
+    pub(super) batch: NewBatch,
+    /// Who is told of its end.
+    pub(super) notify: Option<Address>,
+    pub(super) entries: Vec<Entry>,
+}
+
 /// Checks what was sent.
 ///
 /// # Errors
@@ -40,13 +50,26 @@ pub(super) fn check(
     extractors: &[(String, Settings)],
     limits: Limits,
     ontology: &Arc<Ontology>,
-) -> Result<(NewBatch, Vec<Entry>), Problem> {
+    webhooks: &Webhooks,
+) -> Result<Checked, Problem> {
     if body.documents.is_empty() {
         return Err(unfit(
             "documents",
             "there are none: a batch has at least one",
         ));
     }
+    let notify = match body.notify {
+        None => webhooks.otherwise.clone(),
+        Some(_) if !webhooks.signs => {
+            return Err(unfit(
+                "notify",
+                "this server has no secret to sign with: it needs GRAPHMILL_WEBHOOK_SECRET",
+            ));
+        }
+        Some(address) => {
+            Some(Address::parse(&address).map_err(|error| unfit("notify", &error.to_string()))?)
+        }
+    };
     let name = match body.name {
         Some(name) => batch_name(name)?,
         None => fresh_name("batch"),
@@ -82,7 +105,11 @@ pub(super) fn check(
         policy,
         max_retries: within("max_retries", body.max_retries, 0, 100, MAX_RETRIES)?,
     };
-    Ok((batch, entries(body.documents, limits)))
+    Ok(Checked {
+        batch,
+        notify,
+        entries: entries(body.documents, limits),
+    })
 }
 
 fn unfit(field: &str, why: &str) -> Problem {

@@ -18,19 +18,20 @@ use super::{
     error::{CliError, INTERRUPTED, SOME_FAILED, USAGE},
     export::Destination,
     input::{self, Input},
-    ontology, output,
+    notifying, ontology, output,
     progress::{self, Watched},
     session::{Session, steadily},
     summary,
 };
 use crate::{
-    config::{BudgetArgs, ModelArgs, PipelineArgs, ServerArgs, WorkerArgs},
+    config::{BudgetArgs, ModelArgs, NotifyArgs, PipelineArgs, ServerArgs, WorkerArgs},
     extractors::{Extractor, Extractors, Local, RelationScorer},
     flow::{FailurePolicy, Signal},
     graph::Ontology,
+    notify::{Address, Messenger},
     pipeline::{ModelChoice, Settings},
     queue::LimitSettings,
-    store::{self, Caps},
+    store::{self, Caps, StoreError},
     worker::{Worker, WorkerSettings},
     workflow::{self, BatchReport, NewBatch, Submission, SubmitError},
 };
@@ -94,6 +95,8 @@ pub(super) struct RunArgs {
     models: ModelArgs,
     #[command(flatten)]
     budget: BudgetArgs,
+    #[command(flatten)]
+    notify: NotifyArgs,
 }
 
 fn batch_name(text: &str) -> Result<String, String> {
@@ -140,6 +143,9 @@ struct Setup {
     settings: Settings,
     choice: Option<(ModelChoice, Caps)>,
     limits: LimitSettings,
+    /// Who delivers webhooks, and where to tell of this batch's end.
+    messenger: Option<Messenger>,
+    notify: Option<Address>,
 }
 
 /// The batch to work, and what is still to be submitted to it.
@@ -166,7 +172,10 @@ pub(super) async fn run(
     if choice.is_some() {
         settings = calling::patient(settings, &models);
     }
+    let messenger = notifying::messenger(&args.notify.signing)?;
     let setup = Setup {
+        notify: notifying::address(&args.notify, messenger.is_some())?,
+        messenger,
         ontology: ontology::chosen(args.ontology.as_deref())?,
         settings,
         choice,
@@ -195,7 +204,7 @@ pub(super) async fn run(
         destination.check()?;
     }
     let session = Session::open(servers, args.json).await?;
-    let done = work(&session, &args, setup, inputs, extractors).await;
+    let done = Box::pin(work(&session, &args, setup, inputs, extractors)).await;
     session.close().await;
     done
 }
@@ -217,12 +226,7 @@ async fn work(
     };
     let (batch, name) = (target.batch, target.name);
     let calls_before = workflow::calls_so_far(&session.store, organization, batch).await?;
-    let mut transaction = session.store.app(organization).await?;
-    let ended = store::batch_by_id(&mut transaction, organization, batch)
-        .await?
-        .is_some_and(|batch| batch.state.name().has_ended());
-    drop(transaction);
-    if ended {
+    if has_ended(session, batch).await? {
         output::note(&format!("batch {batch} ({name}) has ended already"));
         return finish(session, args, batch, calls_before).await;
     }
@@ -238,7 +242,10 @@ async fn work(
         limits: setup.limits,
         ..args.worker.settings(slots)
     };
-    let worker = Worker::start(session.store.clone(), queue, extractors, settings).await?;
+    let store = session.store.clone();
+    let signs = setup.messenger.is_some();
+    let worker =
+        Worker::start_notifying(store, queue, extractors, settings, setup.messenger).await?;
     let stop = CancellationToken::new();
     let submitting = target.submission.is_some();
     let mut submitted = !submitting;
@@ -271,6 +278,9 @@ async fn work(
             }
         }
     };
+    if matches!(watched, Ok(Watched::Ended)) {
+        tell_end(session, batch, signs, &mut interrupts).await?;
+    }
     let hint = if submitted {
         format!("graphmill run --resume {batch}")
     } else {
@@ -306,6 +316,27 @@ async fn work(
     }
 }
 
+/// Waits a while until the end of the batch is told. A Ctrl-C ends that and nothing else: all but the news is done.
+async fn tell_end(
+    session: &Session,
+    batch: BatchId,
+    signs: bool,
+    interrupts: &mut Interrupts,
+) -> Result<(), StoreError> {
+    tokio::select! {
+        told = notifying::wait(&session.store, OrganizationId::DEFAULT, batch, signs) => told,
+        () = interrupts.next() => Ok(()),
+    }
+}
+
+/// Whether there is nothing left to work.
+async fn has_ended(session: &Session, batch: BatchId) -> Result<bool, StoreError> {
+    let organization = OrganizationId::DEFAULT;
+    let mut transaction = session.store.app(organization).await?;
+    let found = store::batch_by_id(&mut transaction, organization, batch).await?;
+    Ok(found.is_some_and(|batch| batch.state.name().has_ended()))
+}
+
 /// Opens a new batch.
 async fn opened(session: &Session, args: &RunArgs, setup: &Setup) -> Result<Target, CliError> {
     let name = args
@@ -323,6 +354,9 @@ async fn opened(session: &Session, args: &RunArgs, setup: &Setup) -> Result<Targ
         max_retries: args.max_retries,
     };
     let submission = Submission::open(&session.store, OrganizationId::DEFAULT, &batch).await?;
+    if let Some(address) = &setup.notify {
+        submission.notify(address).await?;
+    }
     Ok(Target {
         batch: submission.batch(),
         name,
@@ -377,6 +411,9 @@ async fn resumed(
         )));
     }
     super::batch::raise(session, batch, &args.budget).await?;
+    if let Some(address) = &setup.notify {
+        workflow::notify(store, organization, batch, address).await?;
+    }
     if let Some(found) = found {
         let mut signals = Vec::new();
         if found.generation > 1 && !found.sealed {

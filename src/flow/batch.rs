@@ -271,6 +271,9 @@ pub struct BatchCounts {
     pub relations: u64,
     /// Clusters published.
     pub clusters: u64,
+    /// Documents that are through each stage, in the order of [`Stage::of_a_document`].
+    #[serde(default)]
+    pub passed: [u64; Stage::OF_A_DOCUMENT],
     /// The furthest stage that a document has entered.
     pub furthest: Option<Stage>,
     /// The batch takes no more documents.
@@ -348,6 +351,9 @@ impl BatchCounts {
             EventKind::DocumentStarted => self.furthest = self.furthest.max(Some(Stage::Chunk)),
             EventKind::StageCompleted { stage, .. } => {
                 self.furthest = self.furthest.max(stage.next());
+                if let Some(passed) = self.passed.get_mut(stage.place()) {
+                    *passed += 1;
+                }
             }
             EventKind::DocumentCompleted {
                 partial,
@@ -367,7 +373,11 @@ impl BatchCounts {
                 abandoned,
                 cancelled,
                 partial,
+                passed,
             } => {
+                for (now, before) in self.passed.iter_mut().zip(passed) {
+                    *now = now.saturating_sub(*before);
+                }
                 self.retries = generation - 1;
                 self.sealed = false;
                 self.furthest = None;
@@ -416,6 +426,13 @@ impl BatchCounts {
     #[must_use]
     pub const fn submitted(&self) -> u64 {
         self.accepted + self.refused + self.duplicate
+    }
+
+    /// Documents that are through `stage`; for the resolution, whether it is published.
+    #[must_use]
+    pub fn through(&self, stage: Stage) -> u64 {
+        let resolved = u64::from(self.resolution == Some(ResolutionEnd::Completed));
+        self.passed.get(stage.place()).copied().unwrap_or(resolved)
     }
 
     /// How far the batch is.

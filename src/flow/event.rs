@@ -145,6 +145,9 @@ pub enum EventKind {
         cancelled: u64,
         /// How many had completed with failed units.
         partial: u64,
+        /// How many of them all had been through each stage, which they go through again.
+        #[serde(default)]
+        passed: [u64; Stage::OF_A_DOCUMENT],
     },
     /// The batch is done.
     BatchCompleted,

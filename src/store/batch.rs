@@ -7,7 +7,7 @@ use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
 use super::{StoreError, document::intake_lock, from_json, parsed, to_json};
-use crate::flow::{BatchCounts, BatchState, FailurePolicy, Stopping};
+use crate::flow::{BatchCounts, BatchState, FailurePolicy, Pace, Stopping};
 
 /// What a batch is opened with.
 #[derive(Debug, Clone)]
@@ -57,6 +57,10 @@ pub struct Batch {
     pub created_at: DateTime<Utc>,
     /// Milliseconds from its opening to its end, or until now.
     pub duration_ms: i64,
+    /// How fast it goes.
+    pub pace: Option<Pace>,
+    /// When this was read, in milliseconds since 1970.
+    pub now_ms: i64,
 }
 
 /// Opens a batch.
@@ -181,6 +185,11 @@ pub async fn resume_batch(
     Ok(resumed.rows_affected() == 1)
 }
 
+/// A pace that this version can't read is none: it begins anew.
+fn pace(json: Option<Value>) -> Option<Pace> {
+    serde_json::from_value(json?).ok()
+}
+
 macro_rules! read_batch {
     ($row:expr) => {{
         let row = $row;
@@ -198,6 +207,8 @@ macro_rules! read_batch {
             paused: row.pause_reason,
             created_at: row.created_at,
             duration_ms: row.duration_ms,
+            pace: pace(row.pace),
+            now_ms: row.now_ms,
         })
     }};
 }
@@ -213,8 +224,9 @@ pub async fn batch_by_id(
 ) -> Result<Option<Batch>, StoreError> {
     let row = query!(
         r#"select id, name, ontology_id, extractor, config, generation, state_data, counts, sealed_at,
-                  resolution_id, pause_reason, created_at,
-                  (extract(epoch from coalesce(ended_at, now()) - created_at) * 1000)::bigint as "duration_ms!"
+                  resolution_id, pause_reason, created_at, pace,
+                  (extract(epoch from coalesce(ended_at, now()) - created_at) * 1000)::bigint as "duration_ms!",
+                  (extract(epoch from now()) * 1000)::bigint as "now_ms!"
            from batch where organization_id = $1 and id = $2"#,
         organization.uuid(),
         id.uuid(),
@@ -293,8 +305,9 @@ pub async fn batches(
 ) -> Result<Vec<Batch>, StoreError> {
     let rows = query!(
         r#"select id, name, ontology_id, extractor, config, generation, state_data, counts, sealed_at,
-                  resolution_id, pause_reason, created_at,
-                  (extract(epoch from coalesce(ended_at, now()) - created_at) * 1000)::bigint as "duration_ms!"
+                  resolution_id, pause_reason, created_at, pace,
+                  (extract(epoch from coalesce(ended_at, now()) - created_at) * 1000)::bigint as "duration_ms!",
+                  (extract(epoch from now()) * 1000)::bigint as "now_ms!"
            from batch where organization_id = $1 and ($2::uuid is null or id < $2)
            order by id desc limit $3"#,
         organization.uuid(),
@@ -357,6 +370,10 @@ pub struct BatchToMove {
     pub policy: FailurePolicy,
     /// Why it is being stopped.
     pub stopping: Option<Stopping>,
+    /// How fast it goes.
+    pub pace: Option<Pace>,
+    /// When this was read, in milliseconds since 1970.
+    pub now_ms: i64,
 }
 
 /// A batch's id, and the batch if this version can read it.
@@ -378,6 +395,8 @@ macro_rules! read_to_move {
                     .stopping
                     .map(|reason| from_json("a reason to stop", Value::String(reason)))
                     .transpose()?,
+                pace: pace(row.pace),
+                now_ms: row.now_ms,
             })
         };
         (id, read())
@@ -394,9 +413,10 @@ pub async fn batches_to_move(
 ) -> Result<Vec<ReadToMove>, StoreError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let rows = query!(
-        "select organization_id, id, generation, state_data, counts, failure_policy, stopping
-         from batch where id = any($1)
-         order by id for no key update skip locked",
+        r#"select organization_id, id, generation, state_data, counts, failure_policy, stopping, pace,
+                  (extract(epoch from now()) * 1000)::bigint as "now_ms!"
+           from batch where id = any($1)
+           order by id for no key update skip locked"#,
         &ids,
     )
     .fetch_all(connection)
@@ -414,10 +434,11 @@ pub async fn open_batches_to_move(
 ) -> Result<Vec<ReadToMove>, StoreError> {
     let except: Vec<Uuid> = except.iter().map(|id| id.uuid()).collect();
     let rows = query!(
-        "select organization_id, id, generation, state_data, counts, failure_policy, stopping
-         from batch
-         where state not in ('Completed', 'Failed', 'Cancelled') and id <> all($1)
-         order by id for no key update skip locked",
+        r#"select organization_id, id, generation, state_data, counts, failure_policy, stopping, pace,
+                  (extract(epoch from now()) * 1000)::bigint as "now_ms!"
+           from batch
+           where state not in ('Completed', 'Failed', 'Cancelled') and id <> all($1)
+           order by id for no key update skip locked"#,
         &except,
     )
     .fetch_all(connection)
@@ -451,6 +472,8 @@ pub struct BatchMove<'a> {
     pub state: &'a BatchState,
     /// What its events add up to now.
     pub counts: &'a BatchCounts,
+    /// How fast it goes.
+    pub pace: Option<Pace>,
 }
 
 /// Writes a batch's state and counts. Its row must be locked.
@@ -464,7 +487,7 @@ pub async fn move_batch(
     let name = to.state.name();
     query!(
         "update batch
-         set state = $3, state_data = $4, counts = $5, updated_at = now(),
+         set state = $3, state_data = $4, counts = $5, pace = $7, updated_at = now(),
              started_at = coalesce(started_at, case when $3 <> 'Pending' then now() end),
              ended_at = case when $6 then coalesce(ended_at, now()) end
          where organization_id = $1 and id = $2",
@@ -474,6 +497,7 @@ pub async fn move_batch(
         to_json("a batch state", to.state)?,
         to_json("counts", to.counts)?,
         name.has_ended(),
+        to.pace.map(|pace| to_json("a pace", &pace)).transpose()?,
     )
     .execute(connection)
     .await?;

@@ -567,37 +567,24 @@ pub async fn executions(
     rows.into_iter().map(|row| read_execution!(row)).collect()
 }
 
-/// How many documents of the batch are at which stage and status; counted from the rows.
+/// How many documents of the batch are in work: those that hold one of its slots, so never many.
 ///
 /// # Errors
-/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
-pub async fn status_counts(
+/// [`StoreError::Query`]; trying again may help.
+pub async fn documents_in_work(
     connection: &mut PgConnection,
     organization: OrganizationId,
     batch: BatchId,
-) -> Result<Vec<(Stage, ExecutionStatus, u64)>, StoreError> {
-    let rows = query!(
-        r#"select current_activity, status, count(*) as "count!" from workflow_execution e
-           where organization_id = $1 and batch_id = $2
-             and not exists (select from workflow_execution later
-                             where later.document_id = e.document_id and later.generation > e.generation
-                               and later.workflow_type = 'extraction')
-           group by current_activity, status"#,
+) -> Result<u64, StoreError> {
+    let count = query_scalar!(
+        r#"select count(*) as "count!" from workflow_execution
+           where organization_id = $1 and batch_id = $2 and status = 'processing' and workflow_type = 'extraction'"#,
         organization.uuid(),
         batch.uuid(),
     )
-    .fetch_all(connection)
+    .fetch_one(connection)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            let status = parsed("a status", &row.status)?;
-            Ok((
-                stage(&row.current_activity)?,
-                status,
-                row.count.unsigned_abs(),
-            ))
-        })
-        .collect()
+    Ok(count.unsigned_abs())
 }
 
 fn stage(activity: &str) -> Result<Stage, StoreError> {

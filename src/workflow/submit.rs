@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::{
     flow::{Event, EventKind, Failure, FailurePolicy},
     graph::Ontology,
+    notify::Address,
     pipeline::{BatchConfig, ModelChoice, NewDocument, Settings, content_hash},
     store::{self, BatchSpec, Caps, DocumentRow, Refused, Store, StoreError},
 };
@@ -158,6 +159,16 @@ impl Submission {
         }
     }
 
+    /// Has the end of the batch told to `address`. Before the seal, so that no end can come before it.
+    ///
+    /// # Errors
+    /// [`SubmitError::Store`]; trying again may help.
+    pub async fn notify(&self, address: &Address) -> Result<(), SubmitError> {
+        Ok(notify(&self.store, self.organization, self.batch, address)
+            .await
+            .map(drop)?)
+    }
+
     /// The batch's id.
     #[must_use]
     pub const fn batch(&self) -> BatchId {
@@ -252,6 +263,22 @@ impl Submission {
         }
         Ok(transaction.commit().await?)
     }
+}
+
+/// Has the end of a batch, and of its later generations, told to `address`; `false`: it has ended already.
+///
+/// # Errors
+/// [`StoreError`]; trying again may help.
+pub async fn notify(
+    store: &Store,
+    organization: OrganizationId,
+    batch: BatchId,
+    address: &Address,
+) -> Result<bool, StoreError> {
+    let mut transaction = store.app(organization).await?;
+    let set = store::set_notify(&mut transaction, organization, batch, address.as_str()).await?;
+    transaction.commit().await?;
+    Ok(set)
 }
 
 /// Waits a while after a transient error, unless it has lasted too long.

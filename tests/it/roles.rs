@@ -83,6 +83,8 @@ async fn seed(ground: &Ground, organization: OrganizationId) {
          insert into model_endpoint (organization_id, endpoint, model, known) values ('{of}', 'e', 'm', 'k');
          insert into dropped_item (organization_id, workflow_execution_id, stage, unit, reason, count)
              select '{of}', id, 'mentions', 0, 'ungrounded', 1 from workflow_execution where organization_id = '{of}';
+         insert into webhook_delivery (batch_id, generation, organization_id, id, state_data, counts)
+             values ('{batch}', 1, '{of}', gen_random_uuid(), '{{}}', '{{}}');
          insert into budget (organization_id, batch_id) values ('{of}', '{batch}');"
     );
     ground.execute(rows).await.unwrap();
@@ -290,6 +292,9 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
         "select * from dropped_item",
         "select input, output, error from workflow_execution",
         "select config from batch",
+        "select notify_url from batch",
+        "select body from webhook_delivery",
+        "select * from webhook_delivery",
     ] {
         let refused = attempt(&mut engine, read).await.unwrap_err();
         assert!(refused.contains("permission denied"), "{read}: {refused}");
@@ -297,7 +302,7 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
     for (table, may) in [
         (
             "batch",
-            "state state_data counts stopping started_at ended_at updated_at",
+            "state state_data counts stopping pace started_at ended_at updated_at",
         ),
         (
             "workflow_execution",
@@ -308,6 +313,10 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
         ("workflow_signal", "outcome delivered_at"),
         ("event_outbox", ""),
         ("event", ""),
+        (
+            "webhook_delivery",
+            "status attempts next_due lease_owner lease_epoch lease_until last_error settled_at",
+        ),
     ] {
         let may: Vec<&str> = may.split(' ').collect();
         let columns = ground
@@ -340,6 +349,7 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
             "event",
             "event_cursor",
             "event_outbox",
+            "webhook_delivery",
             "worker",
             "workflow_activity",
             "workflow_execution",

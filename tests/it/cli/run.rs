@@ -63,6 +63,8 @@ async fn broken_documents_are_refused_by_name_and_the_others_go_on() {
                 "paused",
                 "failed_units",
                 "stage",
+                "progress",
+                "webhook",
                 "executions",
             ],
         ]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use graphmill::{
-    flow::{BatchCounts, FailurePolicy, RetryPolicy},
+    flow::{BatchCounts, FailurePolicy, RetryPolicy, Stage},
     graph::Ontology,
     pipeline::{NewDocument, Settings},
     store::{self, AppTransaction, Batch, PoolSettings, Store},
@@ -201,6 +201,7 @@ impl Ground {
                 "{what}"
             );
         }
+        self.assert_stages_equal_rows(&batch).await;
         assert_eq!(
             counts.accepted,
             counts.completed + counts.abandoned + counts.cancelled
@@ -217,6 +218,49 @@ impl Ground {
         }
         assert_eq!(refolded, counts, "the log adds up to the counts");
         self.assert_quiet().await;
+    }
+
+    /// As many documents are through each stage as are at a later one or completed; and each generation's end was told
+    /// once.
+    async fn assert_stages_equal_rows(&self, batch: &Batch) {
+        let executions = |what: &str| {
+            format!(
+                "select count(*) from workflow_execution e
+                 where batch_id = '{}' and workflow_type = 'extraction' and {what}
+                   and not exists (select from workflow_execution later where later.document_id = e.document_id
+                                   and later.generation > e.generation)",
+                batch.id.uuid()
+            )
+        };
+        for stage in Stage::of_a_document() {
+            let later: Vec<String> = Stage::of_a_document()
+                .filter(|later| *later > stage)
+                .map(|later| format!("'{}'", later.activity_name()))
+                .collect();
+            let through = if later.is_empty() {
+                "status = 'completed'".to_owned()
+            } else {
+                format!(
+                    "(status = 'completed' or current_activity in ({}))",
+                    later.join(", ")
+                )
+            };
+            assert_eq!(
+                i64::try_from(batch.counts.through(stage)).unwrap(),
+                self.number(executions(&through)).await,
+                "through {stage}"
+            );
+        }
+        let ends = ["BatchCompleted", "BatchFailed", "BatchCancelled"];
+        let told = self.events(batch.id).await;
+        let told = told
+            .iter()
+            .filter(|event| ends.contains(&event.kind.name()));
+        assert_eq!(
+            told.count(),
+            usize::try_from(batch.generation).unwrap(),
+            "the end of each generation is told once"
+        );
     }
 
     /// The log is whole, and nothing is held or left over.
