@@ -3,12 +3,14 @@
 //!
 //! It writes rows and reads them; making them move is the worker's business, which may be another process.
 
+mod budget;
 mod export;
 mod report;
 mod service;
 mod signal;
 mod submit;
 
+pub use budget::{BudgetReport, begin_month, change_budget, organization_budget, rebuild_budgets};
 pub use export::{ExportFailure, export};
 pub use report::{
     BatchDetails, BatchReport, CallCounts, DocumentCounts, ExecutionReport, FailedUnitReport,

@@ -5,6 +5,7 @@ mod answers;
 mod budget;
 mod limits;
 mod once;
+mod organization;
 mod setup;
 mod storm;
 

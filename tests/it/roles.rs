@@ -83,7 +83,8 @@ async fn seed(ground: &Ground, organization: OrganizationId) {
          insert into model_endpoint (organization_id, endpoint, model, known) values ('{of}', 'e', 'm', 'k');
          insert into dropped_item (organization_id, workflow_execution_id, stage, unit, reason, count)
              select '{of}', id, 'mentions', 0, 'ungrounded', 1 from workflow_execution where organization_id = '{of}';
-         insert into budget (organization_id, batch_id) values ('{of}', '{batch}');"
+         insert into budget (organization_id, batch_id) values ('{of}', '{batch}');
+         insert into organization_budget (organization_id) values ('{of}');"
     );
     ground.execute(rows).await.unwrap();
 }
