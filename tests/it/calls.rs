@@ -127,7 +127,7 @@ impl Scene {
         let mut command = self.calling(base_url);
         command
             .args(["worker", "--lease", "3s", "--stager-period", "20ms"])
-            .args(["--sweeper-period", "100ms", "--log", "graphmill=info"])
+            .args(["--sweeper-period", "100ms", "--log", "graphmill=debug"])
             .args(arguments)
             .stdout(Stdio::null());
         self.process(&mut command)

@@ -287,6 +287,7 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
         "select * from llm_call",
         "select * from api_key",
         "select * from budget",
+        "select max_cost, spent_cost from organization_budget",
         "select * from model_endpoint",
         "select * from dropped_item",
         "select input, output, error from workflow_execution",
@@ -309,6 +310,7 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
         ("workflow_signal", "outcome delivered_at"),
         ("event_outbox", ""),
         ("event", ""),
+        ("organization_budget", ""),
     ] {
         let may: Vec<&str> = may.split(' ').collect();
         let columns = ground
@@ -341,6 +343,7 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
             "event",
             "event_cursor",
             "event_outbox",
+            "organization_budget",
             "worker",
             "workflow_activity",
             "workflow_execution",
