@@ -143,7 +143,17 @@ impl Access {
 
     /// How many processes work, as last seen: without Redis each takes its share of the limits.
     pub fn set_workers(&self, workers: u32) {
-        self.0.workers.store(workers.max(1), Ordering::Relaxed);
+        let workers = workers.max(1);
+        if self.0.workers.swap(workers, Ordering::Relaxed) != workers {
+            let limiters = self
+                .0
+                .limiters
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            for limiter in limiters.values() {
+                limiter.set_workers(workers);
+            }
+        }
     }
 
     /// Waits for the calls that are being made, `longest` at most.
