@@ -28,7 +28,7 @@ pub use protocol::{
     BatchView, ExecutionView, LeaseState, Move, RingView, StageEnd, follows_directly, settled,
 };
 pub use retry::RetryPolicy;
-pub use signal::{Answer, ORGANIZATION_BUDGET, PAUSED_BY_HAND, Signal, Standing};
+pub use signal::{Answer, PAUSED_BY_HAND, Signal, Standing};
 pub use stage::{Stage, WORKFLOW_VERSION, WorkflowType};
 
 /// A move that a state machine does not allow. It is a bug or a lost race, never a user's mistake; trying the

@@ -74,9 +74,9 @@ pub use ledger::{
 };
 pub use ontology::{ensure_ontology, ontology_by_id};
 pub use organization_budget::{
-    BudgetChange, OrganizationBudget, Period, batches_paused_for, change_organization_budget,
-    clear_organization_budget, months_over, open_organization_budget, organization_budget,
-    recount_organization_budget, spent_in_all,
+    BudgetChange, ORGANIZATION_BUDGET, OrganizationBudget, Period, batches_paused_by_budget,
+    change_organization_budget, clear_organization_budget, months_over, open_organization_budget,
+    organization_budget, recount_organization_budget, spent_in_all,
 };
 pub use patience::Patience;
 pub use retry::{

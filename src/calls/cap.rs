@@ -9,8 +9,7 @@ use std::time::Duration;
 use super::{Question, RESERVED, dollars, no_ledger};
 use crate::{
     extractors::CallError,
-    flow::ORGANIZATION_BUDGET,
-    store::{self, Caps, Period, Spending, Spent, StoreError},
+    store::{self, Caps, ORGANIZATION_BUDGET, Period, Spending, Spent, StoreError},
 };
 
 /// A budget, whosever it is.
@@ -173,7 +172,7 @@ mod tests {
                 tokens: 500,
             },
         };
-        let next = |cost, tokens| Spending { cost, tokens };
+        let next = |cost, tokens| Spending { tokens, cost };
         assert!(standing.has_room(next(Some(400_000_000), 400)));
         assert!(!standing.has_room(next(Some(400_000_001), 400)));
         assert!(!standing.has_room(next(Some(1), 401)));

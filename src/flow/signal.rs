@@ -12,9 +12,6 @@ use super::{ExecutionEvent, ExecutionStatus};
 /// Why something is paused that somebody paused by a signal.
 pub const PAUSED_BY_HAND: &str = "by hand";
 
-/// How the reason begins for which batches are paused by the budget of their organization: they are resumed together.
-pub const ORGANIZATION_BUDGET: &str = "the organization's budget";
-
 /// What may be asked of an execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -10,6 +10,9 @@ use sqlx::{PgConnection, query, query_scalar};
 
 use super::{StoreError, budget::Caps, budget::Spent, parsed};
 
+/// How the reason begins for which batches are paused by the budget of their organization: they are resumed together.
+pub const ORGANIZATION_BUDGET: &str = "the organization's budget";
+
 /// Over which time an organization's spending is counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Period {
@@ -282,14 +285,13 @@ pub async fn months_over(connection: &mut PgConnection) -> Result<Vec<Organizati
     Ok(organizations.into_iter().map(Into::into).collect())
 }
 
-/// The batches that are paused for a reason that begins so.
+/// The batches that are paused by the organization's budget.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
-pub async fn batches_paused_for(
+pub async fn batches_paused_by_budget(
     connection: &mut PgConnection,
     organization: OrganizationId,
-    reason: &str,
 ) -> Result<Vec<BatchId>, StoreError> {
     let batches = query_scalar!(
         "select id from batch
@@ -297,7 +299,7 @@ pub async fn batches_paused_for(
            and starts_with(pause_reason, $2)
          order by id",
         organization.uuid(),
-        reason,
+        ORGANIZATION_BUDGET,
     )
     .fetch_all(connection)
     .await?;

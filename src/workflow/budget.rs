@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{report::dollars, signal::signal_batch};
 use crate::{
-    flow::{ORGANIZATION_BUDGET, Signal},
+    flow::Signal,
     store::{self, BudgetChange, Caps, Period, Store, StoreError},
     workflow::SignalError,
 };
@@ -40,12 +40,11 @@ pub async fn organization_budget(
 ) -> Result<BudgetReport, StoreError> {
     let mut read = store.app(organization).await?;
     let budget = store::organization_budget(&mut read, organization).await?;
-    let (period, caps, reserved, spent) = match budget {
-        Some(budget) => (budget.period, budget.caps, budget.reserved, budget.spent),
-        None => {
-            let (reserved, spent) = store::spent_in_all(&mut read, organization).await?;
-            (Period::Total, Caps::default(), reserved, spent)
-        }
+    let (period, caps, reserved, spent) = if let Some(budget) = budget {
+        (budget.period, budget.caps, budget.reserved, budget.spent)
+    } else {
+        let (reserved, spent) = store::spent_in_all(&mut read, organization).await?;
+        (Period::Total, Caps::default(), reserved, spent)
     };
     Ok(BudgetReport {
         period: period.as_str(),
@@ -85,7 +84,7 @@ pub async fn change_budget(
     resume_all(store, organization).await
 }
 
-/// Begins the month of an organization whose last one is over; whether there was anything to do.
+/// Begins the month of an organization whose last one is over.
 ///
 /// # Errors
 /// [`SignalError`]; trying again may help, and does no harm.
@@ -104,7 +103,7 @@ async fn resume_all(
     organization: OrganizationId,
 ) -> Result<Vec<BatchId>, SignalError> {
     let mut read = store.app(organization).await?;
-    let paused = store::batches_paused_for(&mut read, organization, ORGANIZATION_BUDGET).await?;
+    let paused = store::batches_paused_by_budget(&mut read, organization).await?;
     drop(read);
     for batch in &paused {
         signal_batch(store, organization, *batch, Signal::Resume).await?;

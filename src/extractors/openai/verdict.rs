@@ -50,7 +50,7 @@ const FORMAT_WORDS: [&str; 7] = [
 ///
 /// **Source:** the code is OpenAI's, Groq's and LM Studio's. A 404 says it in words at vLLM ("The model `x` does not
 /// exist."), Ollama ("model 'x' not found") and Gemini ("models/x is not found"), and by `type` and "model: x" at
-/// Anthropic; a 400 does at DeepSeek, LiteLLM, Mistral ("Invalid model: x") and OpenRouter.
+/// Anthropic; a 400 does at `DeepSeek`, `LiteLLM`, Mistral ("Invalid model: x") and `OpenRouter`.
 const NO_MODEL_CODE: &str = "model_not_found";
 const NO_MODEL_WORDS: [&str; 4] = ["does not exist", "not found", "not exist", "have access"];
 const NO_MODEL_BEGINNINGS: [&str; 2] = ["invalid model", "model not exist"];

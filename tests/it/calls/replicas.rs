@@ -38,8 +38,11 @@ async fn four_workers_under_600_a_minute() {
     let densest = (0..times.len())
         .map(|at| times[at..].partition_point(|time| *time < times[at] + 60_000))
         .max();
-    let span = (times[times.len() - 1] - times[0]) as f64 / 60_000.0;
-    let used = times.len() as f64 / span / RPM as f64;
+    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+    let number = |count: usize| count as f64;
+    let millis = usize::try_from(times[times.len() - 1] - times[0]).unwrap();
+    let span = number(millis) / 60_000.0;
+    let used = number(times.len()) / span / number(RPM);
     let throttled = server
         .bill()
         .iter()
