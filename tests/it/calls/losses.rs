@@ -102,18 +102,18 @@ async fn without_redis_calls_go_on_within_each_ones_share_and_none_is_paid_twice
     .await;
     let mut batch = batch("redis", Caps::default());
     batch.settings.chunks.chars = 400;
-    let id = scene.submit(batch, (0..4).map(long).collect()).await;
+    let id = scene.submit(batch, (0..8).map(long).collect()).await;
     support::wait_for("calls are made", || {
-        (received(&server.bill()) >= 6).then_some(())
+        (received(&server.bill()) >= 12).then_some(())
     });
     redis.kill();
     let before = received(&server.bill());
     support::wait_for("calls go on without Redis", || {
-        (received(&server.bill()) >= before + 16).then_some(())
+        (received(&server.bill()) >= before + 24).then_some(())
     });
     let alone = received(&server.bill());
     redis.restart().await;
-    scene.completed(id, 4).await;
+    scene.completed(id, 8).await;
     let (bill, ledger) = (server.bill(), scene.ledger("redis"));
     assert_eq!(assert_paid_once(&bill, &ledger), 0);
     assert_eq!(with(&ledger, "answered").len(), billed(&bill));
