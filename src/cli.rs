@@ -4,6 +4,7 @@
 //! `pipeline`'s direct path.
 
 mod batch;
+mod budget;
 mod calling;
 mod calls;
 mod direct;
@@ -85,6 +86,8 @@ enum Command {
     Execution(execution::ExecutionArgs),
     /// Say what extracting documents with a model will take, before anything is spent.
     Estimate(estimate::EstimateArgs),
+    /// Show and set what all batches together may spend on models.
+    Budget(budget::BudgetCommandArgs),
     /// List the calls of models that a batch has made, and what they cost.
     Calls(calls::CallsArgs),
     /// Check an ontology file, or show one as TOML.
@@ -116,6 +119,7 @@ pub fn main(extractors: Extractors) -> ExitCode {
         | Command::Doctor(_)
         | Command::Batch(_)
         | Command::Execution(_)
+        | Command::Budget(_)
         | Command::Calls(_)
         | Command::Estimate(_)
         | Command::Ontology(_)
@@ -164,6 +168,7 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Batch(args) => batch::batch(servers, args).await,
         Command::Execution(args) => execution::execution(servers, args).await,
         Command::Estimate(args) => estimate::estimate_batch(&args),
+        Command::Budget(args) => budget::budget(servers, args).await,
         Command::Calls(args) => calls::calls(servers, args).await,
         Command::Ontology(args) => ontology::ontology(&args),
         Command::Export(args) => export::export(servers, args).await,

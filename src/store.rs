@@ -17,6 +17,7 @@ mod findings;
 mod health;
 mod ledger;
 mod ontology;
+mod organization_budget;
 mod patience;
 mod retry;
 mod schema;
@@ -40,7 +41,7 @@ pub use batch::{
     move_batch, open_batches, open_batches_to_move, pause_batch, resume_batch, seal_batch,
     stop_batch,
 };
-pub use budget::{Budget, Caps, Spent, budget, set_budget};
+pub use budget::{Budget, Caps, Spent, batches_with_budgets, budget, recount_budget, set_budget};
 pub use checkpoint::{
     CheckpointRow, FailedUnit, UnitCounts, UnitEnd, calls, checkpoints_of, failed_units,
     record_units, unit_counts,
@@ -73,6 +74,11 @@ pub use ledger::{
     known_of_endpoint, note_dropped, note_replay, renew_claim, replays,
 };
 pub use ontology::{ensure_ontology, ontology_by_id};
+pub use organization_budget::{
+    BudgetChange, ORGANIZATION_BUDGET, OrganizationBudget, Period, batches_paused_by_budget,
+    change_organization_budget, clear_organization_budget, months_over, open_organization_budget,
+    organization_budget, recount_organization_budget, spent_in_all,
+};
 pub use patience::Patience;
 pub use retry::{
     BatchToRetry, add_retries, batch_to_retry, open_generation, retry_waiting, retryable,

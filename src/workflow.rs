@@ -3,6 +3,7 @@
 //!
 //! It writes rows and reads them; making them move is the worker's business, which may be another process.
 
+mod budget;
 mod export;
 mod progress;
 mod report;
@@ -11,6 +12,7 @@ mod signal;
 mod submit;
 mod webhook;
 
+pub use budget::{BudgetReport, begin_month, change_budget, organization_budget, rebuild_budgets};
 pub use export::{ExportFailure, export, export_with};
 pub use progress::{Done, ProgressReport, StageProgress};
 pub use report::{

@@ -14,7 +14,7 @@
 //!
 //! | key | type | holds |
 //! | --- | --- | --- |
-//! | `state` | HASH | breaker (`generation`, `failures`, `open_until`, `probe`, `successes`), pause (`paused_until`, `throttles`), concurrency (`limit`, `cut_at`, `latency`, `latency_now`, `seen`, `since_cut`), pace (`pace`, `token_pace`), `spent` tokens of the window, `places` given out |
+//! | `state` | HASH | breaker (`generation`, `failures`, `open_until`, `probe`, `successes`), pause (`paused_until`, `throttles`), concurrency (`limit`, `cut_at`, `latency`, `latency_now`, `seen`, `since_cut`), pace (`pace`, `token_pace`), `spent` tokens of the window, `places` given out, the limits that hold (`rpm`, `tpm`, `cap`, each with `_at`) |
 //! | `calls` | ZSET | `permit:tokens` → when it was granted: the log of the window |
 //! | `slots` | ZSET | permit → end of its lease: the calls in flight |
 //! | `line` | ZSET | ticket → place, of the waiters that are there |
@@ -61,7 +61,8 @@ const MEMORY: Duration = Duration::from_secs(30);
 /// The longest pause that a server can ask for; then it is asked again. The scripts have the same number.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
-/// What a model's server allows. All replicas should be given the same.
+/// What a model's server allows. All replicas should be given the same; where they differ, the strictest that was asked
+/// with within the last minute holds for all, and the others say so once. The breaker's settings are each one's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitSettings {
     /// Requests in any sliding minute; `None` is no limit.
@@ -274,7 +275,7 @@ impl Limiter {
         Self {
             inner: Arc::new(Inner {
                 name: name.into(),
-                scripts: Scripts::new(queue, &prefix, &channel, &settings),
+                scripts: Scripts::new(queue, name, &prefix, &channel, &settings),
                 wakes: Wakes::new(queue.client.clone(), channel),
                 alone: Mutex::new(Alone::new(&settings, Instant::now())),
                 settings,

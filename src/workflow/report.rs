@@ -165,7 +165,7 @@ async fn calls(
     clippy::cast_precision_loss,
     reason = "exact up to nine million dollars"
 )]
-fn dollars(nanodollars: i64) -> f64 {
+pub(super) fn dollars(nanodollars: i64) -> f64 {
     nanodollars as f64 / 1e9
 }
 

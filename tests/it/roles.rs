@@ -85,7 +85,8 @@ async fn seed(ground: &Ground, organization: OrganizationId) {
              select '{of}', id, 'mentions', 0, 'ungrounded', 1 from workflow_execution where organization_id = '{of}';
          insert into webhook_delivery (batch_id, generation, organization_id, id, state_data, counts)
              values ('{batch}', 1, '{of}', gen_random_uuid(), '{{}}', '{{}}');
-         insert into budget (organization_id, batch_id) values ('{of}', '{batch}');"
+         insert into budget (organization_id, batch_id) values ('{of}', '{batch}');
+         insert into organization_budget (organization_id) values ('{of}');"
     );
     ground.execute(rows).await.unwrap();
 }
@@ -288,6 +289,7 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
         "select * from llm_call",
         "select * from api_key",
         "select * from budget",
+        "select max_cost, spent_cost from organization_budget",
         "select * from model_endpoint",
         "select * from dropped_item",
         "select input, output, error from workflow_execution",
@@ -317,6 +319,7 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
             "webhook_delivery",
             "status attempts next_due lease_owner lease_epoch lease_until last_error settled_at",
         ),
+        ("organization_budget", ""),
     ] {
         let may: Vec<&str> = may.split(' ').collect();
         let columns = ground
@@ -349,6 +352,7 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
             "event",
             "event_cursor",
             "event_outbox",
+            "organization_budget",
             "webhook_delivery",
             "worker",
             "workflow_activity",

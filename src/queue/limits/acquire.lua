@@ -1,11 +1,12 @@
 -- One look of a waiter: its place in the line, and a permit if its turn has come.
 -- ARGV: 11 permit, 12 ticket, 13 tokens (estimate), 14 how long the waiter still waits
--- Returns {1, generation, now}, or {0, reason, wait, whether it stays in the line, how many are before it, failures}
+-- Returns {1, generation, now}, or {0, reason, wait, whether it stays in the line, how many are before it, failures};
+-- and at the end, whether others have stricter limits, which hold here too
 local id, ticket, tokens, left = ARGV[11], ARGV[12], tonumber(ARGV[13]), tonumber(ARGV[14])
 
 -- asked again because the answer got lost
 if redis.call('ZSCORE', SLOTS, id) then
-  return {1, generation, now}
+  return {1, generation, now, differs}
 end
 
 -- Waiters that fell silent block nobody from now on, but keep their place for a while.
@@ -98,7 +99,7 @@ if not reason then
   end
   call_next()
   keep()
-  return {1, generation, now}
+  return {1, generation, now, differs}
 end
 
 -- Those that wait for a moment all know it; they shall not all ask in the same millisecond.
@@ -130,4 +131,4 @@ else
 end
 set('spent', spent)
 keep()
-return {0, reason, wait, stays and 1 or 0, rank, num('failures', 0)}
+return {0, reason, wait, stays and 1 or 0, rank, num('failures', 0), differs}

@@ -5,7 +5,10 @@
 //! whatever else goes wrong is a loss: for [`REST`] nobody asks, then one does.
 
 use std::{
-    sync::{LazyLock, Mutex, PoisonError},
+    sync::{
+        Arc, LazyLock, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -54,11 +57,15 @@ pub(super) struct Scripts {
     looks: Semaphore,
     /// When Redis may be asked again; `None` while it answers.
     lost: Mutex<Option<Instant>>,
+    /// Whether it was said that others have stricter limits.
+    differs: AtomicBool,
+    name: Arc<str>,
 }
 
 impl Scripts {
     pub(super) fn new(
         queue: &Queue,
+        name: &str,
         prefix: &str,
         channel: &str,
         settings: &LimitSettings,
@@ -82,6 +89,8 @@ impl Scripts {
             ],
             looks: Semaphore::new(LOOKS),
             lost: Mutex::new(None),
+            differs: AtomicBool::new(false),
+            name: name.into(),
         }
     }
 
@@ -109,12 +118,18 @@ impl Scripts {
             left.to_string(),
         ];
         let answer: Vec<i64> = self.run(&ACQUIRE, &arguments).await?;
+        if answer.last() == Some(&1) && !self.differs.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                limits = %self.name,
+                "another replica has stricter limits (--rpm, --tpm, --model-concurrency); they hold here too"
+            );
+        }
         Some(match answer[..] {
-            [1, generation, at] => Look::Granted {
+            [1, generation, at, _] => Look::Granted {
                 generation: generation.to_string(),
                 at,
             },
-            [0, reason, wait, stays, ahead, failures] => {
+            [0, reason, wait, stays, ahead, failures, _] => {
                 let failures = u32::try_from(failures).unwrap_or(0);
                 Look::Wait(Wait {
                     reason: match reason {

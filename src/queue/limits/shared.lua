@@ -29,6 +29,29 @@ local function set(name, value)
   redis.call('HSET', STATE, name, value)
 end
 
+-- Replicas should have the same limits. Where they differ, the strictest of those that somebody asked with within the
+-- last window holds for all: a looser one takes effect when nobody has the stricter one any more.
+local differs = 0
+local function strictest(name, mine)
+  local theirs, at = num(name, 0), num(name .. '_at', 0)
+  local fresh = at <= now and now - at < window
+  if fresh and theirs > 0 and (mine == 0 or theirs < mine) then
+    differs = 1
+    return theirs
+  end
+  if theirs ~= mine or not fresh or now - at > window / 4 then
+    set(name, mine)
+    set(name .. '_at', now)
+  end
+  return mine
+end
+local before = num('cap', 0)
+rpm, tpm, cap = strictest('rpm', rpm), strictest('tpm', tpm), strictest('cap', cap)
+if cap > before and num('limit', 0) >= before then
+  -- it was at its cap and not lowered by the server: so it is with the new one
+  set('limit', cap)
+end
+
 -- The clamps are for a server whose clock was set back: no pause outlasts its longest by that.
 local limit = math.max(1, math.min(cap, num('limit', cap)))
 local paused = math.min(num('paused_until', 0), now + 3600000)

@@ -176,3 +176,10 @@ async fn a_wrong_key_pauses_the_batch_and_is_not_repeated() {
     let then = format!("{{ fail = {{ status = 401, message = \"{message}\" }} }}");
     pauses("unauthorized", &then, &["401"]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_is_not_there_pauses_the_batch() {
+    let then = "{ fail = { status = 404 } }";
+    let why = ["no model of this name", "model_not_found", "--model"];
+    pauses("no-model", then, &why).await;
+}

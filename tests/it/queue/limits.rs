@@ -116,6 +116,46 @@ async fn of_twenty_callers_five_run_and_fifteen_wait_in_order_and_all_succeed() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_replicas_have_different_limits_the_strictest_holds_until_nobody_has_it() {
+    let redis = TestRedis::start().await;
+    let loose = LimitSettings {
+        minute: Duration::from_secs(2),
+        ..five()
+    };
+    let strict = replica(
+        &redis,
+        &LimitSettings {
+            concurrency: 2,
+            ..loose
+        },
+    )
+    .await;
+    let loose = replica(&redis, &loose).await;
+    call(&strict, ANSWERED).await;
+    let mut held = vec![
+        granted(&loose, "a", 0, AT_ONCE).await,
+        granted(&loose, "b", 0, AT_ONCE).await,
+    ];
+    let waiting = waits(&loose, "c", 0).await;
+    assert_eq!(waiting.reason, WaitReason::Concurrency);
+    // Whoever has the stricter limit does not call any more: after a minute it is not known any more.
+    held.push(granted(&loose, "c", 0, LONG).await);
+    for permit in held {
+        permit.settle(ANSWERED).await;
+    }
+    // One that comes back with it counts again at once, also one that has a limit where the others have none.
+    let requests = LimitSettings {
+        requests_per_minute: Some(1),
+        minute: Duration::from_secs(60),
+        ..five()
+    };
+    let limited = replica(&redis, &requests).await;
+    call(&limited, ANSWERED).await;
+    let waiting = waits(&loose, "d", 0).await;
+    assert_eq!(waiting.reason, WaitReason::Requests);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_freed_slot_goes_to_another_replica_at_once() {
     let redis = TestRedis::start().await;
     let one = LimitSettings {

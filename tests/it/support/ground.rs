@@ -25,6 +25,23 @@ pub(crate) struct Ground {
 /// Whose rows most tests write.
 pub(crate) const OURS: OrganizationId = OrganizationId::DEFAULT;
 
+/// Budgets of batches that are not the sum of their calls, with both.
+pub(crate) const BUDGETS_THAT_ARE_WRONG: &str = "
+    with s as (
+        select b.batch_id, b.reserved_cost, b.reserved_tokens, b.spent_cost, b.spent_tokens, b.calls,
+               coalesce(sum(c.reserved_cost) filter (where c.outcome = 'intent' or c.outcome = 'in_doubt' and not c.late),
+                        0) as ledger_reserved_cost,
+               coalesce(sum(c.reserved_tokens) filter (where c.outcome = 'intent' or c.outcome = 'in_doubt' and not c.late),
+                        0) as ledger_reserved_tokens,
+               coalesce(sum(c.cost), 0) as ledger_cost,
+               coalesce(sum(c.prompt_tokens + c.completion_tokens), 0) as ledger_tokens,
+               count(*) filter (where c.outcome = 'answered' or c.late) as ledger_calls
+        from budget b left join llm_call c on c.batch_id = b.batch_id and c.organization_id = b.organization_id
+        group by b.batch_id, b.organization_id)
+    select s::text from s
+    where (reserved_cost, reserved_tokens, spent_cost, spent_tokens, calls)
+          is distinct from (ledger_reserved_cost, ledger_reserved_tokens, ledger_cost, ledger_tokens, ledger_calls)";
+
 impl Ground {
     pub(crate) async fn new() -> Self {
         let database = Database::clone_of(template().await).await;
@@ -263,7 +280,7 @@ impl Ground {
         );
     }
 
-    /// The log is whole, and nothing is held or left over.
+    /// The log is whole, budgets are what the ledger says, and nothing is held or left over.
     async fn assert_quiet(&self) {
         self.until(
             "the outbox is empty",
@@ -274,6 +291,8 @@ impl Ground {
         let gaps = "select count(*) from (select position - lag(position, 1, 0::bigint) over (order by position) as step
                     from event) steps where step <> 1";
         assert_eq!(self.number(gaps).await, 0, "the positions have no gaps");
+        let wrong = self.texts(BUDGETS_THAT_ARE_WRONG).await;
+        assert!(wrong.is_empty(), "budgets and their calls: {wrong:#?}");
         for (what, sql) in [
             (
                 "leases held",
