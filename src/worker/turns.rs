@@ -1,0 +1,186 @@
+//! Turns at this process' processors and connections: only so many stages compute or write at a time, and whose turn
+//! is next is decided by what each batch has had so far.
+//!
+//! Each batch has an account of the time for which it had a turn, divided by its weight; the next turn is the batch's
+//! with the least on it. So batches share by what their work takes, whatever a document of theirs is like, and nothing
+//! is kept free for anybody who does not want it. Whoever comes anew, or has wanted nothing for a while, is put
+//! [`CREDIT`] behind the others and so goes ahead of them until that is used up: a small batch is through before it
+//! shares with a large one. Knows no stage, row or queue. Invariants: no more than the given number of turns are held,
+//! but for those that were held for [`LONGEST`]; a turn that nobody waits for any more is given to the next.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use graphmill_jobs::BatchId;
+use tokio::sync::oneshot;
+
+/// How far behind the others a newcomer is put, in seconds of turns. **Source:** measured: ten short documents take
+/// half of it on a busy machine of two cores.
+const CREDIT: f64 = 2.0;
+/// After that a turn counts as given back, though its work goes on: whoever works so long for one stage waits for
+/// something rather than that it computes, or is stuck.
+pub(super) const LONGEST: Duration = Duration::from_millis(100);
+/// What a turn is taken to last before it is known. **Source:** a bare stage of a short document takes 2 to 10 ms.
+const GUESS: f64 = 0.005;
+/// Accounts that are kept at most; those of batches that are level with a newcomer go first.
+const ACCOUNTS: usize = 1024;
+
+/// The turns of a process; clones are the same.
+#[derive(Clone)]
+pub(super) struct Turns(Arc<Mutex<State>>);
+
+struct State {
+    /// Turns that are free.
+    free: usize,
+    /// The processors: so many turns the others keep while a newcomer is ahead.
+    processors: usize,
+    /// Turns held by batches that are ahead, and by the others.
+    held: [usize; 2],
+    /// Where the accounts of those at work stand.
+    level: f64,
+    accounts: HashMap<BatchId, Account>,
+}
+
+struct Account {
+    /// Seconds of turns by weight.
+    had: f64,
+    weight: f64,
+    waiting: VecDeque<oneshot::Sender<Turn>>,
+}
+
+/// A turn. Dropping it gives it to the next.
+pub(super) struct Turn {
+    turns: Turns,
+    batch: BatchId,
+    since: Instant,
+    ahead: bool,
+}
+
+impl Turns {
+    /// So many turns that `processors` are kept busy while some wait for the disk.
+    pub(super) fn new(processors: usize) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            free: 2 * processors + 4,
+            processors,
+            held: [0, 0],
+            level: 0.0,
+            accounts: HashMap::new(),
+        })))
+    }
+
+    /// Waits for a turn of `batch`. Safe to be cancelled.
+    pub(super) async fn take(&self, batch: BatchId, weight: f64) -> Turn {
+        let (sender, turn) = oneshot::channel();
+        {
+            let mut state = self.lock();
+            state.open(batch, weight).waiting.push_back(sender);
+        }
+        self.hand_out();
+        match turn.await {
+            Ok(turn) => turn,
+            // The sender is kept until it is used; were it lost, work would still go on.
+            Err(_) => Turn {
+                turns: self.clone(),
+                batch,
+                since: Instant::now(),
+                ahead: false,
+            },
+        }
+    }
+
+    /// Gives free turns to those that wait.
+    fn hand_out(&self) {
+        loop {
+            let (turn, sender) = {
+                let mut state = self.lock();
+                let Some((batch, ahead)) = state.next() else {
+                    return;
+                };
+                let Some(sender) = state.begin(batch, ahead) else {
+                    return;
+                };
+                let turn = Turn {
+                    turns: self.clone(),
+                    batch,
+                    since: Instant::now(),
+                    ahead,
+                };
+                (turn, sender)
+            };
+            // Outside of the lock: a turn that nobody waits for any more is dropped here, and goes back.
+            drop(sender.send(turn));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn open(&mut self, batch: BatchId, weight: f64) -> &mut Account {
+        let behind = self.level - CREDIT;
+        if self.accounts.len() >= ACCOUNTS {
+            self.accounts
+                .retain(|_, account| !account.waiting.is_empty() || account.had > behind);
+        }
+        let account = self.accounts.entry(batch).or_insert_with(|| Account {
+            had: behind,
+            weight,
+            waiting: VecDeque::new(),
+        });
+        account.weight = weight.max(1e-6);
+        account.had = account.had.max(behind);
+        account
+    }
+
+    /// Whose turn is next, and whether it is ahead of the others; none if nobody may have one now.
+    fn next(&self) -> Option<(BatchId, bool)> {
+        if self.free == 0 {
+            return None;
+        }
+        let (batch, account) = self
+            .accounts
+            .iter()
+            .filter(|(_, account)| account.waiting.iter().any(|waiter| !waiter.is_closed()))
+            .min_by(|(_, a), (_, b)| a.had.total_cmp(&b.had))?;
+        let ahead = account.had < self.level - CREDIT / 8.0;
+        // The processors stay busy, but those who are behind are not to crowd out a newcomer.
+        let crowded = !ahead && self.held[0] > 0 && self.held[1] >= self.processors;
+        (!crowded).then_some((*batch, ahead))
+    }
+
+    fn begin(&mut self, batch: BatchId, ahead: bool) -> Option<oneshot::Sender<Turn>> {
+        let account = self.accounts.get_mut(&batch)?;
+        let sender = loop {
+            let sender = account.waiting.pop_front()?;
+            if !sender.is_closed() {
+                break sender;
+            }
+        };
+        self.level = self.level.max(account.had);
+        account.had += GUESS / account.weight;
+        self.free -= 1;
+        self.held[usize::from(!ahead)] += 1;
+        Some(sender)
+    }
+
+    fn end(&mut self, batch: BatchId, ahead: bool, lasted: f64) {
+        self.free += 1;
+        self.held[usize::from(!ahead)] -= 1;
+        if let Some(account) = self.accounts.get_mut(&batch) {
+            account.had += (lasted - GUESS) / account.weight;
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let lasted = self.since.elapsed().as_secs_f64();
+        self.turns.lock().end(self.batch, self.ahead, lasted);
+        self.turns.hand_out();
+    }
+}
