@@ -25,8 +25,8 @@ pub struct Contender<O, B> {
 pub struct Share {
     /// Documents in processing, at most what it wants and at least one.
     pub documents: u64,
-    /// What it would get if everybody wanted everything: its fair part.
-    pub fair: f64,
+    /// What it would get if everybody wanted everything: its fair part, at least one.
+    pub fair: u64,
     /// Its weight against all others, over organizations; they average one.
     pub weight: f64,
 }
@@ -56,7 +56,7 @@ pub fn shares<O: Ord + Copy, B>(capacity: u64, contenders: &[Contender<O, B>]) -
             let fraction = each * weight(at) / all;
             shares[at] = Some(Share {
                 documents: whole(got).clamp(1, contenders[at].wants.max(1)),
-                fair: float(capacity) * fraction,
+                fair: whole(float(capacity) * fraction).max(1),
                 weight: fraction * float(contenders.len() as u64),
             });
         }

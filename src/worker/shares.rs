@@ -61,8 +61,7 @@ impl Shares {
         let standings = self.lock();
         let standing = standings.get(&batch)?;
         // What it wants is known a moment late, but its fair part it may have in any case.
-        let fair = standing.share.fair as u64;
-        (standings.len() > 1).then(|| standing.share.documents.max(fair).max(1))
+        (standings.len() > 1).then(|| standing.share.documents.max(standing.share.fair))
     }
 
     /// Whether the batch's jobs go ahead of others: it has much less in processing than its fair part, so that they
@@ -70,11 +69,7 @@ impl Shares {
     pub(super) fn goes_first(&self, batch: BatchId) -> bool {
         let standings = self.lock();
         match standings.get(&batch) {
-            Some(standing) => {
-                #[expect(clippy::cast_precision_loss, reason = "at most 10,000")]
-                let processing = standing.processing as f64;
-                standings.len() > 1 && processing <= standing.share.fair / 2.0
-            }
+            Some(standing) => standings.len() > 1 && 2 * standing.processing <= standing.share.fair,
             None => !standings.is_empty(),
         }
     }

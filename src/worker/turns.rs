@@ -184,3 +184,142 @@ impl Drop for Turn {
         self.turns.hand_out();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    type Order = Arc<Mutex<Vec<BatchId>>>;
+
+    /// Lines up `count` of `batch`, each of which notes when its turn has come, and ends it at once.
+    async fn line_up(
+        turns: &Turns,
+        batch: BatchId,
+        weight: f64,
+        count: usize,
+        order: &Order,
+    ) -> JoinSet<()> {
+        let mut waiters = JoinSet::new();
+        for _ in 0..count {
+            let (turns, order) = (turns.clone(), Arc::clone(order));
+            waiters.spawn(async move {
+                let _turn = turns.take(batch, weight).await;
+                order.lock().unwrap().push(batch);
+            });
+        }
+        tokio::task::yield_now().await;
+        waiters
+    }
+
+    async fn take_all(turns: &Turns, batch: BatchId) -> Vec<Turn> {
+        let mut held = Vec::new();
+        let free = turns.lock().free;
+        for _ in 0..free {
+            held.push(turns.take(batch, 1.0).await);
+        }
+        held
+    }
+
+    #[tokio::test]
+    async fn whoever_is_alone_has_every_turn_and_no_more() {
+        let turns = Turns::new(2);
+        let batch = BatchId::generate();
+        let mut held = take_all(&turns, batch).await;
+        assert_eq!(held.len(), 8);
+        let order = Order::default();
+        let mut waiters = line_up(&turns, batch, 1.0, 3, &order).await;
+        assert!(order.lock().unwrap().is_empty());
+        held.pop();
+        while waiters.join_next().await.is_some() {}
+        assert_eq!(order.lock().unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_newcomer_goes_ahead_of_all_that_wait() {
+        let turns = Turns::new(1);
+        let (large, small, order) = (BatchId::generate(), BatchId::generate(), Order::default());
+        let held = take_all(&turns, large).await;
+        // It has been at work for a while.
+        for account in turns.lock().accounts.values_mut() {
+            account.had = 10.0;
+        }
+        turns.lock().level = 10.0;
+        let mut waiters = line_up(&turns, large, 1.0, 50, &order).await;
+        let mut others = line_up(&turns, small, 1.0, 10, &order).await;
+        drop(held);
+        while waiters.join_next().await.is_some() {}
+        while others.join_next().await.is_some() {}
+        let order = order.lock().unwrap();
+        assert_eq!(order.len(), 60);
+        assert!(order[..10].iter().all(|batch| *batch == small));
+    }
+
+    #[test]
+    fn who_has_had_as_much_shares_by_weight() {
+        let turns = Turns::new(1);
+        let mut state = turns.lock();
+        let (heavy, light) = (BatchId::generate(), BatchId::generate());
+        let mut waiting = Vec::new();
+        for (batch, weight) in [(heavy, 3.0), (light, 1.0)] {
+            for _ in 0..100 {
+                let (sender, receiver) = oneshot::channel();
+                state.open(batch, weight).waiting.push_back(sender);
+                waiting.push(receiver);
+            }
+        }
+        let mut of_heavy = 0;
+        for _ in 0..100 {
+            let (batch, ahead) = state.next().unwrap();
+            drop(state.begin(batch, ahead).unwrap());
+            of_heavy += usize::from(batch == heavy);
+            state.end(batch, ahead, 0.01);
+        }
+        assert!((74..=76).contains(&of_heavy), "{of_heavy}");
+    }
+
+    #[test]
+    fn who_had_longer_turns_has_fewer_of_them() {
+        let turns = Turns::new(1);
+        let mut state = turns.lock();
+        let (long, short) = (BatchId::generate(), BatchId::generate());
+        let mut waiting = Vec::new();
+        for batch in [long, short] {
+            for _ in 0..200 {
+                let (sender, receiver) = oneshot::channel();
+                state.open(batch, 1.0).waiting.push_back(sender);
+                waiting.push(receiver);
+            }
+        }
+        let mut of_long = 0;
+        for _ in 0..150 {
+            let (batch, ahead) = state.next().unwrap();
+            drop(state.begin(batch, ahead).unwrap());
+            of_long += usize::from(batch == long);
+            state.end(batch, ahead, if batch == long { 0.04 } else { 0.01 });
+        }
+        assert!(
+            (28..=32).contains(&of_long),
+            "a fifth of the turns, half of the time: {of_long}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_nobody_waits_for_any_more_goes_to_the_next() {
+        let turns = Turns::new(1);
+        let (gone, next, order) = (BatchId::generate(), BatchId::generate(), Order::default());
+        let held = take_all(&turns, BatchId::generate()).await;
+        let all = held.len();
+        let mut waiters = line_up(&turns, gone, 1.0, 20, &order).await;
+        waiters.abort_all();
+        while waiters.join_next().await.is_some() {}
+        let mut others = line_up(&turns, next, 1.0, 3, &order).await;
+        drop(held);
+        while others.join_next().await.is_some() {}
+        assert_eq!(order.lock().unwrap()[..], [next; 3]);
+        assert_eq!(turns.lock().free, all, "none is lost");
+    }
+}

@@ -23,6 +23,7 @@ mod mock_model;
 mod model;
 mod persistence;
 mod poison;
+mod policies;
 mod protocol;
 mod provider;
 mod queue;
