@@ -148,8 +148,8 @@ impl Bench {
         let mut submission = Submission::open(&self.store, ORGANIZATION, &batch).await?;
         for number in 0..count {
             let text = &self.texts[number % self.texts.len()];
-            let mut text = vec![text.as_str(); times].join("\n\n");
-            text.push_str(&format!("\n\nCopy {number} of run {run}."));
+            let text = vec![text.as_str(); times].join("\n\n");
+            let text = format!("{text}\n\nCopy {number} of run {run}.");
             submission
                 .add(NewDocument::new(format!("d{number}"), text))
                 .await?;

@@ -242,12 +242,11 @@ impl Executor {
             tokio::pin!(run);
             // Whoever waits for a model leaves the processors to others meanwhile.
             let longest = if paid { Duration::ZERO } else { turns::LONGEST };
-            match tokio::time::timeout(longest, &mut run).await {
-                Ok(outcome) => outcome?,
-                Err(_) => {
-                    *turn = None;
-                    run.await?
-                }
+            if let Ok(outcome) = tokio::time::timeout(longest, &mut run).await {
+                outcome?
+            } else {
+                *turn = None;
+                run.await?
             }
         };
         Ok(Came::of(stage, outcome, records, work, sink.rest()))

@@ -150,6 +150,7 @@ async fn share(
     let own = engine.settings.slots * Stage::Resolve as usize;
     let capacity = engine.doorbell.capacity().max(own);
     engine.shares.set(capacity, batches, &processing);
+    engine.turns.share(ids.len() > 1);
     Ok(())
 }
 

@@ -1,12 +1,12 @@
-//! Turns at this process' processors and connections: only so many stages compute or write at a time, and whose turn
-//! is next is decided by what each batch has had so far.
+//! Turns at this process' processors and connections: while several batches have work, only so many stages compute or
+//! write at a time, and whose turn is next is decided by what each batch has had so far.
 //!
 //! Each batch has an account of the time for which it had a turn, divided by its weight; the next turn is the batch's
 //! with the least on it. So batches share by what their work takes, whatever a document of theirs is like, and nothing
 //! is kept free for anybody who does not want it. Whoever comes anew, or has wanted nothing for a while, is put
 //! [`CREDIT`] behind the others and so goes ahead of them until that is used up: a small batch is through before it
-//! shares with a large one. Knows no stage, row or queue. Invariants: no more than the given number of turns are held,
-//! but for those that were held for [`LONGEST`]; a turn that nobody waits for any more is given to the next.
+//! shares with a large one. Knows no stage, row or queue. Invariants: with several batches no more than [`State::most`]
+//! turns are held, but for those that were held for [`LONGEST`]; a batch alone waits for none; a turn that nobody waits for any more is given to the next.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,6 +25,9 @@ const CREDIT: f64 = 2.0;
 pub(super) const LONGEST: Duration = Duration::from_millis(100);
 /// What a turn is taken to last before it is known. **Source:** a bare stage of a short document takes 2 to 10 ms.
 const GUESS: f64 = 0.005;
+/// For so long after a newcomer's last turn the others leave it room: between two of its steps lies a way through
+/// Redis. **Source:** a hop takes 2 to 20 ms.
+const LINGER: Duration = Duration::from_millis(50);
 /// Accounts that are kept at most; those of batches that are level with a newcomer go first.
 const ACCOUNTS: usize = 1024;
 
@@ -33,12 +36,16 @@ const ACCOUNTS: usize = 1024;
 pub(super) struct Turns(Arc<Mutex<State>>);
 
 struct State {
-    /// Turns that are free.
-    free: usize,
-    /// The processors: so many turns the others keep while a newcomer is ahead.
-    processors: usize,
+    /// Turns that may be held at a time, while several batches have work.
+    most: usize,
+    /// So many of them the others keep while a newcomer is ahead.
+    beside: usize,
+    /// Whether several batches have work.
+    shared: bool,
     /// Turns held by batches that are ahead, and by the others.
     held: [usize; 2],
+    /// When one that is ahead had a turn for the last time.
+    ahead: Option<Instant>,
     /// Where the accounts of those at work stand.
     level: f64,
     accounts: HashMap<BatchId, Account>,
@@ -60,15 +67,25 @@ pub(super) struct Turn {
 }
 
 impl Turns {
-    /// So many turns that `processors` are kept busy while some wait for the disk.
+    /// Enough turns that `processors` are kept busy while some wait for the disk.
     pub(super) fn new(processors: usize) -> Self {
         Self(Arc::new(Mutex::new(State {
-            free: 2 * processors + 4,
-            processors,
+            most: 4 * processors + 8,
+            beside: 2 * processors,
+            shared: false,
             held: [0, 0],
+            ahead: None,
             level: 0.0,
             accounts: HashMap::new(),
         })))
+    }
+
+    /// Says whether several batches have work.
+    pub(super) fn share(&self, shared: bool) {
+        let was = std::mem::replace(&mut self.lock().shared, shared);
+        if was && !shared {
+            self.hand_out();
+        }
     }
 
     /// Waits for a turn of `batch`. Safe to be cancelled.
@@ -139,7 +156,7 @@ impl State {
 
     /// Whose turn is next, and whether it is ahead of the others; none if nobody may have one now.
     fn next(&self) -> Option<(BatchId, bool)> {
-        if self.free == 0 {
+        if self.shared && self.held[0] + self.held[1] >= self.most {
             return None;
         }
         let (batch, account) = self
@@ -148,8 +165,10 @@ impl State {
             .filter(|(_, account)| account.waiting.iter().any(|waiter| !waiter.is_closed()))
             .min_by(|(_, a), (_, b)| a.had.total_cmp(&b.had))?;
         let ahead = account.had < self.level - CREDIT / 8.0;
-        // The processors stay busy, but those who are behind are not to crowd out a newcomer.
-        let crowded = !ahead && self.held[0] > 0 && self.held[1] >= self.processors;
+        // The processors stay busy, but those who are behind are not to crowd out a newcomer. Whoever ends a turn then
+        // hands out the next, so nobody needs to be woken when that time is over.
+        let lately = self.held[0] > 0 || self.ahead.is_some_and(|at| at.elapsed() < LINGER);
+        let crowded = self.shared && !ahead && lately && self.held[1] >= self.beside;
         (!crowded).then_some((*batch, ahead))
     }
 
@@ -163,14 +182,15 @@ impl State {
         };
         self.level = self.level.max(account.had);
         account.had += GUESS / account.weight;
-        self.free -= 1;
         self.held[usize::from(!ahead)] += 1;
         Some(sender)
     }
 
     fn end(&mut self, batch: BatchId, ahead: bool, lasted: f64) {
-        self.free += 1;
         self.held[usize::from(!ahead)] -= 1;
+        if ahead {
+            self.ahead = Some(Instant::now());
+        }
         if let Some(account) = self.accounts.get_mut(&batch) {
             account.had += (lasted - GUESS) / account.weight;
         }
@@ -217,25 +237,30 @@ mod tests {
 
     async fn take_all(turns: &Turns, batch: BatchId) -> Vec<Turn> {
         let mut held = Vec::new();
-        let free = turns.lock().free;
-        for _ in 0..free {
+        turns.share(true);
+        let most = turns.lock().most;
+        for _ in 0..most {
             held.push(turns.take(batch, 1.0).await);
         }
         held
     }
 
     #[tokio::test]
-    async fn whoever_is_alone_has_every_turn_and_no_more() {
+    async fn there_are_only_so_many_turns_and_for_a_batch_alone_any_number() {
         let turns = Turns::new(2);
         let batch = BatchId::generate();
         let mut held = take_all(&turns, batch).await;
-        assert_eq!(held.len(), 8);
+        assert_eq!(held.len(), 16);
         let order = Order::default();
         let mut waiters = line_up(&turns, batch, 1.0, 3, &order).await;
         assert!(order.lock().unwrap().is_empty());
         held.pop();
         while waiters.join_next().await.is_some() {}
         assert_eq!(order.lock().unwrap().len(), 3);
+        turns.share(false);
+        for _ in 0..100 {
+            held.push(turns.take(batch, 1.0).await);
+        }
     }
 
     #[tokio::test]
@@ -312,7 +337,6 @@ mod tests {
         let turns = Turns::new(1);
         let (gone, next, order) = (BatchId::generate(), BatchId::generate(), Order::default());
         let held = take_all(&turns, BatchId::generate()).await;
-        let all = held.len();
         let mut waiters = line_up(&turns, gone, 1.0, 20, &order).await;
         waiters.abort_all();
         while waiters.join_next().await.is_some() {}
@@ -320,6 +344,6 @@ mod tests {
         drop(held);
         while others.join_next().await.is_some() {}
         assert_eq!(order.lock().unwrap()[..], [next; 3]);
-        assert_eq!(turns.lock().free, all, "none is lost");
+        assert_eq!(turns.lock().held, [0, 0], "none is lost");
     }
 }
