@@ -33,7 +33,7 @@ use crate::{
         Answer, CallError, CallRequest, Calls, Dropped, ModelChoice, Operation, Provider, UnitName,
     },
     pipeline::Gate,
-    queue::{Acquired, CallEnd, LimitSettings, Limiter, Permit, Queue},
+    queue::{Acquired, CallEnd, LimitSettings, Limiter, Owner, Permit, Queue},
     store::{self, AppTransaction, CallRow, Claimed, Known, Patience, Spending, Store, StoreError},
 };
 
@@ -78,6 +78,8 @@ pub struct Caller {
     pub batch: BatchId,
     /// The document's pass.
     pub execution: WorkflowExecutionId,
+    /// The batch's weight against others in the line for the model.
+    pub weight: f64,
     /// What is called.
     pub model: ModelChoice,
     /// Whether work may still begin; asked right before a request is sent.
@@ -438,7 +440,16 @@ impl Question {
             self.door.caller.execution, self.stage, self.unit
         );
         let patience = deadline.saturating_duration_since(Instant::now());
-        match self.door.limiter.acquire(&ticket, estimate, patience).await {
+        let batch = self.door.caller.batch.to_string();
+        let owner = Owner {
+            name: &batch,
+            weight: self.door.caller.weight,
+        };
+        let limiter = &self.door.limiter;
+        match limiter
+            .acquire_for(owner, &ticket, estimate, patience)
+            .await
+        {
             Acquired::Granted(permit) => Ok(permit),
             Acquired::Wait(waiting) => Err(CallError::Wait {
                 reason: waiting.to_string(),

@@ -14,6 +14,7 @@ mod pace;
 mod policy;
 mod protocol;
 mod retry;
+mod share;
 mod signal;
 mod stage;
 
@@ -27,11 +28,12 @@ pub use event::{Event, EventKind, Replaced};
 pub use execution::{ExecutionEvent, ExecutionStatus};
 pub use failure::{Failure, FailureCode};
 pub use pace::Pace;
-pub use policy::{FailurePolicy, PartialPolicy, Verdict};
+pub use policy::{FailurePolicy, FailureRules, PartialPolicy, Tolerance, Verdict};
 pub use protocol::{
     BatchView, ExecutionView, LeaseState, Move, RingView, StageEnd, follows_directly, settled,
 };
 pub use retry::RetryPolicy;
+pub use share::{Contender, Share, shares};
 pub use signal::{Answer, PAUSED_BY_HAND, Signal, Standing};
 pub use stage::{Stage, WORKFLOW_VERSION, WorkflowType};
 

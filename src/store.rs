@@ -58,10 +58,10 @@ pub use event::{
     LoggedEvent, OutboxRow, append_event, events_after, outbox_page, publish_events, sequencer_lock,
 };
 pub use execution::{
-    Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Ringable, Settled, Settlement, admit,
-    admit_from, admit_lock, cancel_stopped, documents_in_work, execution_by_id, executions, hold,
-    lease, mark_unrung, release, renew_leases, revive_failed, settle, start_resolution, to_ring,
-    waited_for,
+    AdmitLimits, Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Ringable, Settled,
+    Settlement, admit, admit_from, admit_lock, cancel_stopped, documents_in_work, execution_by_id,
+    executions, hold, lease, mark_unrung, processing_of, release, renew_leases, revive_failed,
+    settle, start_resolution, to_ring, waited_for,
 };
 pub use findings::{
     EntityRow, EvidenceRow, MentionRow, Place, RelationRow, add_chunks, add_graph, busiest,

@@ -18,10 +18,12 @@ mod resolution;
 mod sequencer;
 mod settle;
 mod settling;
+mod shares;
 mod sink;
 mod stager;
 mod steps;
 mod sweeper;
+mod turns;
 mod worked;
 
 use std::{sync::Arc, time::Duration};
@@ -116,6 +118,8 @@ struct Engine {
     batches: batches::Batches,
     recent: recent::Recent,
     workplace: Workplace,
+    shares: shares::Shares,
+    turns: turns::Turns,
     /// The way to models, if this process has one.
     access: Option<Access>,
     stager: stager::Bell,
@@ -183,6 +187,7 @@ impl Worker {
             };
             Access::new(provider, store, queue, limits, settings.lease)
         });
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let engine = Arc::new(Engine {
             id,
             store,
@@ -193,6 +198,8 @@ impl Worker {
             batches: batches::Batches::default(),
             recent: recent::Recent::default(),
             workplace,
+            shares: shares::Shares::default(),
+            turns: turns::Turns::new(processors),
             access,
             stager: stager::Bell::default(),
             sequencer: sequencer::Bell::default(),

@@ -13,7 +13,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    flow::{Failure, FailureCode, FailurePolicy, PartialPolicy},
+    flow::{Failure, FailureCode, FailurePolicy, PartialPolicy, Tolerance},
     graph::Ontology,
     notify::Address,
     pipeline::{Limits, NewDocument, Settings, check_id},
@@ -82,6 +82,16 @@ pub(super) fn check(
                 unfit("failure_policy", &format!("known are {}", known.join(", ")))
             })
         })?;
+    let tolerance = body
+        .max_failures
+        .map(|text| text.parse::<Tolerance>())
+        .transpose()
+        .map_err(|_| {
+            unfit(
+                "max_failures",
+                "a number of documents or a share of all (`10`, `5%`)",
+            )
+        })?;
     let extractor = body.extractor.unwrap_or_else(|| EXTRACTOR.to_owned());
     let Some(&(_, mut settings)) = extractors.iter().find(|(name, _)| *name == extractor) else {
         let names: Vec<&str> = extractors.iter().map(|(name, _)| name.as_str()).collect();
@@ -104,6 +114,8 @@ pub(super) fn check(
         concurrency: within("concurrency", body.concurrency, 1, 10_000, CONCURRENCY)?,
         policy,
         max_retries: within("max_retries", body.max_retries, 0, 100, MAX_RETRIES)?,
+        tolerance,
+        weight: within("weight", body.weight, 1, 1000, 1)?,
     };
     Ok(Checked {
         batch,

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config::{BudgetArgs, ModelArgs, NotifyArgs, PipelineArgs, ServerArgs, WorkerArgs},
     extractors::{Extractor, Extractors, Local, RelationScorer},
-    flow::{FailurePolicy, Signal},
+    flow::{FailurePolicy, Signal, Tolerance},
     graph::Ontology,
     notify::{Address, Messenger},
     pipeline::{ModelChoice, Settings},
@@ -66,6 +66,18 @@ pub(super) struct RunArgs {
         value_parser = clap::value_parser!(u32).range(0..=100)
     )]
     max_retries: u32,
+    /// Documents that may be given up, as a number or as a share of all (`10`, `5%`): with more, the rest is cancelled
+    /// and the batch fails.
+    #[arg(long, value_name = "N|P%")]
+    max_failures: Option<Tolerance>,
+    /// Its share of the fleet against your other open batches (1 to 1,000).
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=1000)
+    )]
+    weight: u32,
     /// Who extracts.
     #[arg(long, value_name = "NAME", default_value = "local")]
     extractor: String,
@@ -352,6 +364,8 @@ async fn opened(session: &Session, args: &RunArgs, setup: &Setup) -> Result<Targ
         concurrency: args.concurrency,
         policy: args.failure_policy,
         max_retries: args.max_retries,
+        tolerance: args.max_failures,
+        weight: args.weight,
     };
     let submission = Submission::open(&session.store, OrganizationId::DEFAULT, &batch).await?;
     if let Some(address) = &setup.notify {

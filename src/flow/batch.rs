@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EventKind, Failure, FailureCode, FailurePolicy, IllegalMove, Stage};
+use super::{EventKind, Failure, FailureCode, FailureRules, IllegalMove, Stage};
 
 /// Where a batch stands. The stage states follow the furthest stage that any of its documents has entered:
 /// forward only, and stages may be skipped.
@@ -304,7 +304,7 @@ pub enum ResolutionEnd {
 pub enum Stopping {
     /// Somebody cancelled it.
     Cancel,
-    /// Its policy aborts it because a document was abandoned.
+    /// Its policy or its tolerance aborts it because of documents that were abandoned.
     Abort,
 }
 
@@ -449,9 +449,10 @@ impl BatchCounts {
     pub fn next_step(
         &self,
         state: BatchStateName,
-        policy: FailurePolicy,
+        rules: impl Into<FailureRules>,
         stopping: Option<Stopping>,
     ) -> NextStep {
+        let rules = rules.into();
         if state.has_ended() {
             return NextStep::Wait;
         }
@@ -467,7 +468,9 @@ impl BatchCounts {
                 (None, _) => NextStep::Wait,
             };
         }
-        if stopping.is_none() && self.abandoned > self.abandoned_before && policy.aborts_batch() {
+        // What earlier generations gave up was put up with then.
+        let abandoned = self.abandoned.saturating_sub(self.abandoned_before);
+        if stopping.is_none() && rules.give_up(abandoned, self.accepted, self.sealed) {
             return NextStep::Abort;
         }
         if self.sealed && self.ended() == self.accepted {
@@ -475,7 +478,7 @@ impl BatchCounts {
                 Some(Stopping::Cancel) => NextStep::Move(BatchEvent::Cancel(*self)),
                 Some(Stopping::Abort) => NextStep::Move(BatchEvent::Fail(Failure::terminal(
                     FailureCode::BatchFailed,
-                    "a document was abandoned and the policy is abort-all",
+                    rules.reason(abandoned),
                 ))),
                 None if self.completed == 0 && self.submitted() > 0 => {
                     NextStep::Move(BatchEvent::Fail(Failure::terminal(
@@ -507,6 +510,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::flow::FailurePolicy;
 
     fn failure() -> Failure {
         Failure::terminal(FailureCode::Extractor, "it broke")

@@ -7,7 +7,9 @@ use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
 use super::{StoreError, document::intake_lock, from_json, parsed, to_json};
-use crate::flow::{BatchCounts, BatchState, FailurePolicy, Pace, Stopping};
+use crate::flow::{
+    BatchCounts, BatchState, FailurePolicy, FailureRules, Pace, Stopping, Tolerance,
+};
 
 /// What a batch is opened with.
 #[derive(Debug, Clone)]
@@ -26,6 +28,10 @@ pub struct BatchSpec {
     pub policy: FailurePolicy,
     /// Extra rounds for failed documents; 0 to 100.
     pub max_retries: u32,
+    /// How many documents may be given up; none is any number.
+    pub tolerance: Option<Tolerance>,
+    /// Its share against other open batches of the organization; 1 to 1,000.
+    pub weight: u32,
 }
 
 /// A batch, as it is shown and worked.
@@ -75,8 +81,8 @@ pub async fn add_batch(
     let id = BatchId::generate();
     query!(
         "insert into batch (id, organization_id, name, ontology_id, extractor, config, concurrency,
-                            failure_policy, max_retries, counts)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                            failure_policy, max_retries, counts, max_failures, weight)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         id.uuid(),
         organization.uuid(),
         spec.name,
@@ -87,6 +93,8 @@ pub async fn add_batch(
         spec.policy.as_str(),
         i32::try_from(spec.max_retries).unwrap_or(i32::MAX),
         to_json("counts", &BatchCounts::default())?,
+        spec.tolerance.map(|tolerance| tolerance.to_string()),
+        i32::try_from(spec.weight).unwrap_or(i32::MAX),
     )
     .execute(connection)
     .await
@@ -328,6 +336,10 @@ pub struct BatchToAdmit {
     pub id: BatchId,
     /// It is being stopped: its documents are to be cancelled, not admitted.
     pub stopping: bool,
+    /// Its weight against the other batches of its organization.
+    pub weight: u32,
+    /// Documents that it could have in processing, as far as its counts have come; one for its resolution.
+    pub wants: u64,
 }
 
 /// The batches that have not ended, oldest first; of the paused ones only those that are being stopped.
@@ -336,7 +348,11 @@ pub struct BatchToAdmit {
 /// [`StoreError::Query`]; trying again may help.
 pub async fn open_batches(connection: &mut PgConnection) -> Result<Vec<BatchToAdmit>, StoreError> {
     let rows = query!(
-        r#"select organization_id, id, stopping is not null as "stopping!" from batch
+        r#"select organization_id, id, stopping is not null as "stopping!", weight,
+                  least(concurrency, (counts ->> 'accepted')::bigint - (counts ->> 'completed')::bigint
+                        - (counts ->> 'abandoned')::bigint - (counts ->> 'cancelled')::bigint
+                        - (counts ->> 'failed')::bigint) as wants
+           from batch
            where state not in ('Completed', 'Failed', 'Cancelled')
              and (paused_at is null or stopping is not null)
            order by created_at"#,
@@ -349,6 +365,8 @@ pub async fn open_batches(connection: &mut PgConnection) -> Result<Vec<BatchToAd
             organization: row.organization_id.into(),
             id: row.id.into(),
             stopping: row.stopping,
+            weight: row.weight.unsigned_abs(),
+            wants: row.wants.map_or(1, |wants| wants.max(1).unsigned_abs()),
         })
         .collect())
 }
@@ -367,7 +385,7 @@ pub struct BatchToMove {
     /// What its events added up to before.
     pub counts: BatchCounts,
     /// What it does about failed documents.
-    pub policy: FailurePolicy,
+    pub rules: FailureRules,
     /// Why it is being stopped.
     pub stopping: Option<Stopping>,
     /// How fast it goes.
@@ -390,7 +408,13 @@ macro_rules! read_to_move {
                 generation: row.generation,
                 state: from_json("a batch state", row.state_data)?,
                 counts: from_json("counts", row.counts)?,
-                policy: parsed("a failure policy", &row.failure_policy)?,
+                rules: FailureRules {
+                    policy: parsed("a failure policy", &row.failure_policy)?,
+                    tolerance: row
+                        .max_failures
+                        .map(|text| parsed("a tolerance", &text))
+                        .transpose()?,
+                },
                 stopping: row
                     .stopping
                     .map(|reason| from_json("a reason to stop", Value::String(reason)))
@@ -413,7 +437,7 @@ pub async fn batches_to_move(
 ) -> Result<Vec<ReadToMove>, StoreError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let rows = query!(
-        r#"select organization_id, id, generation, state_data, counts, failure_policy, stopping, pace,
+        r#"select organization_id, id, generation, state_data, counts, failure_policy, max_failures, stopping, pace,
                   (extract(epoch from now()) * 1000)::bigint as "now_ms!"
            from batch where id = any($1)
            order by id for no key update skip locked"#,
@@ -434,7 +458,7 @@ pub async fn open_batches_to_move(
 ) -> Result<Vec<ReadToMove>, StoreError> {
     let except: Vec<Uuid> = except.iter().map(|id| id.uuid()).collect();
     let rows = query!(
-        r#"select organization_id, id, generation, state_data, counts, failure_policy, stopping, pace,
+        r#"select organization_id, id, generation, state_data, counts, failure_policy, max_failures, stopping, pace,
                   (extract(epoch from now()) * 1000)::bigint as "now_ms!"
            from batch
            where state not in ('Completed', 'Failed', 'Cancelled') and id <> all($1)

@@ -15,8 +15,8 @@ use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
 pub use of_batch::{
-    Admitted, Mark, admit, admit_from, admit_lock, cancel_stopped, revive_failed, start_resolution,
-    waited_for,
+    AdmitLimits, Admitted, Mark, admit, admit_from, admit_lock, cancel_stopped, processing_of,
+    revive_failed, start_resolution, waited_for,
 };
 
 use super::{StoreError, from_json, parsed, seconds, to_json};
@@ -40,6 +40,8 @@ pub struct Fence {
 pub struct Ringable {
     /// Whose.
     pub organization: OrganizationId,
+    /// Its batch.
+    pub batch: BatchId,
     /// Which one.
     pub execution: WorkflowExecutionId,
     /// Its lease epoch.
@@ -80,7 +82,7 @@ pub async fn to_ring(
            update workflow_execution e
            set rung_at = now(), ring_incarnation = $1
            where e.id = any(array(select id from silent))
-           returning e.organization_id, e.id, e.lease_epoch, e.current_activity, e.workflow_version"#,
+           returning e.organization_id, e.batch_id, e.id, e.lease_epoch, e.current_activity, e.workflow_version"#,
         incarnation,
         seconds(patience),
         i64::try_from(most).unwrap_or(i64::MAX),
@@ -92,6 +94,7 @@ pub async fn to_ring(
         .map(|row| {
             Ok(Ringable {
                 organization: row.organization_id.into(),
+                batch: row.batch_id.into(),
                 execution: row.id.into(),
                 epoch: row.lease_epoch,
                 stage: stage(&row.current_activity)?,

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use graphmill_jobs::Ring;
+use graphmill_jobs::{BatchId, Ring};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, error, field, info_span, warn};
@@ -21,6 +21,7 @@ use super::{
     settle::End,
     sink::Sink,
     steps::{Step, reached},
+    turns::{self, Turn},
     worked::{Came, Output, Worked},
 };
 use crate::{
@@ -108,6 +109,7 @@ impl Executor {
         }
         reached(stage, Step::Leased, ring.execution);
         let (pause, hang_up) = (hold.pause.clone(), CancellationToken::new());
+        let mut turn = None;
         let worked = tokio::select! {
             biased;
             why = hold.ended() => match why {
@@ -122,7 +124,7 @@ impl Executor {
                     Came::Through(Worked::ended(End::Stopped).into())
                 }
             },
-            worked = self.work(stage, &lease, pause, hang_up.clone()) => match worked {
+            worked = self.work(stage, &lease, pause, hang_up.clone(), &mut turn) => match worked {
                 Ok(worked) => worked,
                 Err(error) => Came::Through(Worked::ended(given_up(error)?).into()),
             },
@@ -133,6 +135,10 @@ impl Executor {
         };
         reached(stage, Step::Worked, ring.execution);
         let block = worked.block.take();
+        let turn = match turn {
+            Some(turn) => turn,
+            None => self.turn(lease.batch).await,
+        };
         let successor = match self.settle(stage, &lease, ring.version, worked).await {
             Ok(successor) => successor,
             Err(error) => {
@@ -140,7 +146,7 @@ impl Executor {
                 self.settle(stage, &lease, ring.version, failed).await?
             }
         };
-        drop(hold);
+        drop((hold, turn));
         reached(stage, Step::Settled, ring.execution);
         if let Some(reason) = block {
             warn!(batch.id = %lease.batch, reason, "the batch is paused");
@@ -155,6 +161,12 @@ impl Executor {
         }
         reached(stage, Step::Rung, ring.execution);
         Ok(())
+    }
+
+    /// Waits until it is the batch's turn to compute or to write.
+    async fn turn(&self, batch: BatchId) -> Turn {
+        let engine = &*self.0;
+        engine.turns.take(batch, engine.shares.weight(batch)).await
     }
 
     async fn lease(&self, stage: Stage, ring: &Ring) -> Result<Option<Lease>, ExecuteError> {
@@ -189,6 +201,7 @@ impl Executor {
         lease: &Lease,
         pause: CancellationToken,
         hang_up: CancellationToken,
+        turn: &mut Option<Turn>,
     ) -> Result<Came, ExecuteError> {
         let engine = &*self.0;
         let Some(document) = lease.document else {
@@ -199,6 +212,7 @@ impl Executor {
             };
             return Ok(Came::Through(worked.into()));
         };
+        *turn = Some(self.turn(lease.batch).await);
         let organization = lease.fence.organization;
         let context = engine
             .batches
@@ -223,7 +237,18 @@ impl Executor {
         // What a suspect has done is written at once: it may die again before long.
         let paid = work.extractor.is_paid() && stage != Stage::Chunk || lease.suspect;
         let mut sink = Sink::new(engine, stage, lease.fence, paid);
-        let outcome = pipeline::run(stage, &work, &mut records, &mut sink).await?;
+        let outcome = {
+            let run = pipeline::run(stage, &work, &mut records, &mut sink);
+            tokio::pin!(run);
+            // Whoever waits for a model leaves the processors to others meanwhile.
+            let longest = if paid { Duration::ZERO } else { turns::LONGEST };
+            if let Ok(outcome) = tokio::time::timeout(longest, &mut run).await {
+                outcome?
+            } else {
+                *turn = None;
+                run.await?
+            }
+        };
         Ok(Came::of(stage, outcome, records, work, sink.rest()))
     }
 
@@ -254,6 +279,7 @@ impl Executor {
                 organization: lease.fence.organization,
                 batch: lease.batch,
                 execution: lease.fence.execution,
+                weight: self.0.shares.weight(lease.batch),
                 model: model.clone(),
                 gate: gate.clone(),
                 hang_up,

@@ -275,7 +275,7 @@ impl Moved {
         loop {
             match batch
                 .counts
-                .next_step(batch.state.name(), batch.policy, batch.stopping)
+                .next_step(batch.state.name(), batch.rules, batch.stopping)
             {
                 NextStep::Wait => break,
                 NextStep::Move(event) => {

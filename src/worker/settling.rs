@@ -48,6 +48,7 @@ impl Executor {
         let next = status == ExecutionStatus::Processing;
         Ok(next.then_some(Ringable {
             organization: lease.fence.organization,
+            batch: lease.batch,
             execution: lease.fence.execution,
             epoch: lease.fence.epoch,
             stage: decision.stage,

@@ -10,7 +10,7 @@ use graphmill_jobs::{BatchId, OrganizationId};
 use uuid::Uuid;
 
 use crate::{
-    flow::{Event, EventKind, Failure, FailurePolicy},
+    flow::{Event, EventKind, Failure, FailurePolicy, Tolerance},
     graph::Ontology,
     notify::Address,
     pipeline::{BatchConfig, ModelChoice, NewDocument, Settings, content_hash},
@@ -41,6 +41,10 @@ pub struct NewBatch {
     pub policy: FailurePolicy,
     /// Extra rounds that `retry-failed` gives.
     pub max_retries: u32,
+    /// How many documents may be given up before the rest is cancelled; none is any number.
+    pub tolerance: Option<Tolerance>,
+    /// Its share of the fleet against other open batches of its organization; 1 to 1,000.
+    pub weight: u32,
 }
 
 /// How long Postgres may be away during a submission: the owner of private servers may end at any time, and another
@@ -111,6 +115,8 @@ impl Submission {
             concurrency: batch.concurrency,
             policy: batch.policy,
             max_retries: batch.max_retries,
+            tolerance: batch.tolerance,
+            weight: batch.weight,
         };
         let id = store::add_batch(&mut transaction, organization, &spec).await?;
         if let Some((_, caps)) = batch.model {

@@ -353,6 +353,8 @@ async fn a_batch_that_was_left_open_can_be_cancelled() {
         concurrency: 5,
         policy: graphmill::flow::FailurePolicy::ContinueOnFailure,
         max_retries: 0,
+        tolerance: None,
+        weight: 1,
     };
     let mut submission = graphmill::workflow::Submission::open(&store, organization, &batch)
         .await

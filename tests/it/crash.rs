@@ -93,6 +93,8 @@ impl Scene {
             concurrency: 4,
             policy: FailurePolicy::ContinueOnFailure,
             max_retries: 0,
+            tolerance: None,
+            weight: 1,
         };
         let mut submission = Submission::open(&self.store, ORGANIZATION, &batch)
             .await

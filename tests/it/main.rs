@@ -25,6 +25,7 @@ mod model;
 mod notify;
 mod persistence;
 mod poison;
+mod policies;
 mod progress;
 mod protocol;
 mod provider;

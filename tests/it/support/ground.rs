@@ -428,6 +428,8 @@ pub(crate) fn new_batch(name: &str) -> NewBatch {
         concurrency: 5,
         policy: FailurePolicy::ContinueOnFailure,
         max_retries: 0,
+        tolerance: None,
+        weight: 1,
     }
 }
 
