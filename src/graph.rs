@@ -31,7 +31,9 @@ pub use merge::{FoundRelation, assemble, name_key};
 pub use ontology::{
     Class, ClassId, Flaw, Ontology, OntologyError, OntologyFormat, RelationType, RelationTypeId,
 };
-pub use resolve::{Cluster, ResolvableEntity, resolve};
+pub use resolve::{
+    Cluster, Decisions, Merge, Proposal, Reason, Resolution, ResolvableEntity, resolve,
+};
 pub use score::{
     EntityScores, MentionScores, Predicted, RelationScores, Score, ScoreReport, Scores,
 };
