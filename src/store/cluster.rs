@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::{StoreError, findings::Place};
 use crate::graph::{ClassId, Cluster, ResolvableEntity};
 
-/// A page of the entities to resolve, after `after`, and where it ends.
+/// A page of the entities to resolve, after `after`, and where it ends. Documents are numbered on from `document`, that of
+/// the entity at `after`.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
@@ -17,6 +18,7 @@ pub async fn resolvable_page(
     organization: OrganizationId,
     batch: BatchId,
     after: Option<Place>,
+    mut document: u32,
     most: i64,
 ) -> Result<(Vec<ResolvableEntity<EntityId>>, Option<Place>), StoreError> {
     let (execution, ordinal) = Place::key(after);
@@ -39,13 +41,24 @@ pub async fn resolvable_page(
         execution: row.workflow_execution_id.into(),
         ordinal: row.ordinal,
     });
+    let mut of = execution;
     let entities = rows
         .into_iter()
-        .map(|row| ResolvableEntity {
-            id: row.id.into(),
-            name: row.name,
-            value: row.value,
-            class: ClassId::new(row.class),
+        .map(|row| {
+            if row.workflow_execution_id != of {
+                of = row.workflow_execution_id;
+                document = document.saturating_add(1);
+            }
+            ResolvableEntity {
+                id: row.id.into(),
+                document,
+                name: row.name,
+                aliases: Vec::new(),
+                value: row.value,
+                class: Some(ClassId::new(row.class)),
+                label: None,
+                context: None,
+            }
         })
         .collect();
     Ok((entities, last))
@@ -73,7 +86,10 @@ pub async fn add_clusters(
         .collect();
     let types: Vec<String> = clusters
         .iter()
-        .map(|cluster| cluster.class.as_str().to_owned())
+        .map(|cluster| {
+            let class = cluster.class.as_ref().map_or("", ClassId::as_str);
+            class.to_owned()
+        })
         .collect();
     query!(
         "insert into cluster (organization_id, batch_id, resolution_id, ordinal, id, name, type)

@@ -16,12 +16,14 @@ const STEP: i64 = 2000;
 /// Resolves the batch of `lease`; returns the resolution's id and how many clusters it has.
 pub(super) async fn work(engine: &Engine, lease: &Lease) -> Result<(Uuid, usize), ExecuteError> {
     let (organization, batch) = (lease.fence.organization, lease.batch);
-    let mut entities = Vec::new();
+    let mut entities: Vec<graph::ResolvableEntity<_>> = Vec::new();
     let mut after = None;
     loop {
         let mut transaction = engine.store.app(organization).await?;
+        let document = entities.last().map_or(0, |entity| entity.document);
         let (page, last) =
-            store::resolvable_page(&mut transaction, organization, batch, after, STEP).await?;
+            store::resolvable_page(&mut transaction, organization, batch, after, document, STEP)
+                .await?;
         transaction.rollback().await.map_err(StoreError::from)?;
         entities.extend(page);
         if last.is_none() {
@@ -29,9 +31,12 @@ pub(super) async fn work(engine: &Engine, lease: &Lease) -> Result<(Uuid, usize)
         }
         after = last;
     }
-    let clusters = tokio::task::spawn_blocking(move || graph::resolve(entities))
+    let resolved =
+        tokio::task::spawn_blocking(move || graph::resolve(entities, &graph::Decisions::default()));
+    let clusters = resolved
         .await
-        .map_err(|_| ExecuteError::Resolution)?;
+        .map_err(|_| ExecuteError::Resolution)?
+        .clusters;
     loop {
         let mut transaction = fenced(engine, lease).await?;
         let dropped =
