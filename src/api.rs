@@ -1,14 +1,15 @@
-//! The HTTP API: batches are submitted, listed, reported and cancelled here.
+//! The HTTP API: batches are submitted, changed, listed, reported and cancelled here.
 //!
 //! Knows requests, answers and how an error is told ([`problem`]). Must not know how a batch is worked: it runs no
 //! stage, rings no bell and names no extractor beyond its name; it writes rows through `workflow` and reads them.
 //!
-//! Invariants: a 2xx to a submission means that its rows are durable and the batch is sealed. A submission that has
+//! Invariants: a 2xx to a submission means that its rows are durable and the batch is sealed, or kept open as asked. A submission that has
 //! begun is not cut off by its client's leaving, by a time-out or by a graceful stop. Every error is an RFC 9457
 //! problem, and none quotes a document.
 
 mod batches;
 mod body;
+mod changes;
 mod health;
 mod intake;
 mod problem;
@@ -21,7 +22,7 @@ use axum::{
     Router,
     http::StatusCode,
     middleware,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use graphmill_jobs::OrganizationId;
 use tokio::{net::TcpListener, sync::Semaphore};
@@ -141,6 +142,12 @@ fn router(state: State) -> Router {
         .route("/api/batches", get(batches::list).post(batches::submit))
         .route("/api/batches/{batch}", get(batches::show))
         .route("/api/batches/{batch}/cancel", post(batches::cancel))
+        .route("/api/batches/{batch}/seal", post(changes::seal))
+        .route("/api/batches/{batch}/documents", post(changes::add))
+        .route(
+            "/api/batches/{batch}/documents/{document}",
+            delete(changes::remove),
+        )
         .fallback(async || problem::Problem::of(StatusCode::NOT_FOUND))
         .layer(CatchPanicLayer::custom(request::panicked))
         .layer(TimeoutLayer::with_status_code(

@@ -6,6 +6,7 @@
 
 mod activity;
 mod batch;
+mod change;
 mod delivery;
 mod event;
 mod execution;
@@ -23,8 +24,9 @@ pub use batch::{
     BatchCounts, BatchEvent, BatchState, BatchStateName, NextStep, Progress, ResolutionEnd,
     Stopping,
 };
+pub use change::{Admission, BatchChange, Filling, Intake};
 pub use delivery::{DeliveryStatus, Heard, after_attempt};
-pub use event::{Event, EventKind, Replaced};
+pub use event::{Event, EventKind, Replaced, Withdrawn};
 pub use execution::{ExecutionEvent, ExecutionStatus};
 pub use failure::{Failure, FailureCode};
 pub use pace::Pace;
@@ -37,12 +39,12 @@ pub use share::{Contender, Share, shares};
 pub use signal::{Answer, PAUSED_BY_HAND, Signal, Standing};
 pub use stage::{Stage, WORKFLOW_VERSION, WorkflowType};
 
-/// A move that a state machine does not allow. It is a bug or a lost race, never a user's mistake; trying the
-/// same move again does not help.
+/// A move that a state machine does not allow: a bug, a lost race, or a user who asks a batch for what it can't do as
+/// it stands. Trying the same move again does not help while the state is the same.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("illegal move of {machine}: `{event}` in state `{state}`")]
 pub struct IllegalMove {
-    /// Which machine refused: `execution`, `activity` or `batch`.
+    /// Which machine refused: `execution`, `activity` or `batch`; of a batch also what kind of one refused.
     pub machine: &'static str,
     /// The state that it was in.
     pub state: &'static str,

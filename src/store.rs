@@ -37,9 +37,9 @@ use sqlx::{
 pub use activity::{Activity, activities, settled_status};
 pub use batch::{
     Batch, BatchMove, BatchSpec, BatchToAdmit, BatchToMove, ReadToMove, add_batch, batch_by_id,
-    batch_by_name, batch_setup, batches, batches_to_move, existing_batches, last_unfinished_batch,
-    move_batch, open_batches, open_batches_to_move, pause_batch, resume_batch, seal_batch,
-    stop_batch,
+    batch_by_name, batch_setup, batches, batches_to_move, existing_batches, keep_batch_open,
+    last_unfinished_batch, move_batch, open_batches, open_batches_to_move, pause_batch,
+    resume_batch, seal_batch, stop_batch,
 };
 pub use budget::{Budget, Caps, Spent, batches_with_budgets, budget, recount_budget, set_budget};
 pub use checkpoint::{
@@ -51,8 +51,9 @@ pub use cluster::{
     resolvable_page,
 };
 pub use document::{
-    Added, DocumentRow, DocumentState, Refused, add_documents, add_refusals, document_page,
-    document_text, failures, intake_lock,
+    Added, Changed, DocumentRow, DocumentState, Plan, Refused, StoredDocument, add_documents,
+    add_refusals, apply_changes, document_page, document_text, documents_at_rest, failures,
+    find_documents, intake_lock, plan_changes, remove_documents,
 };
 pub use event::{
     LoggedEvent, OutboxRow, append_event, events_after, outbox_page, publish_events, sequencer_lock,
@@ -81,7 +82,7 @@ pub use organization_budget::{
 };
 pub use patience::Patience;
 pub use retry::{
-    BatchToRetry, add_retries, batch_to_retry, open_generation, retry_waiting, retryable,
+    BatchToReopen, add_retries, batch_to_reopen, open_generation, retry_waiting, retryable,
 };
 pub use schema::{Schema, check_schema, migrate, migrate_from};
 pub use signal::{

@@ -4,6 +4,7 @@
 //! It writes rows and reads them; making them move is the worker's business, which may be another process.
 
 mod budget;
+mod change;
 mod export;
 mod progress;
 mod report;
@@ -13,6 +14,7 @@ mod submit;
 mod webhook;
 
 pub use budget::{BudgetReport, begin_month, change_budget, organization_budget, rebuild_budgets};
+pub use change::{RemoveError, Removed, is_at_rest, remove_documents, seal_batch};
 pub use export::{ExportFailure, export, export_with};
 pub use progress::{Done, ProgressReport, StageProgress};
 pub use report::{

@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 use tracing::Instrument;
 
 use super::{
-    ORGANIZATION, State, body,
+    ORGANIZATION, State,
+    body::{self, SubmissionBody},
     intake::{self, Checked, Entry},
     problem::Problem,
     receive,
@@ -42,7 +43,7 @@ const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
 const MOST_LISTED: i64 = 1000;
 const LISTED: i64 = 50;
 
-/// `POST /api/batches`: 201 with the report once all is durable and sealed.
+/// `POST /api/batches`: 201 with the report once all is durable and sealed, or kept open if it says so.
 pub(super) async fn submit(
     extract::State(state): extract::State<State>,
     Extension(Arrived(arrived)): Extension<Arrived>,
@@ -62,8 +63,9 @@ pub(super) async fn submit(
         // Checking many megabytes would keep a thread from answering others.
         tokio::task::spawn_blocking(move || {
             let shared = &state.0;
-            let body = body::read(&bytes)?;
+            let body: SubmissionBody = body::read(&bytes)?;
             drop(bytes);
+            let open = body.open.unwrap_or(false);
             intake::check(
                 body,
                 &shared.extractors,
@@ -71,9 +73,10 @@ pub(super) async fn submit(
                 &shared.ontology,
                 &shared.webhooks,
             )
+            .map(|checked| (checked, open))
         })
     };
-    let checked = parsing.await.map_err(|error| Problem::bug(&error))??;
+    let (checked, open) = parsing.await.map_err(|error| Problem::bug(&error))??;
     match tokio::time::timeout(BEGIN_TIMEOUT, shared.store.app(ORGANIZATION)).await {
         Ok(begun) => drop(begun?),
         Err(_) => {
@@ -86,7 +89,7 @@ pub(super) async fn submit(
     let name = checked.batch.name.clone();
     let submitted = checked.entries.len() as u64;
     let opened = Arc::new(OnceLock::new());
-    let work = write(state.clone(), checked, Arc::clone(&opened)).in_current_span();
+    let work = write(state.clone(), checked, open, Arc::clone(&opened)).in_current_span();
     let task = shared.submissions.spawn(work);
     let until = arrived + ANSWER_TIMEOUT;
     let id = match tokio::time::timeout_at(until, task).await {
@@ -106,7 +109,7 @@ pub(super) async fn submit(
     let mut report = report(&state, id).await.map_err(|problem| {
         problem
             .with("batch_id", id.to_string())
-            .with("sealed", true)
+            .with("sealed", !open)
     })?;
     // The counts follow the batch's events, which nobody may have folded yet; this one is known already.
     report.documents.total = report.documents.total.max(submitted);
@@ -118,6 +121,7 @@ pub(super) async fn submit(
 async fn write(
     state: State,
     checked: Checked,
+    open: bool,
     opened: Arc<OnceLock<BatchId>>,
 ) -> Result<BatchId, Problem> {
     let written = async {
@@ -133,7 +137,9 @@ async fn write(
                 Entry::Refused { name, failure } => submission.refuse(name, failure).await?,
             }
         }
-        submission.seal().await
+        let id = submission.batch();
+        submission.finish(open).await?;
+        Ok::<_, SubmitError>(id)
     };
     match written.await {
         Ok(id) => {
@@ -144,10 +150,11 @@ async fn write(
     }
 }
 
-fn submit_problem(error: &SubmitError) -> Problem {
+pub(super) fn submit_problem(error: &SubmitError) -> Problem {
     match error {
         SubmitError::Store(error) => Problem::store(error),
         SubmitError::Settings(_) => Problem::bug(error),
+        SubmitError::Illegal(refused) => Problem::new(StatusCode::CONFLICT, refused.to_string()),
         SubmitError::Sealed | SubmitError::Refused => Problem::new(
             StatusCode::CONFLICT,
             "the batch was cancelled while its documents were being written",
@@ -226,7 +233,7 @@ pub(super) async fn cancel(
     Ok((StatusCode::ACCEPTED, Json(report(&state, id).await?)))
 }
 
-async fn find(state: &State, wanted: &str) -> Result<BatchId, Problem> {
+pub(super) async fn find(state: &State, wanted: &str) -> Result<BatchId, Problem> {
     // No batch has such a name, and Postgres takes no NUL.
     let can_be = !wanted.chars().any(char::is_control);
     let found = if can_be {
@@ -237,7 +244,7 @@ async fn find(state: &State, wanted: &str) -> Result<BatchId, Problem> {
     found.ok_or_else(unknown)
 }
 
-async fn report(state: &State, id: BatchId) -> Result<BatchReport, Problem> {
+pub(super) async fn report(state: &State, id: BatchId) -> Result<BatchReport, Problem> {
     workflow::report(&state.0.store, ORGANIZATION, id, 0)
         .await?
         .ok_or_else(unknown)

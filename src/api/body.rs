@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use axum::http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, error::Category};
 use serde_path_to_error::{Path, Segment};
 
@@ -29,6 +29,14 @@ pub(super) struct SubmissionBody {
     pub(super) extractor: Option<String>,
     pub(super) partial: Option<String>,
     pub(super) notify: Option<String>,
+    pub(super) open: Option<bool>,
+}
+
+/// Documents for a batch that is there, as they are sent.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct AdditionBody {
+    pub(super) documents: Vec<DocumentBody>,
 }
 
 /// A document, as it is sent.
@@ -42,11 +50,11 @@ pub(super) struct DocumentBody {
     pub(super) metadata: Option<Value>,
 }
 
-/// Reads a submission.
+/// Reads a submission, or documents for a batch that is there.
 ///
 /// # Errors
 /// 400 for what is not JSON, 422 for JSON of another shape; trying the same again does not help.
-pub(super) fn read(bytes: &[u8]) -> Result<SubmissionBody, Problem> {
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let body = serde_path_to_error::deserialize(&mut json)
         .map_err(|error| unreadable(error.inner(), Some(error.path())))?;
@@ -136,7 +144,8 @@ mod tests {
     use super::*;
 
     fn refused(body: &str) -> String {
-        format!("{:?}", read(body.as_bytes()).err().unwrap())
+        let read = read::<SubmissionBody>(body.as_bytes());
+        format!("{:?}", read.err().unwrap())
     }
 
     #[test]

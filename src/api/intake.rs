@@ -52,10 +52,11 @@ pub(super) fn check(
     ontology: &Arc<Ontology>,
     webhooks: &Webhooks,
 ) -> Result<Checked, Problem> {
-    if body.documents.is_empty() {
+    // One that is kept open gets them later.
+    if body.documents.is_empty() && body.open != Some(true) {
         return Err(unfit(
             "documents",
-            "there are none: a batch has at least one",
+            "there are none: a batch that is not `open` has at least one",
         ));
     }
     let notify = match body.notify {
@@ -160,7 +161,7 @@ fn within(
     }
 }
 
-fn entries(documents: Vec<DocumentBody>, limits: Limits) -> Vec<Entry> {
+pub(super) fn entries(documents: Vec<DocumentBody>, limits: Limits) -> Vec<Entry> {
     // Names that are made up must not meet one that is still to come.
     let mut names: HashSet<String> = documents
         .iter()

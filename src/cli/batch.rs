@@ -1,28 +1,28 @@
-//! `graphmill batch list|show|watch|cancel|pause|resume|retry`.
+//! `graphmill batch …`: one file a command, one arm in [`BatchCommand`].
+
+mod add;
+mod list;
+mod remove;
+mod resume;
+mod seal;
+mod show;
+mod signal;
+mod watch;
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use graphmill_jobs::{BatchId, OrganizationId};
-use tokio_util::sync::CancellationToken;
 
-use super::{
-    error::{CliError, INTERRUPTED},
-    output,
-    progress::{self, Watched},
-    run::{Interrupts, exit_code},
-    session::Session,
-    summary,
-};
+use self::signal::ask;
+pub(super) use resume::raise;
+
+use super::{error::CliError, session::Session};
 use crate::{
     config::{BudgetArgs, ServerArgs},
     flow::Signal,
-    store::{self, Caps, StoreError},
-    workflow::{self, BatchSignalled},
+    workflow,
 };
-
-/// Batches that `list` shows at most.
-const LISTED: i64 = 1000;
 
 /// Arguments of `batch`.
 #[derive(Debug, Args)]
@@ -46,6 +46,16 @@ enum BatchCommand {
         /// Print one object.
         #[arg(long)]
         json: bool,
+    },
+    /// Add documents to a batch that is open or has ended; one that changed replaces its old version.
+    Add(add::AddArgs),
+    /// Take documents out of a batch that is open or has ended, with all that was found in them.
+    #[command(name = "remove-document")]
+    Remove(remove::RemoveArgs),
+    /// Say that no more documents will come to a batch that was kept open: it is resolved and ends.
+    Seal {
+        /// The batch's id or name.
+        batch: String,
     },
     /// Follow a batch that others work, until it has ended; leaving changes nothing.
     Watch {
@@ -84,29 +94,13 @@ pub(super) async fn batch(servers: &ServerArgs, args: BatchArgs) -> Result<ExitC
 }
 
 async fn work(session: &Session, args: BatchArgs) -> Result<ExitCode, CliError> {
-    let organization = OrganizationId::DEFAULT;
-    let store = &session.store;
     match args.command {
-        BatchCommand::List { json } => {
-            let reports = workflow::list(store, organization, LISTED).await?;
-            output::written(if json {
-                output::json(&reports)
-            } else {
-                output::line(&summary::table(&reports))
-            })?;
-        }
-        BatchCommand::Show { batch, json } => {
-            let id = find(session, &batch).await?;
-            let Some(details) = workflow::details(store, organization, id).await? else {
-                return Err(unknown(&batch));
-            };
-            output::written(if json {
-                output::json(&details)
-            } else {
-                output::line(&summary::details(&details))
-            })?;
-        }
-        BatchCommand::Watch { batch } => return watch(session, &batch).await,
+        BatchCommand::List { json } => list::list(session, json).await?,
+        BatchCommand::Show { batch, json } => show::show(session, &batch, json).await?,
+        BatchCommand::Add(args) => return add::add(session, args).await,
+        BatchCommand::Remove(args) => remove::remove(session, args).await?,
+        BatchCommand::Seal { batch } => seal::seal(session, &batch).await?,
+        BatchCommand::Watch { batch } => return watch::watch(session, &batch).await,
         BatchCommand::Cancel { batch } => ask(session, &batch, Signal::Cancel).await?,
         BatchCommand::Pause { batch } => ask(session, &batch, Signal::Pause).await?,
         BatchCommand::Resume { batch, budget } => {
@@ -116,89 +110,6 @@ async fn work(session: &Session, args: BatchArgs) -> Result<ExitCode, CliError> 
         BatchCommand::Retry { batch } => ask(session, &batch, Signal::Retry).await?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Shows how far a batch is until it has ended, and then what came of it.
-async fn watch(session: &Session, batch: &str) -> Result<ExitCode, CliError> {
-    let (store, organization) = (&session.store, OrganizationId::DEFAULT);
-    let id = find(session, batch).await?;
-    let stop = CancellationToken::new();
-    let mut interrupts = Interrupts::listen();
-    let left = stop.clone();
-    let listening = tokio::spawn(async move {
-        interrupts.next().await;
-        left.cancel();
-    });
-    let watched = progress::follow(store, organization, id, None, &stop).await;
-    listening.abort();
-    let ended = matches!(watched?, Watched::Ended);
-    let report = workflow::report(store, organization, id, 0).await?;
-    let report = report.ok_or_else(|| unknown(batch))?;
-    if !ended {
-        output::note(&format!(
-            "not watching any more; the batch goes on: graphmill batch watch {batch}"
-        ));
-        return Ok(ExitCode::from(INTERRUPTED));
-    }
-    output::written(output::line(&summary::report(&report, &[], None)))?;
-    Ok(exit_code(&report))
-}
-
-/// Sets the caps that are given.
-pub(super) async fn raise(
-    session: &Session,
-    id: BatchId,
-    budget: &BudgetArgs,
-) -> Result<(), CliError> {
-    let caps = Caps {
-        cost: budget.max_cost,
-        tokens: budget.max_tokens,
-    };
-    if caps == Caps::default() {
-        return Ok(());
-    }
-    let organization = OrganizationId::DEFAULT;
-    let mut transaction = session.store.app(organization).await?;
-    if store::budget(&mut transaction, organization, id)
-        .await?
-        .is_none()
-    {
-        return Err(CliError::Usage(format!(
-            "the batch {id} calls no model: it has no budget"
-        )));
-    }
-    store::set_budget(&mut transaction, organization, id, caps).await?;
-    transaction.commit().await.map_err(StoreError::from)?;
-    Ok(())
-}
-
-/// Signals a batch, and says what came of it.
-async fn ask(session: &Session, batch: &str, signal: Signal) -> Result<(), CliError> {
-    let id = find(session, batch).await?;
-    let done = workflow::signal_batch(&session.store, OrganizationId::DEFAULT, id, signal).await?;
-    output::note(&match (signal, done) {
-        (_, BatchSignalled::Retrying(documents)) => {
-            let documents = match documents {
-                0 => "what there is is".to_owned(),
-                1 => "1 document is".to_owned(),
-                many => format!("{many} documents are"),
-            };
-            format!("{documents} tried again, by any worker or `graphmill run --resume {batch}`")
-        }
-        (Signal::Retry, _) => "nothing to retry".to_owned(),
-        (_, BatchSignalled::Ended) => {
-            "it has ended: `graphmill batch retry` tries again what failed".to_owned()
-        }
-        (Signal::Cancel, BatchSignalled::Done) => "stopping: what is in work ends".to_owned(),
-        (Signal::Cancel, BatchSignalled::Nothing) => "it is stopping already".to_owned(),
-        (Signal::Pause, BatchSignalled::Done) => {
-            "paused: what is in work stops at its next unit".to_owned()
-        }
-        (Signal::Pause, BatchSignalled::Nothing) => "it is paused already".to_owned(),
-        (Signal::Resume, BatchSignalled::Done) => "it goes on".to_owned(),
-        (Signal::Resume, BatchSignalled::Nothing) => "it is not paused".to_owned(),
-    });
-    Ok(())
 }
 
 /// The batch with that id or name.

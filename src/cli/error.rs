@@ -12,7 +12,7 @@ use crate::{
     store::StoreError,
     telemetry::LogFilterError,
     worker::WorkerError,
-    workflow::{ExportFailure, SignalError, SubmitError},
+    workflow::{ExportFailure, RemoveError, SignalError, SubmitError},
 };
 
 /// Some document did not complete, or was refused.
@@ -86,10 +86,30 @@ impl From<SubmitError> for CliError {
                 "the name `{name}` is taken by another batch: give another --name, or go on with that batch: \
                  --resume {name}"
             )),
+            SubmitError::Illegal(refused) => {
+                let remedy = match refused.machine {
+                    "sealed batch" => "wait for its end (`graphmill batch watch`), or cancel it",
+                    "ended batch" => "it is sealed",
+                    "stopping batch" => "wait for its end (`graphmill batch watch`)",
+                    _ => "go on with it first: `graphmill batch retry`",
+                };
+                Self::Usage(format!("{refused}: {remedy}"))
+            }
             SubmitError::Store(_)
             | SubmitError::Settings(_)
             | SubmitError::Sealed
             | SubmitError::Refused => Self::Submit(error),
+        }
+    }
+}
+
+impl From<RemoveError> for CliError {
+    fn from(error: RemoveError) -> Self {
+        match error {
+            RemoveError::Change(error) => error.into(),
+            unknown @ RemoveError::Unknown(_) => {
+                Self::Usage(format!("{unknown}: nothing was removed"))
+            }
         }
     }
 }

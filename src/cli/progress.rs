@@ -15,22 +15,34 @@ use super::{error::CliError, output, session::steadily, summary};
 use crate::{
     flow::{BatchStateName, PAUSED_BY_HAND, Stage},
     store::{self, Batch, Store, StoreError},
-    workflow::{ProgressReport, SpentReport},
+    workflow::{self, ProgressReport, SpentReport},
 };
 
 /// How a wait for a batch ended.
 pub(super) enum Watched {
     /// The batch has ended.
     Ended,
+    /// It is kept open, and everything that it has is through.
+    AtRest,
     /// Somebody stopped it.
     Interrupted,
+}
+
+/// What a batch is followed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// Its end.
+    Ended,
+    /// Its end, or a rest, if it is kept open.
+    AtRest,
 }
 
 /// How often bars are drawn.
 const DRAW: Duration = Duration::from_millis(200);
 /// How often plain lines are written.
 const WRITE: Duration = Duration::from_secs(5);
-/// Shows the batch's progress until it has ended, or `stop` is cancelled; `moved` tells of news sooner than the
+
+/// Shows the batch's progress until it has come as far as asked, or `stop` is cancelled; `moved` tells of news sooner than the
 /// clock does. It is never dropped between a statement
 /// and its answer, which would leave a connection in the middle of a transaction.
 pub(super) async fn follow(
@@ -38,6 +50,7 @@ pub(super) async fn follow(
     organization: OrganizationId,
     batch: BatchId,
     mut moved: Option<watch::Receiver<u64>>,
+    until: Until,
     stop: &CancellationToken,
 ) -> Result<Watched, CliError> {
     let mut view: Box<dyn View + Send> = if output::is_watched() {
@@ -55,6 +68,13 @@ pub(super) async fn follow(
         if state.has_ended() {
             view.end();
             return Ok(Watched::Ended);
+        }
+        if until == Until::AtRest
+            && steadily(async || workflow::is_at_rest(store, organization, &seen.batch).await)
+                .await?
+        {
+            view.end();
+            return Ok(Watched::AtRest);
         }
         let begun = Instant::now();
         loop {

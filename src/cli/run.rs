@@ -19,14 +19,14 @@ use super::{
     export::Destination,
     input::{self, Input},
     notifying, ontology, output,
-    progress::{self, Watched},
+    progress::{self, Until, Watched},
     session::{Session, steadily},
     summary,
 };
 use crate::{
     config::{BudgetArgs, ModelArgs, NotifyArgs, PipelineArgs, ServerArgs, WorkerArgs},
     extractors::{Extractor, Extractors, Local, RelationScorer},
-    flow::{FailurePolicy, Signal, Tolerance},
+    flow::{FailurePolicy, Filling, Intake, Signal, Tolerance},
     graph::Ontology,
     notify::{Address, Messenger},
     pipeline::{ModelChoice, Settings},
@@ -93,6 +93,10 @@ pub(super) struct RunArgs {
     /// Go on with a batch (id or name); the last unfinished one without a value.
     #[arg(long, value_name = "BATCH", num_args = 0..=1, default_missing_value = "")]
     resume: Option<String>,
+    /// Keep the batch open: `graphmill batch add` brings more documents, and `graphmill batch seal` ends it. Without
+    /// PATH it begins empty.
+    #[arg(long)]
+    open: bool,
     /// Print exactly one JSON object.
     #[arg(long)]
     json: bool,
@@ -207,7 +211,7 @@ pub(super) async fn run(
     {
         wanted.clone_from(name);
     }
-    let inputs = if args.resume.is_some() && args.paths.is_empty() {
+    let inputs = if (args.resume.is_some() || args.open) && args.paths.is_empty() {
         None
     } else {
         Some(input::read(&args.paths, args.pipeline.limits())?)
@@ -243,7 +247,10 @@ async fn work(
         return finish(session, args, batch, calls_before).await;
     }
     output::note(&format!("batch {batch} ({name})"));
-    if target.submission.is_some() && inputs.is_none() {
+    let submission = target
+        .submission
+        .filter(|submission| inputs.is_some() || submission.must_go_on());
+    if submission.is_some() && inputs.is_none() && !args.open {
         return Err(CliError::Usage(format!(
             "batch {batch} was interrupted while its documents were being submitted: give PATH again, \
              with --resume {batch}"
@@ -259,12 +266,13 @@ async fn work(
     let worker =
         Worker::start_notifying(store, queue, extractors, settings, setup.messenger).await?;
     let stop = CancellationToken::new();
-    let submitting = target.submission.is_some();
+    let submitting = submission.is_some();
     let mut submitted = !submitting;
     let watched = {
         let working = async {
-            if let (Some(submission), Some(inputs)) = (target.submission, inputs) {
-                submitted = submit(submission, inputs, &worker, &stop).await?;
+            if let Some(submission) = submission {
+                let inputs = inputs.into_iter().flatten();
+                submitted = submit(submission, inputs, args.open, &worker, &stop).await?;
                 if !submitted {
                     return Ok(Watched::Interrupted);
                 }
@@ -275,6 +283,7 @@ async fn work(
                 organization,
                 batch,
                 Some(worker.moved()),
+                Until::AtRest,
                 &stop,
             )
             .await
@@ -296,12 +305,7 @@ async fn work(
     let hint = if submitted {
         format!("graphmill run --resume {batch}")
     } else {
-        let paths: Vec<_> = args
-            .paths
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
-        format!("graphmill run {} --resume {batch}", paths.join(" "))
+        again(args, batch)
     };
     let hard = format!("stopped hard; go on with: {hint}");
     tokio::spawn(async move {
@@ -314,7 +318,7 @@ async fn work(
     }
     worker.drain(args.worker.drain).await;
     match watched? {
-        Watched::Ended => finish(session, args, batch, calls_before).await,
+        Watched::Ended | Watched::AtRest => finish(session, args, batch, calls_before).await,
         Watched::Interrupted => {
             output::note(&format!("interrupted; go on with: {hint}"));
             if args.json
@@ -347,6 +351,17 @@ async fn has_ended(session: &Session, batch: BatchId) -> Result<bool, StoreError
     let mut transaction = session.store.app(organization).await?;
     let found = store::batch_by_id(&mut transaction, organization, batch).await?;
     Ok(found.is_some_and(|batch| batch.state.name().has_ended()))
+}
+
+/// How a submission that was interrupted goes on.
+fn again(args: &RunArgs, batch: BatchId) -> String {
+    let paths: Vec<_> = args
+        .paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let open = if args.open { " --open" } else { "" };
+    format!("graphmill run {}{open} --resume {batch}", paths.join(" "))
 }
 
 /// Opens a new batch.
@@ -430,7 +445,7 @@ async fn resumed(
     }
     if let Some(found) = found {
         let mut signals = Vec::new();
-        if found.generation > 1 && !found.sealed {
+        if found.intake == Intake::Filling(Filling::Retry) {
             // A retry of it was cut off.
             signals.push(Signal::Retry);
         }
@@ -458,6 +473,7 @@ async fn resumed(
 async fn submit(
     mut submission: Submission,
     inputs: impl Iterator<Item = Input> + Send,
+    open: bool,
     worker: &Worker,
     stop: &CancellationToken,
 ) -> Result<bool, CliError> {
@@ -472,7 +488,7 @@ async fn submit(
         }
         worker.wake(OrganizationId::DEFAULT, batch);
     }
-    submission.seal().await?;
+    submission.finish(open).await?;
     Ok(true)
 }
 
@@ -504,15 +520,24 @@ async fn finish(
             .map(|destination| destination.path.as_path());
         output::line(&summary::report(&report, &busiest, exported))
     })?;
+    if report.open {
+        output::note(&format!(
+            "it stays open: graphmill batch add {batch} PATH…, and at last graphmill batch seal {batch}"
+        ));
+    }
     Ok(exit_code(&report))
 }
 
 pub(super) fn exit_code(report: &BatchReport) -> ExitCode {
     let documents = &report.documents;
     let usable = documents.total - documents.refused - documents.duplicate;
-    if usable == 0 {
+    if report.open && usable == 0 && documents.refused == 0 {
+        ExitCode::SUCCESS
+    } else if usable == 0 {
         ExitCode::from(USAGE)
-    } else if documents.completed == usable && documents.refused == 0 && report.state == "Completed"
+    } else if documents.completed == usable
+        && documents.refused == 0
+        && (report.open || report.state == "Completed")
     {
         ExitCode::SUCCESS
     } else {

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EventKind, Failure, FailureCode, FailureRules, IllegalMove, Stage};
+use super::{EventKind, Failure, FailureCode, FailureRules, IllegalMove, Stage, Withdrawn};
 
 /// Where a batch stands. The stage states follow the furthest stage that any of its documents has entered:
 /// forward only, and stages may be skipped.
@@ -83,8 +83,10 @@ pub enum BatchEvent {
     Fail(Failure),
     /// It was stopped by hand and every document is final.
     Cancel(BatchCounts),
-    /// Somebody opens the next generation of a batch that has ended.
+    /// Somebody opens the next generation of a batch that has ended, to try again what failed.
     Retry,
+    /// … to change what it holds.
+    Reopen,
 }
 
 /// The bare name of a [`BatchState`], ordered along the road.
@@ -186,12 +188,13 @@ impl BatchState {
             }
             BatchEvent::Fail(error) if !from.has_ended() => Ok(Self::Failed { error }),
             BatchEvent::Cancel(counts) if !from.has_ended() => Ok(Self::Cancelled { counts }),
-            BatchEvent::Retry if from.has_ended() => Ok(Self::Pending),
+            BatchEvent::Retry | BatchEvent::Reopen if from.has_ended() => Ok(Self::Pending),
             BatchEvent::Enter(..)
             | BatchEvent::Complete(_)
             | BatchEvent::Fail(_)
             | BatchEvent::Cancel(_)
-            | BatchEvent::Retry => Err(IllegalMove {
+            | BatchEvent::Retry
+            | BatchEvent::Reopen => Err(IllegalMove {
                 machine: "batch",
                 state: from.as_str(),
                 event: event.as_str(),
@@ -242,6 +245,7 @@ impl BatchEvent {
             Self::Fail(_) => "fail",
             Self::Cancel(_) => "cancel",
             Self::Retry => "retry",
+            Self::Reopen => "reopen",
         }
     }
 }
@@ -388,6 +392,18 @@ impl BatchCounts {
                 self.completed = self.completed.saturating_sub(*partial);
                 self.partial = self.partial.saturating_sub(*partial);
             }
+            // As with a retry.
+            EventKind::BatchReopened { generation } if self.retries + 1 >= *generation => {}
+            EventKind::BatchReopened { generation } => {
+                self.retries = generation - 1;
+                self.sealed = false;
+                self.furthest = None;
+                self.resolution = None;
+                self.abandoned_before = self.abandoned;
+            }
+            EventKind::DocumentReplaced { was, .. } | EventKind::DocumentRemoved { was, .. } => {
+                self.withdraw(was);
+            }
             EventKind::DocumentFailed { .. } => self.failed += 1,
             EventKind::DocumentRevived { .. } => self.failed = self.failed.saturating_sub(1),
             EventKind::DocumentAbandoned { .. } => self.abandoned += 1,
@@ -408,11 +424,47 @@ impl BatchCounts {
             | EventKind::DocumentResumed
             | EventKind::BatchPaused { .. }
             | EventKind::BatchResumed
+            | EventKind::BatchKeptOpen
             | EventKind::ResolutionStarted
             | EventKind::StageEntered { .. }
             | EventKind::BatchCompleted
             | EventKind::BatchFailed { .. }
             | EventKind::BatchCancelled => {}
+        }
+    }
+
+    fn withdraw(&mut self, was: &Withdrawn) {
+        let Withdrawn {
+            accepted,
+            refused,
+            duplicate,
+            completed,
+            partial,
+            failed,
+            abandoned,
+            abandoned_before,
+            cancelled,
+            entities,
+            relations,
+            passed,
+        } = *was;
+        for (now, gone) in self.passed.iter_mut().zip(passed) {
+            *now = now.saturating_sub(gone);
+        }
+        for (count, gone) in [
+            (&mut self.accepted, accepted),
+            (&mut self.refused, refused),
+            (&mut self.duplicate, duplicate),
+            (&mut self.completed, completed),
+            (&mut self.partial, partial),
+            (&mut self.failed, failed),
+            (&mut self.abandoned, abandoned),
+            (&mut self.abandoned_before, abandoned_before),
+            (&mut self.cancelled, cancelled),
+            (&mut self.entities, entities),
+            (&mut self.relations, relations),
+        ] {
+            *count = count.saturating_sub(gone);
         }
     }
 
@@ -523,6 +575,7 @@ mod tests {
             Just(BatchEvent::Fail(failure())),
             Just(BatchEvent::Cancel(BatchCounts::default())),
             Just(BatchEvent::Retry),
+            Just(BatchEvent::Reopen),
         ]
     }
 

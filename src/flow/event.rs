@@ -1,7 +1,7 @@
 //! What happened, as the durable log tells it. A settle writes its events without a position; the sequencer gives
 //! them one and folds them into the batch's counts.
 
-use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
+use graphmill_jobs::{BatchId, DocumentId, OrganizationId, WorkflowExecutionId};
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, Stage};
@@ -34,6 +34,58 @@ impl Replaced {
     }
 }
 
+/// What a batch no longer counts, now that a document is withdrawn from it: each field is to be taken off the count
+/// of the same name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Withdrawn {
+    /// It was to be worked.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub accepted: u64,
+    /// It had been refused.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub refused: u64,
+    /// Its text had been another document's.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub duplicate: u64,
+    /// It had completed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub completed: u64,
+    /// It had completed with failed units.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub partial: u64,
+    /// It was waiting for another round.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub failed: u64,
+    /// It had been given up.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub abandoned: u64,
+    /// … in an earlier generation.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub abandoned_before: u64,
+    /// It had been stopped.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cancelled: u64,
+    /// Entities that are gone.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub entities: u64,
+    /// Relations that are gone.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub relations: u64,
+    /// Stages that it was through.
+    #[serde(skip_serializing_if = "are_zero")]
+    pub passed: [u64; Stage::OF_A_DOCUMENT],
+}
+
+fn are_zero(counts: &[u64; Stage::OF_A_DOCUMENT]) -> bool {
+    counts.iter().all(|&count| count == 0)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// What can happen. The `type` and the fields are the wire format; a release may add kinds and fields and changes
 /// none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +105,26 @@ pub enum EventKind {
         /// How many had a text that the batch already has.
         duplicate: u64,
     },
+    /// A document was sent again with another text: its old version is withdrawn. The new one is among those that a
+    /// `DocumentsAdded` tells of.
+    DocumentReplaced {
+        /// The old version.
+        document: DocumentId,
+        /// The new one; none if it was refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<DocumentId>,
+        /// What is no longer counted.
+        was: Withdrawn,
+    },
+    /// A document was taken out of its batch.
+    DocumentRemoved {
+        /// Which one.
+        document: DocumentId,
+        /// What is no longer counted.
+        was: Withdrawn,
+    },
+    /// The batch takes documents until somebody seals it.
+    BatchKeptOpen,
     /// No more documents will come.
     BatchSealed,
     /// A document was admitted for the first time.
@@ -149,6 +221,11 @@ pub enum EventKind {
         #[serde(default)]
         passed: [u64; Stage::OF_A_DOCUMENT],
     },
+    /// An ended batch was opened again, because what it holds changes: what has completed is not worked again.
+    BatchReopened {
+        /// Which generation begins, from 2.
+        generation: i32,
+    },
     /// The batch is done.
     BatchCompleted,
     /// The batch ended without success.
@@ -167,6 +244,9 @@ impl EventKind {
         match self {
             Self::BatchCreated { .. } => "BatchCreated",
             Self::DocumentsAdded { .. } => "DocumentsAdded",
+            Self::DocumentReplaced { .. } => "DocumentReplaced",
+            Self::DocumentRemoved { .. } => "DocumentRemoved",
+            Self::BatchKeptOpen => "BatchKeptOpen",
             Self::BatchSealed => "BatchSealed",
             Self::DocumentStarted => "DocumentStarted",
             Self::StageCompleted { .. } => "StageCompleted",
@@ -185,6 +265,7 @@ impl EventKind {
             Self::BatchPaused { .. } => "BatchPaused",
             Self::BatchResumed => "BatchResumed",
             Self::BatchRetried { .. } => "BatchRetried",
+            Self::BatchReopened { .. } => "BatchReopened",
             Self::BatchCompleted => "BatchCompleted",
             Self::BatchFailed { .. } => "BatchFailed",
             Self::BatchCancelled => "BatchCancelled",

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::{StoreError, document::intake_lock, from_json, parsed, to_json};
 use crate::flow::{
-    BatchCounts, BatchState, FailurePolicy, FailureRules, Pace, Stopping, Tolerance,
+    BatchCounts, BatchState, FailurePolicy, FailureRules, Filling, Intake, Pace, Stopping,
+    Tolerance,
 };
 
 /// What a batch is opened with.
@@ -55,6 +56,10 @@ pub struct Batch {
     pub counts: BatchCounts,
     /// It takes no more documents.
     pub sealed: bool,
+    /// Whether it takes documents, and until when.
+    pub intake: Intake,
+    /// Why it is being stopped.
+    pub stopping: Option<Stopping>,
     /// The published resolution.
     pub resolution: Option<Uuid>,
     /// Why it is paused, if it is.
@@ -128,6 +133,26 @@ pub async fn seal_batch(
     Ok(sealed.rows_affected() == 1)
 }
 
+/// Says that somebody will seal the batch by hand; `false` if that was said before, or it is sealed.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn keep_batch_open(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    id: BatchId,
+) -> Result<bool, StoreError> {
+    let kept = query!(
+        "update batch set filling = null, updated_at = now()
+         where organization_id = $1 and id = $2 and sealed_at is null and filling is not null",
+        organization.uuid(),
+        id.uuid(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(kept.rows_affected() == 1)
+}
+
 /// Flags the batch: nothing of it is admitted or leased any more. `false` if it has ended or was flagged before.
 ///
 /// # Errors
@@ -198,6 +223,24 @@ fn pace(json: Option<Value>) -> Option<Pace> {
     serde_json::from_value(json?).ok()
 }
 
+/// Whether a batch takes documents, from its columns.
+pub(super) fn intake(sealed: bool, filling: Option<String>) -> Result<Intake, StoreError> {
+    if sealed {
+        return Ok(Intake::Sealed);
+    }
+    let filling: Option<Filling> = filling
+        .map(|filling| from_json("who fills a batch", Value::String(filling)))
+        .transpose()?;
+    Ok(filling.map_or(Intake::Open, Intake::Filling))
+}
+
+/// Why a batch is being stopped, from its column.
+pub(super) fn stopping(reason: Option<String>) -> Result<Option<Stopping>, StoreError> {
+    reason
+        .map(|reason| from_json("a reason to stop", Value::String(reason)))
+        .transpose()
+}
+
 macro_rules! read_batch {
     ($row:expr) => {{
         let row = $row;
@@ -211,6 +254,8 @@ macro_rules! read_batch {
             state: from_json("a batch state", row.state_data)?,
             counts: from_json("counts", row.counts)?,
             sealed: row.sealed_at.is_some(),
+            intake: intake(row.sealed_at.is_some(), row.filling)?,
+            stopping: stopping(row.stopping)?,
             resolution: row.resolution_id,
             paused: row.pause_reason,
             created_at: row.created_at,
@@ -231,8 +276,8 @@ pub async fn batch_by_id(
     id: BatchId,
 ) -> Result<Option<Batch>, StoreError> {
     let row = query!(
-        r#"select id, name, ontology_id, extractor, config, generation, state_data, counts, sealed_at,
-                  resolution_id, pause_reason, created_at, pace,
+        r#"select id, name, ontology_id, extractor, config, generation, state_data, counts, sealed_at, filling,
+                  stopping, resolution_id, pause_reason, created_at, pace,
                   (extract(epoch from coalesce(ended_at, now()) - created_at) * 1000)::bigint as "duration_ms!",
                   (extract(epoch from now()) * 1000)::bigint as "now_ms!"
            from batch where organization_id = $1 and id = $2"#,
@@ -312,8 +357,8 @@ pub async fn batches(
     most: i64,
 ) -> Result<Vec<Batch>, StoreError> {
     let rows = query!(
-        r#"select id, name, ontology_id, extractor, config, generation, state_data, counts, sealed_at,
-                  resolution_id, pause_reason, created_at, pace,
+        r#"select id, name, ontology_id, extractor, config, generation, state_data, counts, sealed_at, filling,
+                  stopping, resolution_id, pause_reason, created_at, pace,
                   (extract(epoch from coalesce(ended_at, now()) - created_at) * 1000)::bigint as "duration_ms!",
                   (extract(epoch from now()) * 1000)::bigint as "now_ms!"
            from batch where organization_id = $1 and ($2::uuid is null or id < $2)
@@ -415,10 +460,7 @@ macro_rules! read_to_move {
                         .map(|text| parsed("a tolerance", &text))
                         .transpose()?,
                 },
-                stopping: row
-                    .stopping
-                    .map(|reason| from_json("a reason to stop", Value::String(reason)))
-                    .transpose()?,
+                stopping: stopping(row.stopping)?,
                 pace: pace(row.pace),
                 now_ms: row.now_ms,
             })

@@ -242,6 +242,7 @@ pub async fn failed_units(
            join document d on d.organization_id = e.organization_id and d.id = e.document_id
            where e.organization_id = $1 and e.batch_id = $2
              and (e.partial or e.status in ('failed', 'abandoned')) and c.outcome = 'failed'
+             and e.withdrawn_at is null
              and not exists (select from workflow_execution later
                              where later.document_id = e.document_id and later.generation > e.generation
                                and later.workflow_type = 'extraction')

@@ -1,4 +1,10 @@
 //! The table `document`, and the executions that come with documents.
+//!
+//! A document that was withdrawn, removed or replaced by a newer version, is in the table and in nothing that reads
+//! it: every look here says `withdrawn_at is null`.
+
+mod change;
+mod withdraw;
 
 use std::collections::HashSet;
 
@@ -6,6 +12,11 @@ use graphmill_jobs::{BatchId, DocumentId, OrganizationId, WorkflowExecutionId};
 use serde_json::Value;
 use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
+
+pub use change::{
+    Changed, Plan, StoredDocument, apply_changes, documents_at_rest, find_documents, plan_changes,
+    remove_documents,
+};
 
 use super::{StoreError, event::append_event, from_json, to_json};
 use crate::flow::{Event, EventKind, Failure, FailureCode, WORKFLOW_VERSION, WorkflowType};
@@ -17,6 +28,14 @@ pub struct Refused {
     pub external_id: String,
     /// Why.
     pub failure: Failure,
+}
+
+impl Refused {
+    /// Its text is another document's, so that nothing is missing.
+    #[must_use]
+    pub fn is_duplicate(&self) -> bool {
+        self.failure.code == FailureCode::Duplicate
+    }
 }
 
 /// What became of documents that were added.
@@ -73,19 +92,19 @@ pub async fn add_documents(
         r#"select d.external_id as "external_id!", d.content_hash
            from unnest($3::text[]) as wanted (id) cross join lateral (
                select external_id, content_hash from document
-               where organization_id = $1 and batch_id = $2 and refusal is null and external_id = wanted.id
+               where organization_id = $1 and batch_id = $2 and refusal is null and withdrawn_at is null and external_id = wanted.id
                limit 1) as d
            union all
            select d.external_id, d.content_hash
            from unnest($4::bytea[]) as wanted (hash) cross join lateral (
                select external_id, content_hash from document
-               where organization_id = $1 and batch_id = $2 and content_hash = wanted.hash
+               where organization_id = $1 and batch_id = $2 and content_hash = wanted.hash and withdrawn_at is null
                limit 1) as d
            union all
            select d.external_id, null
            from unnest($3::text[]) as wanted (id) cross join lateral (
                select external_id from document
-               where organization_id = $1 and batch_id = $2 and refusal is not null and external_id = wanted.id
+               where organization_id = $1 and batch_id = $2 and refusal is not null and withdrawn_at is null and external_id = wanted.id
                limit 1) as d"#,
         organization.uuid(),
         batch.uuid(),
@@ -129,14 +148,9 @@ pub async fn add_documents(
                 ),
             });
         } else if let Some(first) = first_of.get(&hash) {
-            let mut failure = Failure::terminal(
-                FailureCode::Duplicate,
-                format!("the same text as `{first}`"),
-            );
-            failure.details = serde_json::json!({ "of": first });
             added.refused.push(Refused {
                 external_id: row.external_id.to_owned(),
-                failure,
+                failure: duplicate(first),
             });
         } else {
             first_of.insert(hash.clone(), row.external_id.to_owned());
@@ -145,7 +159,11 @@ pub async fn add_documents(
             fresh.push(row);
         }
     }
-    insert(connection, organization, batch, &fresh).await?;
+    let ids: Vec<Uuid> = fresh
+        .iter()
+        .map(|_| DocumentId::generate().uuid())
+        .collect();
+    insert(connection, organization, batch, &ids, &fresh).await?;
     added.accepted = fresh.len() as u64;
     insert_refusals(connection, organization, batch, &added.refused).await?;
     tell(
@@ -176,7 +194,7 @@ pub async fn add_refusals(
         .collect();
     let there: HashSet<String> = query_scalar!(
         "select external_id from document
-         where organization_id = $1 and batch_id = $2 and refusal is not null and external_id = any($3)",
+         where organization_id = $1 and batch_id = $2 and refusal is not null and withdrawn_at is null and external_id = any($3)",
         organization.uuid(),
         batch.uuid(),
         &ids,
@@ -232,19 +250,26 @@ pub async fn intake_lock(connection: &mut PgConnection, batch: BatchId) -> Resul
     Ok(())
 }
 
+/// Why a text is refused that another document of the batch has.
+fn duplicate(first: &str) -> Failure {
+    let mut failure = Failure::terminal(
+        FailureCode::Duplicate,
+        format!("the same text as `{first}`"),
+    );
+    failure.details = serde_json::json!({ "of": first });
+    failure
+}
+
 async fn insert(
     connection: &mut PgConnection,
     organization: OrganizationId,
     batch: BatchId,
+    ids: &[Uuid],
     documents: &[&DocumentRow<'_>],
 ) -> Result<(), StoreError> {
     if documents.is_empty() {
         return Ok(());
     }
-    let ids: Vec<Uuid> = documents
-        .iter()
-        .map(|_| DocumentId::generate().uuid())
-        .collect();
     let executions: Vec<Uuid> = documents
         .iter()
         .map(|_| WorkflowExecutionId::generate().uuid())
@@ -283,7 +308,7 @@ async fn insert(
            join batch b on b.organization_id = $1 and b.id = $2"#,
         organization.uuid(),
         batch.uuid(),
-        &ids,
+        ids,
         &external,
         &titles as &[Option<String>],
         &uris as &[Option<String>],
@@ -343,10 +368,7 @@ async fn tell(
     if accepted == 0 && refused.is_empty() {
         return Ok(());
     }
-    let duplicate = refused
-        .iter()
-        .filter(|row| row.failure.code == FailureCode::Duplicate)
-        .count() as u64;
+    let duplicate = refused.iter().filter(|row| row.is_duplicate()).count() as u64;
     let kind = EventKind::DocumentsAdded {
         accepted,
         refused: refused.len() as u64 - duplicate,
@@ -421,7 +443,7 @@ pub async fn document_page(
                  and e.workflow_type = 'extraction'
                order by generation desc limit 1
            ) e on true
-           where d.organization_id = $1 and d.batch_id = $2 and d.id > $3
+           where d.organization_id = $1 and d.batch_id = $2 and d.id > $3 and d.withdrawn_at is null
            order by d.id limit $4"#,
         organization.uuid(),
         batch.uuid(),
@@ -456,16 +478,16 @@ pub async fn failures(
     let rows = query!(
         r#"select external_id as "external_id!", failure as "failure!" from (
                select d.id, d.external_id, d.refusal as failure from document d
-               where d.organization_id = $1 and d.batch_id = $2 and d.refusal is not null
+               where d.organization_id = $1 and d.batch_id = $2 and d.refusal is not null and d.withdrawn_at is null
                union all
                -- Each status by its own index: `in` would read every execution of the batch.
                select d.id, d.external_id, e.error from workflow_execution e
                join document d on d.organization_id = e.organization_id and d.id = e.document_id
-               where e.organization_id = $1 and e.batch_id = $2 and e.status = 'failed'
+               where e.organization_id = $1 and e.batch_id = $2 and e.status = 'failed' and e.withdrawn_at is null
                union all
                select d.id, d.external_id, e.error from workflow_execution e
                join document d on d.organization_id = e.organization_id and d.id = e.document_id
-               where e.organization_id = $1 and e.batch_id = $2 and e.status = 'abandoned'
+               where e.organization_id = $1 and e.batch_id = $2 and e.status = 'abandoned' and e.withdrawn_at is null
                  and not exists (select from workflow_execution later
                                  where later.document_id = e.document_id and later.generation > e.generation
                                    and later.workflow_type = 'extraction')

@@ -537,7 +537,8 @@ pub async fn execution_by_id(
     row.map(|row| read_execution!(row)).transpose()
 }
 
-/// A page of a batch's executions, by id, after `after`; of a document that was retried only the newest.
+/// A page of a batch's executions, by id, after `after`; of a document that was retried only the newest, of one that
+/// was withdrawn none.
 ///
 /// # Errors
 /// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
@@ -554,7 +555,7 @@ pub async fn executions(
                   e.completed_at, coalesce(e.lease_until > now(), false) as "leased!"
            from workflow_execution e
            left join document d on d.organization_id = e.organization_id and d.id = e.document_id
-           where e.organization_id = $1 and e.batch_id = $2 and e.id > $3
+           where e.organization_id = $1 and e.batch_id = $2 and e.id > $3 and e.withdrawn_at is null
              and not exists (select from workflow_execution later
                              where later.document_id = e.document_id and later.generation > e.generation
                                and later.workflow_type = 'extraction')

@@ -592,7 +592,7 @@ pub async fn dropped_counts(
         r#"select d.stage, d.reason, sum(d.count) as "count!" from dropped_item d
            join workflow_execution e
              on e.organization_id = d.organization_id and e.id = d.workflow_execution_id
-           where e.organization_id = $1 and e.batch_id = $2
+           where e.organization_id = $1 and e.batch_id = $2 and e.withdrawn_at is null
            group by d.stage, d.reason order by d.stage, d.reason"#,
         organization.uuid(),
         batch.uuid(),

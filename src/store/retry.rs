@@ -9,35 +9,43 @@ use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
 use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
-use super::{StoreError, execution::revive_failed, to_json};
+use super::{
+    StoreError,
+    batch::{intake, stopping},
+    execution::revive_failed,
+    to_json,
+};
 use crate::flow::{
-    BatchCounts, BatchState, EventKind, ExecutionStatus, Stage, WORKFLOW_VERSION, WorkflowType,
+    BatchCounts, BatchState, EventKind, ExecutionStatus, Filling, Intake, Stage, Stopping,
+    WORKFLOW_VERSION, WorkflowType,
 };
 
-/// How a batch stands that is to be retried; its row is locked.
+/// How a batch stands whose next generation may be opened; its row is locked.
 #[derive(Debug, Clone)]
-pub struct BatchToRetry {
+pub struct BatchToReopen {
     /// The generation that it is in.
     pub generation: i32,
     /// Where it stands.
     pub state: BatchState,
     /// What its events add up to.
     pub counts: BatchCounts,
-    /// It takes no more documents.
-    pub sealed: bool,
+    /// Whether it takes documents.
+    pub intake: Intake,
+    /// Why it is being stopped.
+    pub stopping: Option<Stopping>,
 }
 
-/// Locks and reads a batch that is to be retried.
+/// Locks and reads a batch whose next generation may be opened.
 ///
 /// # Errors
 /// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
-pub async fn batch_to_retry(
+pub async fn batch_to_reopen(
     connection: &mut PgConnection,
     organization: OrganizationId,
     id: BatchId,
-) -> Result<Option<BatchToRetry>, StoreError> {
+) -> Result<Option<BatchToReopen>, StoreError> {
     let row = query!(
-        "select generation, state_data, counts, sealed_at from batch
+        "select generation, state_data, counts, sealed_at, filling, stopping from batch
          where organization_id = $1 and id = $2 for update",
         organization.uuid(),
         id.uuid(),
@@ -45,11 +53,12 @@ pub async fn batch_to_retry(
     .fetch_optional(connection)
     .await?;
     row.map(|row| {
-        Ok(BatchToRetry {
+        Ok(BatchToReopen {
             generation: row.generation,
             state: super::from_json("a batch state", row.state_data)?,
             counts: super::from_json("counts", row.counts)?,
-            sealed: row.sealed_at.is_some(),
+            intake: intake(row.sealed_at.is_some(), row.filling)?,
+            stopping: stopping(row.stopping)?,
         })
     })
     .transpose()
@@ -82,6 +91,7 @@ pub async fn retryable(
            from workflow_execution e
            cross join lateral array_position($4::text[], e.current_activity) as at
            where e.organization_id = $1 and e.batch_id = $2 and e.workflow_type = 'extraction'
+             and e.withdrawn_at is null
              and (e.status in ('abandoned', 'cancelled') or e.status = 'completed' and e.partial)
              and ($3::uuid is null or e.id = $3)
              and not exists (select from workflow_execution later
@@ -115,12 +125,13 @@ pub async fn open_generation(
     connection: &mut PgConnection,
     organization: OrganizationId,
     batch: BatchId,
-    to: &BatchToRetry,
+    to: &BatchToReopen,
+    filling: Filling,
 ) -> Result<(), StoreError> {
     query!(
         "update batch
          set generation = $3, state = $4, state_data = $5, counts = $6, sealed_at = null, ended_at = null,
-             stopping = null, paused_at = null, pause_reason = null, updated_at = now()
+             filling = $7, stopping = null, paused_at = null, pause_reason = null, updated_at = now()
          where organization_id = $1 and id = $2",
         organization.uuid(),
         batch.uuid(),
@@ -128,6 +139,7 @@ pub async fn open_generation(
         to.state.name().as_str(),
         to_json("a batch state", &to.state)?,
         to_json("counts", &to.counts)?,
+        filling.as_str(),
     )
     .execute(connection)
     .await?;
@@ -151,6 +163,7 @@ pub async fn add_retries(
     let page: Vec<Uuid> = query_scalar!(
         "select e.id from workflow_execution e
          where e.organization_id = $1 and e.batch_id = $2 and e.workflow_type = 'extraction'
+           and e.withdrawn_at is null
            and (e.status in ('abandoned', 'cancelled') or e.status = 'completed' and e.partial)
            and ($4::uuid is null or e.id = $4) and e.id > $5 and e.generation < $3
            and not exists (select from workflow_execution later

@@ -372,6 +372,6 @@ fn announced(event: &BatchEvent) -> EventKind {
             failure: failure.clone(),
         },
         BatchEvent::Cancel(_) => EventKind::BatchCancelled,
-        BatchEvent::Retry => EventKind::BatchSealed,
+        BatchEvent::Retry | BatchEvent::Reopen => EventKind::BatchSealed,
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{ProgressReport, WebhookReport};
 use crate::{
-    flow::{BatchCounts, BatchStateName, ExecutionStatus, Stage},
+    flow::{BatchCounts, BatchStateName, ExecutionStatus, Intake, Stage},
     store::{self, Batch, Store, StoreError},
 };
 
@@ -23,6 +23,9 @@ pub struct BatchReport {
     pub name: String,
     /// Where it stands.
     pub state: &'static str,
+    /// It is kept open: it takes documents until somebody seals it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub open: bool,
     /// What became of its documents.
     pub documents: DocumentCounts,
     /// Entities found.
@@ -396,6 +399,7 @@ fn of(batch: &Batch, calls: &Calls, before: u64, failed: Failed) -> BatchReport 
         batch_id: batch.id,
         name: batch.name.clone(),
         state: batch.state.name().as_str(),
+        open: batch.intake == Intake::Open,
         documents: counts.into(),
         entities: counts.entities,
         relations: counts.relations,

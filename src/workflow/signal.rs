@@ -6,13 +6,18 @@ use serde_json::json;
 
 use super::submit::seal;
 use crate::{
-    flow::{BatchEvent, Event, EventKind, PAUSED_BY_HAND, ResolutionEnd, Signal, Stopping},
+    flow::{
+        BatchEvent, Event, EventKind, Filling, Intake, PAUSED_BY_HAND, ResolutionEnd, Signal,
+        Stopping,
+    },
     store::{self, Connection, SentSignal, Store, StoreError},
 };
 
 /// Executions that are queued again in one step. **Source:** no transaction may last five seconds, and each brings
 /// its checkpoints along.
 const STEP: i64 = 200;
+/// A retry goes on, or was cut off.
+const RETRYING: Intake = Intake::Filling(Filling::Retry);
 /// Executions that are made due in one step.
 const WAITING_STEP: i64 = 1000;
 
@@ -96,7 +101,7 @@ pub async fn signal_batch(
         let mut read = store.app(organization).await?;
         let found = store::batch_by_id(&mut read, organization, batch).await?;
         drop(read);
-        if found.is_some_and(|found| found.generation > 1 && !found.sealed) {
+        if found.is_some_and(|found| found.intake == RETRYING) {
             add_retries(store, organization, batch).await?;
         }
     }
@@ -207,7 +212,7 @@ async fn retry(
 ) -> Result<BatchSignalled, SignalError> {
     let (only, asked) = only.unzip();
     let mut transaction = store.app(organization).await?;
-    let Some(mut found) = store::batch_to_retry(&mut transaction, organization, batch).await?
+    let Some(mut found) = store::batch_to_reopen(&mut transaction, organization, batch).await?
     else {
         return Ok(BatchSignalled::Nothing);
     };
@@ -233,7 +238,14 @@ async fn retry(
         found.generation = generation;
         found.state = found.state.on(BatchEvent::Retry)?;
         found.counts.fold(&event);
-        store::open_generation(&mut transaction, organization, batch, &found).await?;
+        store::open_generation(
+            &mut transaction,
+            organization,
+            batch,
+            &found,
+            Filling::Retry,
+        )
+        .await?;
         tell(&mut transaction, organization, batch, event).await?;
         if only.is_some() {
             // With nothing to be cut off: which one it was is written nowhere else.
@@ -254,7 +266,7 @@ async fn retry(
             transaction.commit().await.map_err(StoreError::from)?;
             return Ok(BatchSignalled::Retrying(taken_up));
         }
-    } else if found.generation == 1 || found.sealed {
+    } else if found.intake != RETRYING {
         drop(transaction);
         return retry_waiting(store, organization, batch).await;
     }
@@ -277,7 +289,7 @@ async fn add_retries(
         let Some(found) = store::batch_by_id(&mut transaction, organization, batch).await? else {
             return Ok(());
         };
-        if found.sealed {
+        if found.intake != RETRYING {
             return Ok(());
         }
         let last = store::add_retries(

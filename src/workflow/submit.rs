@@ -1,5 +1,6 @@
 //! Submitting: the batch first, then its documents in bounded steps, then the seal. Every step is durable when it
-//! returns, and repeating a submission that was cut off adds nothing twice.
+//! returns, and repeating a submission that was cut off adds nothing twice. Adding to a batch that is open, or has
+//! ended, goes the same way; what a step of it means is `change`'s.
 
 use std::{
     sync::Arc,
@@ -9,12 +10,13 @@ use std::{
 use graphmill_jobs::{BatchId, OrganizationId};
 use uuid::Uuid;
 
+use super::change;
 use crate::{
-    flow::{Event, EventKind, Failure, FailurePolicy, Tolerance},
+    flow::{Event, EventKind, Failure, FailurePolicy, Filling, IllegalMove, Intake, Tolerance},
     graph::Ontology,
     notify::Address,
     pipeline::{BatchConfig, ModelChoice, NewDocument, Settings, content_hash},
-    store::{self, BatchSpec, Caps, DocumentRow, Refused, Store, StoreError},
+    store::{self, BatchSpec, Caps, Changed, DocumentRow, Refused, Store, StoreError},
 };
 
 /// Documents of a step.
@@ -65,6 +67,9 @@ pub enum SubmitError {
     /// The batch takes no more documents.
     #[error("the batch is sealed: it takes no more documents")]
     Sealed,
+    /// The batch can't take what is asked of it as it stands.
+    #[error(transparent)]
+    Illegal(#[from] IllegalMove),
     /// The document was refused: it is in the batch's report with its reason. Trying again does not help.
     #[error("the document was refused: its batch says why")]
     Refused,
@@ -84,6 +89,9 @@ pub struct Submission {
     store: Store,
     organization: OrganizationId,
     batch: BatchId,
+    /// What the batch was when it began.
+    intake: Intake,
+    changed: Changed,
     documents: Vec<NewDocument>,
     refused: Vec<Refused>,
     bytes: usize,
@@ -131,10 +139,11 @@ impl Submission {
         };
         store::append_event(&mut transaction, &event).await?;
         transaction.commit().await.map_err(StoreError::from)?;
-        Ok(Self::of(store, organization, id))
+        let intake = Intake::Filling(Filling::Submission);
+        Ok(Self::of(store, organization, id, intake))
     }
 
-    /// Goes on with a submission that was cut off before the seal.
+    /// Goes on with a submission that was cut off before the seal; adds to a batch that is kept open.
     ///
     /// # Errors
     /// [`SubmitError::Sealed`], or what the store says.
@@ -145,20 +154,36 @@ impl Submission {
     ) -> Result<Self, SubmitError> {
         let mut transaction = store.app(organization).await?;
         let found = store::batch_by_id(&mut transaction, organization, batch).await?;
-        match found {
+        match found.map(|found| found.intake) {
             // One that is being retried has all its documents.
-            Some(found) if !found.sealed && found.generation == 1 => {
-                Ok(Self::of(store, organization, batch))
+            None | Some(Intake::Sealed | Intake::Filling(Filling::Retry)) => {
+                Err(SubmitError::Sealed)
             }
-            Some(_) | None => Err(SubmitError::Sealed),
+            Some(intake) => Ok(Self::of(store, organization, batch, intake)),
         }
     }
 
-    fn of(store: &Store, organization: OrganizationId, batch: BatchId) -> Self {
+    /// Adds documents to a batch that takes them, now or in its next generation; those that it has are replaced if
+    /// their text is another one.
+    ///
+    /// # Errors
+    /// [`SubmitError::Illegal`] if it does not, or what the store says.
+    pub async fn to(
+        store: &Store,
+        organization: OrganizationId,
+        batch: BatchId,
+    ) -> Result<Self, SubmitError> {
+        change::check(store, organization, batch).await?;
+        Ok(Self::of(store, organization, batch, Intake::Open))
+    }
+
+    fn of(store: &Store, organization: OrganizationId, batch: BatchId, intake: Intake) -> Self {
         Self {
             store: store.clone(),
             organization,
             batch,
+            intake,
+            changed: Changed::default(),
             documents: Vec::new(),
             refused: Vec::new(),
             bytes: 0,
@@ -209,31 +234,59 @@ impl Submission {
         Ok(())
     }
 
-    /// Writes the last step and seals the batch.
+    /// Whether the batch waits for the rest of its documents, and for its seal.
+    #[must_use]
+    pub const fn must_go_on(&self) -> bool {
+        matches!(self.intake, Intake::Filling(_))
+    }
+
+    /// Writes the last step and seals the batch, if it was not kept open before.
     ///
     /// # Errors
     /// [`SubmitError::Store`]; the batch stays open.
-    pub async fn seal(mut self) -> Result<BatchId, SubmitError> {
-        self.flush().await?;
-        let begun = Instant::now();
-        while let Err(error) = self.write_seal().await {
-            wait_out(error, begun).await?;
-        }
-        Ok(self.batch)
+    pub async fn seal(self) -> Result<BatchId, SubmitError> {
+        let batch = self.batch;
+        self.finish(false).await?;
+        Ok(batch)
     }
 
-    async fn write_seal(&self) -> Result<(), StoreError> {
+    /// Writes the last step, and seals the batch or keeps it open for more; one that was kept open before stays so.
+    /// Returns what became of the documents of an addition.
+    ///
+    /// # Errors
+    /// [`SubmitError::Store`]; the batch stays open.
+    pub async fn finish(mut self, keep_open: bool) -> Result<Changed, SubmitError> {
+        self.flush().await?;
+        let begun = Instant::now();
+        while let Err(error) = self.end_filling(keep_open).await {
+            wait_out(error, begun).await?;
+        }
+        Ok(self.changed)
+    }
+
+    async fn end_filling(&self, keep_open: bool) -> Result<(), SubmitError> {
         let (organization, batch) = (self.organization, self.batch);
+        if self.intake != Intake::Filling(Filling::Submission) {
+            return change::finish(&self.store, organization, batch, keep_open).await;
+        }
         let mut transaction = self.store.app(organization).await?;
-        seal(&mut transaction, organization, batch).await?;
-        Ok(transaction.commit().await?)
+        change::end_filling(&mut transaction, organization, batch, keep_open).await?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), SubmitError> {
         let begun = Instant::now();
-        while let Err(error) = self.write_step().await {
-            wait_out(error, begun).await?;
-        }
+        let changed = loop {
+            match self.write_step().await {
+                Ok(changed) => break changed,
+                Err(error) => wait_out(error, begun).await?,
+            }
+        };
+        self.changed.added += changed.added;
+        self.changed.replaced += changed.replaced;
+        self.changed.unchanged += changed.unchanged;
+        self.changed.refused.extend(changed.refused);
         self.documents.clear();
         self.refused.clear();
         self.bytes = 0;
@@ -241,33 +294,32 @@ impl Submission {
     }
 
     /// May be repeated after a commit of unknown outcome: what is there already is not added twice.
-    async fn write_step(&self) -> Result<(), StoreError> {
-        let mut transaction = self.store.app(self.organization).await?;
-        if !self.documents.is_empty() {
-            let rows: Vec<DocumentRow<'_>> = self
-                .documents
-                .iter()
-                .map(|document| DocumentRow {
-                    external_id: &document.id,
-                    title: document.title.as_deref(),
-                    source_uri: document.source_uri.as_deref(),
-                    text: &document.text,
-                    content_hash: content_hash(&document.text),
-                    metadata: &document.metadata,
-                })
-                .collect();
-            store::add_documents(&mut transaction, self.organization, self.batch, &rows).await?;
+    async fn write_step(&self) -> Result<Changed, SubmitError> {
+        let rows: Vec<DocumentRow<'_>> = self
+            .documents
+            .iter()
+            .map(|document| DocumentRow {
+                external_id: &document.id,
+                title: document.title.as_deref(),
+                source_uri: document.source_uri.as_deref(),
+                text: &document.text,
+                content_hash: content_hash(&document.text),
+                metadata: &document.metadata,
+            })
+            .collect();
+        let (organization, batch) = (self.organization, self.batch);
+        if self.intake != Intake::Filling(Filling::Submission) {
+            return change::write(&self.store, organization, batch, &rows, &self.refused).await;
+        }
+        let mut transaction = self.store.app(organization).await?;
+        if !rows.is_empty() {
+            store::add_documents(&mut transaction, organization, batch, &rows).await?;
         }
         if !self.refused.is_empty() {
-            store::add_refusals(
-                &mut transaction,
-                self.organization,
-                self.batch,
-                &self.refused,
-            )
-            .await?;
+            store::add_refusals(&mut transaction, organization, batch, &self.refused).await?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await.map_err(StoreError::from)?;
+        Ok(Changed::default())
     }
 }
 
@@ -288,8 +340,9 @@ pub async fn notify(
 }
 
 /// Waits a while after a transient error, unless it has lasted too long.
-async fn wait_out(error: StoreError, begun: Instant) -> Result<(), StoreError> {
-    if !error.is_transient() || begun.elapsed() > AWAY {
+async fn wait_out(error: SubmitError, begun: Instant) -> Result<(), SubmitError> {
+    let passes = matches!(&error, SubmitError::Store(error) if error.is_transient());
+    if !passes || begun.elapsed() > AWAY {
         return Err(error);
     }
     tokio::time::sleep(PAUSE).await;

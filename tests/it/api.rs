@@ -1,5 +1,7 @@
 //! The HTTP API, from outside: a real server, a real worker, and requests as clients send them.
 
+mod changes;
+
 use std::{
     io::{BufRead, BufReader},
     process::{Child, ExitStatus, Stdio},

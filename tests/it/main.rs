@@ -19,6 +19,7 @@ mod decisions;
 mod engine;
 mod exports;
 mod house;
+mod lifecycle;
 mod machines;
 mod mock_model;
 mod model;

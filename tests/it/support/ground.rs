@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use graphmill::{
-    flow::{BatchCounts, FailurePolicy, RetryPolicy, Stage},
+    flow::{BatchCounts, FailurePolicy, Intake, RetryPolicy, Stage},
     graph::Ontology,
     pipeline::{NewDocument, Settings},
     store::{self, AppTransaction, Batch, PoolSettings, Store},
-    workflow::{NewBatch, Submission},
+    workflow::{self, NewBatch, Submission},
 };
 use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
 use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgPoolOptions};
@@ -147,18 +147,34 @@ impl Ground {
         }
     }
 
+    /// Waits until a batch that is kept open has worked what it has, and checks everything that must hold then.
+    pub(crate) async fn at_rest(&self, id: BatchId) -> Batch {
+        let batch = poll("the batch is at rest", async || {
+            let batch = self.batch(id).await;
+            workflow::is_at_rest(&self.store, OURS, &batch)
+                .await
+                .unwrap()
+                .then_some(batch)
+        })
+        .await;
+        self.assert_counts_equal_rows(id).await;
+        batch
+    }
+
     /// The folded counts are what the rows say, what the log says, and they add up; nothing is held or left over.
     pub(crate) async fn assert_counts_equal_rows(&self, id: BatchId) {
         let batch = self.batch(id).await;
         let counts = batch.counts;
         let of = id.uuid();
         let documents = |what: &str| {
-            format!("select count(*) from document where batch_id = '{of}' and {what}")
+            format!(
+                "select count(*) from document where batch_id = '{of}' and withdrawn_at is null and {what}"
+            )
         };
         let executions = |what: &str| {
             format!(
                 "select count(*) from workflow_execution e
-                 where batch_id = '{of}' and workflow_type = 'extraction' and {what}
+                 where batch_id = '{of}' and workflow_type = 'extraction' and withdrawn_at is null and {what}
                    and not exists (select from workflow_execution later where later.document_id = e.document_id
                                    and later.generation > e.generation)"
             )
@@ -219,11 +235,14 @@ impl Ground {
             );
         }
         self.assert_stages_equal_rows(&batch).await;
-        assert_eq!(
-            counts.accepted,
-            counts.completed + counts.abandoned + counts.cancelled
-        );
-        assert_eq!(counts.failed, 0);
+        self.assert_nothing_left_of_withdrawn(id).await;
+        let failed = if batch.intake == Intake::Open {
+            counts.failed
+        } else {
+            0
+        };
+        assert_eq!(counts.accepted, counts.ended() + failed);
+        assert_eq!(counts.failed, failed);
         assert_eq!(
             counts.submitted(),
             counts.accepted + counts.refused + counts.duplicate
@@ -243,7 +262,7 @@ impl Ground {
         let executions = |what: &str| {
             format!(
                 "select count(*) from workflow_execution e
-                 where batch_id = '{}' and workflow_type = 'extraction' and {what}
+                 where batch_id = '{}' and workflow_type = 'extraction' and withdrawn_at is null and {what}
                    and not exists (select from workflow_execution later where later.document_id = e.document_id
                                    and later.generation > e.generation)",
                 batch.id.uuid()
@@ -273,10 +292,30 @@ impl Ground {
         let told = told
             .iter()
             .filter(|event| ends.contains(&event.kind.name()));
+        let ended = batch.generation - i32::from(!batch.state.name().has_ended());
         assert_eq!(
             told.count(),
-            usize::try_from(batch.generation).unwrap(),
+            usize::try_from(ended).unwrap(),
             "the end of each generation is told once"
+        );
+    }
+
+    /// Nothing that was found in a withdrawn document is there any more.
+    async fn assert_nothing_left_of_withdrawn(&self, id: BatchId) {
+        let of_withdrawn = format!(
+            "select count(*) from workflow_execution e
+             where e.batch_id = '{}' and e.withdrawn_at is not null
+               and (exists (select from entity f where f.workflow_execution_id = e.id)
+                    or exists (select from mention f where f.workflow_execution_id = e.id)
+                    or exists (select from relation f where f.workflow_execution_id = e.id)
+                    or exists (select from evidence f where f.workflow_execution_id = e.id)
+                    or not exists (select from document d where d.id = e.document_id and d.withdrawn_at is not null))",
+            id.uuid()
+        );
+        assert_eq!(
+            self.number(of_withdrawn).await,
+            0,
+            "what was withdrawn has left nothing"
         );
     }
 
@@ -349,7 +388,7 @@ impl Ground {
     pub(crate) async fn execution(&self, id: BatchId, document: &str) -> WorkflowExecutionId {
         let sql = format!(
             "select e.id from workflow_execution e join document d on d.id = e.document_id
-             where e.batch_id = '{}' and d.external_id = '{document}'",
+             where e.batch_id = '{}' and d.external_id = '{document}' and d.withdrawn_at is null",
             id.uuid()
         );
         let id: uuid::Uuid = self.text(sql).await.parse().unwrap();

@@ -1,0 +1,20 @@
+//! `graphmill batch list`.
+
+use graphmill_jobs::OrganizationId;
+
+use crate::{
+    cli::{error::CliError, output, session::Session, summary},
+    workflow,
+};
+
+/// Batches that are shown at most.
+const LISTED: i64 = 1000;
+
+pub(super) async fn list(session: &Session, json: bool) -> Result<(), CliError> {
+    let reports = workflow::list(&session.store, OrganizationId::DEFAULT, LISTED).await?;
+    output::written(if json {
+        output::json(&reports)
+    } else {
+        output::line(&summary::table(&reports))
+    })
+}
