@@ -16,8 +16,10 @@ mod execution;
 mod findings;
 mod health;
 mod ledger;
+mod link;
 mod ontology;
 mod patience;
+mod resolution;
 mod retry;
 mod schema;
 mod signal;
@@ -45,8 +47,10 @@ pub use checkpoint::{
     record_units, unit_counts,
 };
 pub use cluster::{
-    ClusterRow, add_clusters, cluster_page, drop_unpublished_clusters, publish_resolution,
-    resolvable_page,
+    ClusterRow, Joined, NewCluster, NewKey, NewMember, Published, Resolvable, add_clusters,
+    add_keys, add_members, cluster_page, clusters_by_key, clusters_elsewhere, clusters_of_entities,
+    published_count, published_members, published_page, resolvable_by_id, resolvable_page,
+    take_published,
 };
 pub use document::{
     Added, DocumentRow, DocumentState, Refused, add_documents, add_refusals, document_page,
@@ -71,8 +75,16 @@ pub use ledger::{
     claim_call, dropped_counts, file_answer, file_unanswered, know_endpoint, known_answer,
     known_of_endpoint, note_dropped, note_replay, renew_claim, replays,
 };
+pub use link::{
+    Decided, Decision, LinkEnd, LinkMember, LinkRow, NewLink, Side, add_proposals, decide_link,
+    decided_of_batch, decided_of_entities, link_by_id, links_of_batch, repoint_member,
+};
 pub use ontology::{ensure_ontology, ontology_by_id};
 pub use patience::Patience;
+pub use resolution::{
+    Publishable, abandoned_resolutions, begin_resolution, change_clusters, publish_resolution,
+    resolution_written, sweep_resolution, take_turn,
+};
 pub use retry::{
     BatchToRetry, add_retries, batch_to_retry, open_generation, retry_waiting, retryable,
 };
@@ -114,6 +126,9 @@ pub enum StoreError {
     /// The batch takes no more documents. Trying again does not help.
     #[error("the batch is sealed: it takes no more documents")]
     Sealed,
+    /// The organization's clusters have changed since this resolution began. Resolving again helps.
+    #[error("the clusters have changed since the resolution began")]
+    Overtaken,
 }
 
 impl StoreError {
@@ -157,7 +172,8 @@ impl StoreError {
             | Self::Connect(_)
             | Self::Migrate(_)
             | Self::NameTaken(_)
-            | Self::Sealed => false,
+            | Self::Sealed
+            | Self::Overtaken => false,
         }
     }
 

@@ -4,12 +4,15 @@
 //! It writes rows and reads them; making them move is the worker's business, which may be another process.
 
 mod export;
+mod identity;
 mod report;
 mod service;
 mod signal;
 mod submit;
+mod tree;
 
 pub use export::{ExportFailure, export};
+pub use identity::{cluster_id, link_id};
 pub use report::{
     BatchDetails, BatchReport, CallCounts, DocumentCounts, ExecutionReport, FailedUnitReport,
     FailureReport, SpentReport, StageReport, calls_so_far, details, find_batch, list, report,
@@ -17,3 +20,4 @@ pub use report::{
 pub use service::{ActivityReport, History, SignalReport, WorkflowService};
 pub use signal::{BatchSignalled, SignalError, block_batch, signal_batch, signal_execution};
 pub use submit::{NewBatch, Submission, SubmitError, fresh_name};
+pub use tree::{Edge, joined, parted};

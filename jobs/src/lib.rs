@@ -16,7 +16,7 @@ mod job;
 
 pub use id::{
     BatchId, ClusterId, DocumentId, EntityId, IdError, LlmCallId, OntologyId, OrganizationId,
-    RelationId, WorkerId, WorkflowActivityId, WorkflowExecutionId, WorkflowSignalId,
+    LinkId, RelationId, WorkerId, WorkflowActivityId, WorkflowExecutionId, WorkflowSignalId,
 };
 pub use job::{
     AssembleGraph, ChunkText, ClassifyEntities, ExtractMentions, ExtractRelations, Resolve, Ring,
