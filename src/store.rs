@@ -77,7 +77,8 @@ pub use ledger::{
 };
 pub use link::{
     Decided, Decision, LinkEnd, LinkMember, LinkRow, NewLink, Side, add_proposals, decide_link,
-    decided_of_batch, decided_of_entities, link_by_id, links_of_batch, repoint_member,
+    decided_of_batch, decided_of_entities, decided_of_link, link_by_id, link_ends, links_of_batch,
+    repoint_member,
 };
 pub use ontology::{ensure_ontology, ontology_by_id};
 pub use patience::Patience;

@@ -5,6 +5,7 @@
 
 mod export;
 mod identity;
+mod link;
 mod report;
 mod service;
 mod signal;
@@ -13,6 +14,10 @@ mod tree;
 
 pub use export::{ExportFailure, export};
 pub use identity::{cluster_id, link_id};
+pub use link::{
+    ClusterMemberReport, ClusterReport, LinkChange, LinkEndReport, LinkError, LinkReport, cluster,
+    decide, links, split,
+};
 pub use report::{
     BatchDetails, BatchReport, CallCounts, DocumentCounts, ExecutionReport, FailedUnitReport,
     FailureReport, SpentReport, StageReport, calls_so_far, details, find_batch, list, report,

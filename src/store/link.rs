@@ -246,7 +246,11 @@ pub async fn link_by_id(
     Ok(found.into_iter().next())
 }
 
-async fn link_ends(
+/// What these entities are as ends of links; those that are gone are left out.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn link_ends(
     connection: &mut PgConnection,
     organization: OrganizationId,
     entities: &[EntityId],
@@ -319,8 +323,8 @@ pub struct LinkMember {
     pub class: String,
 }
 
-/// Writes a decision over what was proposed or decided before under the same id. Whom it is about is written once, with
-/// the first decision.
+/// Writes a decision over what was proposed or decided before under the same id. Whom it is about stays what it was if
+/// `members` is empty.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
@@ -356,6 +360,16 @@ pub async fn decide_link(
     )
     .execute(&mut *connection)
     .await?;
+    if members.is_empty() {
+        return Ok(());
+    }
+    query!(
+        "delete from same_as_member where organization_id = $1 and same_as_id = $2",
+        organization.uuid(),
+        link.id.uuid(),
+    )
+    .execute(&mut *connection)
+    .await?;
     let sides: Vec<String> = members
         .iter()
         .map(|member| member.side.as_str().to_owned())
@@ -372,8 +386,7 @@ pub async fn decide_link(
         "insert into same_as_member (organization_id, same_as_id, side, entity_id, batch_id, document_id, name, type)
          select $1, $2, m.side, m.entity_id, m.batch_id, m.document_id, m.name, m.type
          from unnest($3::text[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::text[])
-             as m (side, entity_id, batch_id, document_id, name, type)
-         where not exists (select from same_as_member where organization_id = $1 and same_as_id = $2)",
+             as m (side, entity_id, batch_id, document_id, name, type)",
         organization.uuid(),
         link.id.uuid(),
         &sides,
@@ -453,6 +466,31 @@ pub async fn decided_of_batch(
     .fetch_all(connection)
     .await?;
     decided!(rows)
+}
+
+/// What was decided about a link; `None` while nothing is.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn decided_of_link(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    link: LinkId,
+) -> Result<Option<Decided>, StoreError> {
+    let rows = query!(
+        r#"select m.same_as_id, s.decision as "decision!", m.side, m.entity_id, m.batch_id, m.document_id, m.name,
+                  m.type as class
+           from same_as s
+           join same_as_member m on m.organization_id = s.organization_id and m.same_as_id = s.id
+           where s.organization_id = $1 and s.id = $2 and s.decision is not null
+           order by m.same_as_id, m.side, m.entity_id"#,
+        organization.uuid(),
+        link.uuid(),
+    )
+    .fetch_all(connection)
+    .await?;
+    let decided: Result<Vec<Decided>, StoreError> = decided!(rows);
+    Ok(decided?.into_iter().next())
 }
 
 /// Every decision about one of these entities.

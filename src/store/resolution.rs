@@ -4,8 +4,6 @@
 //! Invariant: of an organization's resolutions at most one writes at a time, and it is published only if nothing has
 //! changed the clusters since it began.
 
-use std::num::TryFromIntError;
-
 use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
 use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
@@ -167,7 +165,7 @@ pub async fn resolution_written(
     resolution: Uuid,
     steps: usize,
 ) -> Result<(), StoreError> {
-    let steps = i32::try_from(steps).unwrap_or_else(|_: TryFromIntError| i32::MAX);
+    let steps = i32::try_from(steps).unwrap_or(i32::MAX);
     query!(
         "update resolution set written = $3 where organization_id = $1 and id = $2",
         organization.uuid(),

@@ -36,6 +36,22 @@ pub fn link_id(organization: OrganizationId, one: &Resolvable, other: &Resolvabl
     uuid(&[b"link", organization.uuid().as_bytes(), &first, &second]).into()
 }
 
+/// The id of the link between those that were taken out of a cluster and the rest of it.
+#[must_use]
+pub(super) fn split_id<'a>(
+    organization: OrganizationId,
+    cluster: ClusterId,
+    out: impl IntoIterator<Item = &'a Resolvable>,
+) -> LinkId {
+    let mut out: Vec<[u8; 32]> = out.into_iter().map(end).collect();
+    out.sort_unstable();
+    let organization = organization.uuid();
+    let cluster = cluster.uuid();
+    let mut parts: Vec<&[u8]> = vec![b"split", organization.as_bytes(), cluster.as_bytes()];
+    parts.extend(out.iter().map(<[u8; 32]>::as_slice));
+    uuid(&parts).into()
+}
+
 fn end(entity: &Resolvable) -> [u8; 32] {
     let said = said(entity);
     digest(&[

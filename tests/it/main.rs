@@ -28,6 +28,7 @@ mod provider;
 mod queue;
 mod readme;
 mod recovery;
+mod resolution;
 mod roles;
 mod servers;
 mod support;

@@ -29,7 +29,7 @@ pub(crate) use drill::{Drill, Scripted, quick};
 pub(crate) use graph::without_ids;
 pub(crate) use ground::{Ground, OURS, documents, new_batch, poll, refusal, texts};
 pub(crate) use model_server::{ModelProcess, ModelServer, bill};
-pub(crate) use process::{Keeper, is_running, keep};
+pub(crate) use process::{Keeper, example, is_running, keep};
 pub(crate) use redis::Redis;
 
 /// Room that a folder in memory must have, in bytes.

@@ -240,6 +240,7 @@ pub(super) fn place(mut given: Given, ontology: &Ontology) -> Placed {
     let mut parts = Vec::new();
     let mut part_of: Vec<Option<usize>> = vec![None; numbered.entities.len()];
     let mut likely: Vec<Edge> = Vec::new();
+    let mut anchored = HashSet::new();
     for (cluster, mut edges) in resolved.clusters.into_iter().zip(edges) {
         for members in apart(
             &cluster.members,
@@ -266,7 +267,10 @@ pub(super) fn place(mut given: Given, ontology: &Ontology) -> Placed {
                 .into_iter()
                 .filter(|&at| numbered.anchor_of[at].is_none())
                 .collect();
-            let anchor = anchor.map(|at| &given.anchors[at].cluster);
+            // Should an anchor's members come apart, the id stays with the first of them.
+            let anchor = anchor
+                .map(|at| &given.anchors[at].cluster)
+                .filter(|anchor| anchored.insert(anchor.id));
             parts.push(Part {
                 id: anchor.map(|anchor| anchor.id),
                 name: anchor.map_or_else(|| cluster.name.clone(), |anchor| anchor.name.clone()),
