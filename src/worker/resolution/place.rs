@@ -14,7 +14,7 @@ use graphmill_jobs::{ClusterId, DocumentId, EntityId, LinkId, OrganizationId};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    graph::{self, ClassId, Decisions, Ontology, ResolvableEntity, block_keys, name_key},
+    graph::{self, ClassId, Decisions, Ontology, Reason, ResolvableEntity, block_keys, name_key},
     store::{
         Decided, Decision, Joined, LinkMember, NewCluster, NewKey, NewLink, NewMember, Resolvable,
         Side,
@@ -139,32 +139,27 @@ impl<'g> Numbered<'g> {
     }
 }
 
-/// Decisions as pairs of numbers; who is not among the entities says nothing.
+/// Decisions in numbers; who is not among the entities says nothing.
 #[derive(Default)]
-struct Paired {
-    decisions: Decisions<usize>,
+struct Ruled {
+    /// Who is one thing by decision: the clusters of both become one.
+    same: Vec<(usize, usize)>,
+    /// Who is not, with everybody who is one thing with either by decision.
+    different: BTreeSet<(usize, usize)>,
     repointed: Vec<(LinkId, EntityId, EntityId)>,
 }
 
-fn paired(given: &Given, numbered: &Numbered<'_>) -> Paired {
-    let mut paired = Paired::default();
-    let mut first = 0;
-    for anchor in &given.anchors {
-        let last = first + anchor.members.len();
-        paired
-            .decisions
-            .same
-            .extend((first + 1..last).map(|member| (first, member)));
-        first = last;
-    }
+fn ruled(given: &Given, numbered: &Numbered<'_>) -> Ruled {
+    let mut ruled = Ruled::default();
     if given.decided.is_empty() {
-        return paired;
+        return ruled;
     }
     let mut anew: HashMap<(DocumentId, String), Vec<usize>> = HashMap::new();
     for (entity, at) in numbered.entities.iter().zip(0..) {
         let known = (entity.document, name_key(&entity.name));
         anew.entry(known).or_default().push(at);
     }
+    let mut different = Vec::new();
     for decided in &given.decided {
         let mut sides = [Vec::new(), Vec::new()];
         for member in &decided.members {
@@ -173,7 +168,7 @@ fn paired(given: &Given, numbered: &Numbered<'_>) -> Paired {
             };
             let entity = numbered.entities[at].id;
             if entity != member.entity {
-                paired.repointed.push((decided.link, member.entity, entity));
+                ruled.repointed.push((decided.link, member.entity, entity));
             }
             sides[usize::from(member.side == Side::Right)].push(at);
         }
@@ -181,14 +176,65 @@ fn paired(given: &Given, numbered: &Numbered<'_>) -> Paired {
         let Some((&first, rest)) = left.split_first() else {
             continue;
         };
-        let Decisions { same, different } = &mut paired.decisions;
-        same.extend(rest.iter().map(|&other| (first, other)));
+        ruled.same.extend(rest.iter().map(|&other| (first, other)));
         match decided.decision {
-            Decision::Accepted => same.extend(right.first().map(|&other| (first, other))),
+            Decision::Accepted => ruled
+                .same
+                .extend(right.first().map(|&other| (first, other))),
             Decision::Rejected => different.extend(right.iter().map(|&other| (first, other))),
         }
     }
-    paired
+    // The members of an anchor are one thing too.
+    let mut anchored: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut pairs = ruled.same.clone();
+    for (at, anchor) in numbered.anchor_of.iter().enumerate() {
+        if let Some(anchor) = anchor {
+            pairs.push((*anchored.entry(*anchor).or_insert(at), at));
+        }
+    }
+    let together = together(&pairs);
+    let alone = |at: usize| vec![at];
+    for (left, right) in different {
+        let left = together.get(&left).cloned().unwrap_or_else(|| alone(left));
+        let right = together
+            .get(&right)
+            .cloned()
+            .unwrap_or_else(|| alone(right));
+        if left != right {
+            let all = left
+                .iter()
+                .flat_map(|&one| right.iter().map(move |&other| (one, other)));
+            ruled
+                .different
+                .extend(all.map(|(one, other)| (one.min(other), one.max(other))));
+        }
+    }
+    ruled
+}
+
+/// Of everybody in `pairs`, all whom they lead to.
+fn together(pairs: &[(usize, usize)]) -> HashMap<usize, Vec<usize>> {
+    let mut group_of: HashMap<usize, usize> = HashMap::new();
+    let mut groups: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    for &(one, other) in pairs {
+        let one = *group_of.entry(one).or_insert(one);
+        let other = *group_of.entry(other).or_insert(other);
+        groups.entry(one).or_default().insert(one);
+        groups.entry(other).or_default().insert(other);
+        if one != other
+            && let Some(gone) = groups.remove(&other)
+        {
+            group_of.extend(gone.iter().map(|&at| (at, one)));
+            groups.entry(one).or_default().extend(gone);
+        }
+    }
+    groups
+        .into_values()
+        .flat_map(|group| {
+            let all: Vec<usize> = group.into_iter().collect();
+            all.clone().into_iter().map(move |at| (at, all.clone()))
+        })
+        .collect()
 }
 
 /// The member itself, or who has its name in its document now.
@@ -207,6 +253,15 @@ fn found_again(
     same_class.next().or(named.first()).copied()
 }
 
+/// A cluster in the making.
+struct Draft {
+    members: BTreeSet<usize>,
+    edges: Vec<Edge>,
+    anchor: Option<usize>,
+    name: String,
+    class: Option<ClassId>,
+}
+
 /// Resolves and places; ids of clusters that are found for the first time are still to be given ([`Placed::found`]).
 pub(super) fn place(mut given: Given, ontology: &Ontology) -> Placed {
     given.own.sort_by(|a, b| {
@@ -217,72 +272,29 @@ pub(super) fn place(mut given: Given, ontology: &Ontology) -> Placed {
         anchor.members.sort_by_key(|member| member.id);
     }
     let numbered = Numbered::of(&given);
-    let Paired {
-        decisions,
-        repointed,
-    } = paired(&given, &numbered);
+    let ruled = ruled(&given, &numbered);
+    // What is one thing by decision need not look like it: it is united afterwards, cluster by cluster.
+    let decisions = Decisions {
+        same: Vec::new(),
+        different: ruled.different.iter().copied().collect(),
+    };
     let resolved = graph::resolve(numbered.resolvable(ontology), &decisions);
-    let mut of_cluster = vec![0; numbered.entities.len()];
-    for (cluster, at) in resolved.clusters.iter().zip(0..) {
-        for &member in &cluster.members {
-            of_cluster[member] = at;
-        }
-    }
-    let mut edges: Vec<Vec<Edge>> = vec![Vec::new(); resolved.clusters.len()];
-    for merge in resolved.merges {
-        edges[of_cluster[merge.left]].push(Edge {
-            left: merge.left,
-            right: merge.right,
-            score: merge.score,
-            reason: merge.reason.to_string(),
-        });
-    }
-    let mut parts = Vec::new();
-    let mut part_of: Vec<Option<usize>> = vec![None; numbered.entities.len()];
     let mut likely: Vec<Edge> = Vec::new();
+    let drafts = drafted(resolved.clusters, resolved.merges, &numbered, &mut likely);
+    let drafts = united(drafts, &ruled, &numbered);
+    let mut part_of: Vec<Option<usize>> = vec![None; numbered.entities.len()];
     let mut anchored = HashSet::new();
-    for (cluster, mut edges) in resolved.clusters.into_iter().zip(edges) {
-        for members in apart(
-            &cluster.members,
-            &mut edges,
-            &numbered.anchor_of,
-            &mut likely,
-        ) {
-            let anchor = members.iter().find_map(|&at| numbered.anchor_of[at]);
-            for &member in &members {
-                part_of[member] = Some(parts.len());
-            }
-            let why: HashMap<usize, Joined> = joined(&members, &edges)
-                .into_iter()
-                .map(|(member, (with, edge))| {
-                    let joined = Joined {
-                        with: numbered.entities[with].id,
-                        score: edge.score,
-                        reason: edge.reason.clone(),
-                    };
-                    (member, joined)
-                })
-                .collect();
-            let own: Vec<usize> = members
-                .into_iter()
-                .filter(|&at| numbered.anchor_of[at].is_none())
-                .collect();
-            // Should an anchor's members come apart, the id stays with the first of them.
-            let anchor = anchor
-                .map(|at| &given.anchors[at].cluster)
-                .filter(|anchor| anchored.insert(anchor.id));
-            parts.push(Part {
-                id: anchor.map(|anchor| anchor.id),
-                name: anchor.map_or_else(|| cluster.name.clone(), |anchor| anchor.name.clone()),
-                class: match (anchor, &cluster.class) {
-                    (Some(anchor), _) => anchor.class.clone(),
-                    (None, Some(class)) => class.as_str().to_owned(),
-                    (None, None) => numbered.entities[cluster.members[0]].class.clone(),
-                },
-                joined: why,
-                own,
-            });
+    let mut parts: Vec<Part> = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        for &member in &draft.members {
+            part_of[member] = Some(parts.len());
         }
+        // Should an anchor's members come apart, its id stays with the first of them.
+        let anchor = draft
+            .anchor
+            .map(|at| &given.anchors[at].cluster)
+            .filter(|anchor| anchored.insert(anchor.id));
+        parts.push(Part::of(draft, anchor, &numbered));
     }
     likely.extend(resolved.proposals.into_iter().map(|proposal| Edge {
         left: proposal.left,
@@ -290,7 +302,7 @@ pub(super) fn place(mut given: Given, ontology: &Ontology) -> Placed {
         score: proposal.score,
         reason: proposal.reason.to_string(),
     }));
-    let links = proposed(&given, &numbered, &parts, &part_of, &decisions, likely);
+    let links = proposed(&given, &numbered, &parts, &part_of, &ruled, likely);
     // Numbers of one's own from here on.
     let others = numbered.entities.len() - given.own.len();
     for part in &mut parts {
@@ -302,13 +314,152 @@ pub(super) fn place(mut given: Given, ontology: &Ontology) -> Placed {
     }
     parts.retain(|part| !part.own.is_empty());
     let mut placed = Placed {
+        repointed: ruled.repointed,
         given,
         parts,
         links,
-        repointed,
     };
     placed.keep_ids();
     placed
+}
+
+impl Part {
+    fn of(draft: Draft, anchor: Option<&NewCluster>, numbered: &Numbered<'_>) -> Self {
+        let joined = joined(&draft.members, &draft.edges)
+            .into_iter()
+            .map(|(member, (with, edge))| {
+                let joined = Joined {
+                    with: numbered.entities[with].id,
+                    score: edge.score,
+                    reason: edge.reason.clone(),
+                };
+                (member, joined)
+            })
+            .collect();
+        let first = draft.members.first().map(|&at| numbered.entities[at]);
+        let class = match (anchor, draft.class, first) {
+            (Some(anchor), ..) => anchor.class.clone(),
+            (None, Some(class), _) => class.as_str().to_owned(),
+            (None, None, Some(first)) => first.class.clone(),
+            (None, None, None) => String::new(),
+        };
+        Self {
+            id: anchor.map(|anchor| anchor.id),
+            name: anchor.map_or(draft.name, |anchor| anchor.name.clone()),
+            class,
+            joined,
+            own: draft
+                .members
+                .into_iter()
+                .filter(|&at| numbered.anchor_of[at].is_none())
+                .collect(),
+        }
+    }
+}
+
+/// The clusters as the rules have them, but that none has two anchors.
+fn drafted(
+    clusters: Vec<graph::Cluster<usize>>,
+    merges: Vec<graph::Merge<usize>>,
+    numbered: &Numbered<'_>,
+    likely: &mut Vec<Edge>,
+) -> Vec<Draft> {
+    let mut of_cluster = vec![0; numbered.entities.len()];
+    for (cluster, at) in clusters.iter().zip(0..) {
+        for &member in &cluster.members {
+            of_cluster[member] = at;
+        }
+    }
+    let mut edges: Vec<Vec<Edge>> = vec![Vec::new(); clusters.len()];
+    for merge in merges {
+        edges[of_cluster[merge.left]].push(Edge {
+            left: merge.left,
+            right: merge.right,
+            score: merge.score,
+            reason: merge.reason.to_string(),
+        });
+    }
+    let mut drafts = Vec::with_capacity(clusters.len());
+    for (cluster, mut edges) in clusters.into_iter().zip(edges) {
+        let mut parts = apart(&cluster.members, &mut edges, &numbered.anchor_of, likely);
+        let last = parts.pop();
+        let draft = |members: BTreeSet<usize>, edges: Vec<Edge>| Draft {
+            anchor: members.iter().find_map(|&at| numbered.anchor_of[at]),
+            members,
+            edges,
+            name: cluster.name.clone(),
+            class: cluster.class.clone(),
+        };
+        for members in parts {
+            let (mine, rest) = mem::take(&mut edges)
+                .into_iter()
+                .partition(|edge| members.contains(&edge.left));
+            edges = rest;
+            drafts.push(draft(members, mine));
+        }
+        drafts.extend(last.map(|members| draft(members, edges)));
+    }
+    drafts
+}
+
+/// Makes one of those that have one anchor, and of those that are one thing by decision, unless it would put together
+/// what is not one thing by decision.
+fn united(drafts: Vec<Draft>, ruled: &Ruled, numbered: &Numbered<'_>) -> Vec<Draft> {
+    let mut of: Vec<usize> = vec![0; numbered.entities.len()];
+    for (draft, at) in drafts.iter().zip(0..) {
+        for &member in &draft.members {
+            of[member] = at;
+        }
+    }
+    let mut drafts: Vec<Option<Draft>> = drafts.into_iter().map(Some).collect();
+    let mut first: HashMap<usize, usize> = HashMap::new();
+    let mut pairs: Vec<(usize, usize, bool)> = Vec::new();
+    for (at, anchor) in numbered.anchor_of.iter().enumerate() {
+        if let Some(anchor) = anchor {
+            pairs.push((*first.entry(*anchor).or_insert(at), at, false));
+        }
+    }
+    pairs.extend(ruled.same.iter().map(|&(one, other)| (one, other, true)));
+    for (one, other, is_decided) in pairs {
+        let (stays, goes) = (of[one].min(of[other]), of[one].max(of[other]));
+        let edge = is_decided.then(|| Edge {
+            left: one,
+            right: other,
+            score: 1.0,
+            reason: Reason::Decided.to_string(),
+        });
+        if stays == goes {
+            // Said by the rules too; that people said so is what can be taken back.
+            if let Some(draft) = &mut drafts[stays] {
+                draft.edges.extend(edge);
+            }
+            continue;
+        }
+        let is_forbidden = ruled.different.iter().any(|&(left, right)| {
+            (of[left].min(of[right]), of[left].max(of[right])) == (stays, goes)
+        });
+        let anchors = [stays, goes].map(|at| drafts[at].as_ref().and_then(|draft| draft.anchor));
+        let is_between_anchors = matches!(anchors, [Some(a), Some(b)] if a != b);
+        if is_forbidden || is_between_anchors {
+            continue;
+        }
+        if let Some(gone) = drafts[goes].take()
+            && let Some(draft) = &mut drafts[stays]
+        {
+            for &member in &gone.members {
+                of[member] = stays;
+            }
+            if gone.members.len() > draft.members.len() {
+                draft.name = gone.name;
+                draft.class = gone.class;
+            }
+            draft.members.extend(gone.members);
+            draft.edges.extend(gone.edges);
+            draft.edges.extend(edge);
+            draft.anchor = draft.anchor.or(gone.anchor);
+        }
+    }
+    drafts.into_iter().flatten().collect()
 }
 
 /// A cluster in parts, of which each has one anchor at most; by descending certainty, and what does not fit is `likely`.
@@ -370,7 +521,7 @@ fn proposed(
     numbered: &Numbered<'_>,
     parts: &[Part],
     part_of: &[Option<usize>],
-    decisions: &Decisions<usize>,
+    ruled: &Ruled,
     mut likely: Vec<Edge>,
 ) -> Vec<NewLink> {
     let pair = |left: usize, right: usize| {
@@ -379,7 +530,7 @@ fn proposed(
     };
     let mut seen: HashSet<(usize, usize)> = HashSet::new();
     seen.extend(
-        decisions
+        ruled
             .different
             .iter()
             .filter_map(|&(left, right)| pair(left, right)),
