@@ -4,8 +4,11 @@
 //! Of an organization's resolutions one is at work at a time. After a crash the same result is found again, and what is
 //! written of it stays.
 
+mod draft;
 mod place;
 mod read;
+mod rows;
+mod rules;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -13,10 +16,7 @@ use graphmill_jobs::OrganizationId;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use self::{
-    place::{Placed, Rows},
-    read::STEP,
-};
+use self::{place::Placed, read::STEP, rows::Rows};
 use super::{Engine, executor::ExecuteError};
 use crate::{
     pipeline::CheckpointError,

@@ -227,3 +227,60 @@ async fn what_is_written_before_a_break_is_not_written_again() {
     let all = ground.number("select count(*) from written").await;
     assert_eq!(u64::try_from(all).unwrap(), ended.counts.entities);
 }
+
+/// Says how long it takes and how much memory; asserts nothing that a busy machine could break.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn fifty_thousand_entities() {
+    let broken = Arc::new(AtomicBool::new(true));
+    let mut drill = Drill::with(breaking(&broken)).await;
+    let ground = Arc::clone(&drill.ground);
+    let mut all = documents(50);
+    all.push(about("broken", "Olga Petrova lives in Minsk."));
+    let batch = ground.submit(&new_batch("many"), all).await;
+    ground.ended(batch).await;
+    ground
+        .execute(
+            "insert into entity (id, workflow_execution_id, organization_id, ordinal, name, type, mentions)
+             select gen_random_uuid(), e.id, e.organization_id, 1000 + n,
+                    initcap(translate(md5((n % 700 + n / 3)::text), '0123456789', 'aeioubcdfg')) || ' '
+                    || initcap(substr(translate(md5((n * 7 % 2000)::text), '0123456789', 'aeioulmnrs'), 1, 7)),
+                    (array['person', 'organization', 'location'])[1 + n % 3], array[0]
+             from workflow_execution e, generate_series(1, 1000) n where e.workflow_type = 'extraction'
+               and e.status = 'completed'",
+        )
+        .await
+        .unwrap();
+    let memory = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let peak = status
+            .lines()
+            .find(|line| line.starts_with("VmHWM"))
+            .unwrap();
+        peak.to_owned()
+    };
+    for generation in 2..5 {
+        let begun = std::time::Instant::now();
+        let before = memory();
+        workflow::signal_batch(&ground.store, OURS, batch, Signal::Retry)
+            .await
+            .unwrap();
+        let is_resolved = format!(
+            "select count(*) from batch where generation = {generation} and ended_at is not null"
+        );
+        crate::support::eventually("it is resolved", async || {
+            ground.number(&is_resolved).await == 1
+        })
+        .await;
+        let rows = "select concat_ws(' ', (select count(*) from cluster c where c.resolution_id = b.resolution_id),
+                        (select count(*) from cluster_key k where k.resolution_id = b.resolution_id),
+                        (select count(*) from same_as s where s.resolution_id = b.resolution_id)) from batch b";
+        println!(
+            "{:?} for 50,000 entities; clusters, keys, links: {}; {before} -> {}",
+            begun.elapsed(),
+            ground.text(rows).await,
+            memory()
+        );
+    }
+    drill.stop().await;
+}
