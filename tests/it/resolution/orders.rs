@@ -167,11 +167,12 @@ async fn under(schedule: u64, kills: &[Kill], flush: bool) -> Vec<Clusters> {
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_orders_under_five_schedules_of_crashes_give_one_clustering() {
     use Kill::{Executions, Resolutions};
+    let orders = i64::try_from(ORDERS).unwrap();
     let many = i64::try_from(ORDERS * TEXTS.len()).unwrap();
     let schedules: [(&[Kill], bool); 5] = [
         (&[], false),
         (&[Executions(10), Executions(many / 2)], false),
-        (&[Resolutions(1), Resolutions(ORDERS as i64 / 2)], false),
+        (&[Resolutions(1), Resolutions(orders / 2)], false),
         (&[Resolutions(1), Resolutions(2), Resolutions(4)], false),
         (&[Executions(20), Resolutions(1)], true),
     ];

@@ -243,7 +243,8 @@ async fn fifty_thousand_entities() {
         .execute(
             "insert into entity (id, workflow_execution_id, organization_id, ordinal, name, type, mentions)
              select gen_random_uuid(), e.id, e.organization_id, 1000 + n,
-                    initcap(translate(md5((n % 700 + n / 3)::text), '0123456789', 'aeioubcdfg')) || ' '
+                    initcap(substr(translate(md5((abs(hashtext(e.id::text)) % 40 * 900 + n)::text), '0123456789',
+                                             'aeioubcdfg'), 1, 9)) || ' '
                     || initcap(substr(translate(md5((n * 7 % 2000)::text), '0123456789', 'aeioulmnrs'), 1, 7)),
                     (array['person', 'organization', 'location'])[1 + n % 3], array[0]
              from workflow_execution e, generate_series(1, 1000) n where e.workflow_type = 'extraction'
