@@ -304,14 +304,25 @@ pub async fn clusters_by_key(
            cross join lateral (
                select distinct on (k.cluster_id) k.cluster_id, k.entity_id
                from cluster_key k
-               join cluster c on c.organization_id = k.organization_id and c.resolution_id = k.resolution_id
-                             and c.id = k.cluster_id
-               join batch b on b.organization_id = c.organization_id and b.id = c.batch_id
-                           and b.resolution_id = c.resolution_id
-               where k.organization_id = $1 and k.key = asked.key and c.batch_id <> $2
-                 -- A document that is extracted anew takes its entities along before its batch is resolved anew.
-                 and exists (select from entity n
-                             where n.organization_id = k.organization_id and n.id = k.entity_id)
+               -- Row by row, each by its key: for joins the planner reads whole tables, once for every key asked.
+               cross join lateral (
+                   select c.batch_id from cluster c
+                   where c.organization_id = k.organization_id and c.resolution_id = k.resolution_id
+                     and c.id = k.cluster_id and c.batch_id <> $2
+                   offset 0
+               ) as c
+               cross join lateral (
+                   select from batch b
+                   where b.organization_id = k.organization_id and b.id = c.batch_id
+                     and b.resolution_id = k.resolution_id
+                   offset 0
+               ) as b
+               -- A document that is extracted anew takes its entities along before its batch is resolved anew.
+               cross join lateral (
+                   select from entity n where n.organization_id = k.organization_id and n.id = k.entity_id
+                   offset 0
+               ) as n
+               where k.organization_id = $1 and k.key = asked.key
                order by k.cluster_id, k.entity_id
                limit $4
            ) as f
