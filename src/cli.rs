@@ -21,6 +21,7 @@ mod mock_model;
 mod ontology;
 mod output;
 mod progress;
+mod resolve;
 mod run;
 mod serve;
 mod servers;
@@ -69,6 +70,8 @@ enum Command {
     Extract(extract::ExtractArgs),
     /// Score mentions, entities and relations on documents in which somebody marked them.
     Evaluate(evaluate::EvaluateArgs),
+    /// Find out in memory which names of many documents are of one thing.
+    Resolve(resolve::ResolveArgs),
     /// Work the stages of all batches until stopped: a replica.
     Worker(worker::WorkerCommandArgs),
     /// Serve the HTTP API.
@@ -113,6 +116,7 @@ pub fn main(extractors: Extractors) -> ExitCode {
         Command::Run(_)
         | Command::Extract(_)
         | Command::Evaluate(_)
+        | Command::Resolve(_)
         | Command::Servers(_)
         | Command::Migrate
         | Command::Doctor(_)
@@ -159,6 +163,7 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Run(args) => Box::pin(run::run(servers, args, extractors)).await,
         Command::Extract(args) => extract::extract(args, extractors).await,
         Command::Evaluate(args) => evaluate::evaluate(args, extractors).await,
+        Command::Resolve(args) => resolve::resolve(&args),
         Command::Worker(args) => worker::worker(servers, &args, extractors).await,
         Command::Serve(args) => serve::serve(servers, &args, extractors).await,
         Command::Servers(args) => servers::servers(servers, args).await,

@@ -34,10 +34,10 @@ pub use ontology::{
     Class, ClassId, Flaw, Ontology, OntologyError, OntologyFormat, RelationType, RelationTypeId,
 };
 pub use resolve::{
-    Cluster, Decisions, Merge, Proposal, Reason, Resolution, ResolvableEntity, resolve,
+    Cluster, Decisions, Merge, Proposal, Reason, Resolution, ResolvableEntity, Resolver, resolve,
 };
 pub use score::{
-    EntityScores, MentionScores, Predicted, RelationScores, Score, ScoreReport, Scores,
+    EntityScores, MentionScores, PairScores, Predicted, RelationScores, Score, ScoreReport, Scores,
 };
 pub use sentence::{sentence_ranges, sentences};
 pub use span::{Span, Text};

@@ -5,6 +5,7 @@ mod graph;
 mod interrupt;
 mod ontology;
 mod private;
+mod resolve;
 mod resume;
 mod run;
 mod usage;

@@ -138,6 +138,30 @@ impl Reason {
             Self::Spelling => "spelling",
         }
     }
+
+    /// How soon evidence of this kind is looked at; the surest first.
+    pub(super) fn rank(self) -> u8 {
+        match self {
+            Self::Decided => 0,
+            Self::SameValue => 1,
+            Self::SameName => 2,
+            Self::Known => 3,
+            Self::Variant => 4,
+            Self::Alias => 5,
+            Self::Spelling => 6,
+            Self::Initials => 7,
+            Self::Acronym => 8,
+            Self::Part => 9,
+        }
+    }
+
+    /// Whether a document that has both names and keeps them apart speaks against it.
+    pub(super) fn is_weak(self) -> bool {
+        matches!(
+            self,
+            Self::Initials | Self::Acronym | Self::Part | Self::Spelling
+        )
+    }
 }
 
 impl fmt::Display for Reason {
