@@ -16,6 +16,7 @@ mod execution;
 mod export;
 mod extract;
 mod input;
+mod link;
 mod migrate;
 mod mock_model;
 mod notifying;
@@ -95,6 +96,8 @@ enum Command {
     Calls(calls::CallsArgs),
     /// Check an ontology file, or show one as TOML.
     Ontology(ontology::OntologyArgs),
+    /// Decide which clusters are one thing, and which are not.
+    Link(link::LinkArgs),
     /// Write a batch's graph to stdout or a file.
     Export(export::ExportArgs),
     /// Serve a scripted model, for tests.
@@ -128,6 +131,7 @@ pub fn main(extractors: Extractors) -> ExitCode {
         | Command::Estimate(_)
         | Command::Ontology(_)
         | Command::Export(_)
+        | Command::Link(_)
         | Command::MockModel(_)
         | Command::WorkUnit => "warn",
         #[cfg(feature = "train")]
@@ -176,6 +180,7 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Budget(args) => budget::budget(servers, args).await,
         Command::Calls(args) => calls::calls(servers, args).await,
         Command::Ontology(args) => ontology::ontology(&args),
+        Command::Link(args) => link::link(servers, args).await,
         Command::Export(args) => export::export(servers, args).await,
         Command::MockModel(args) => mock_model::mock_model(args).await,
         #[cfg(feature = "train")]

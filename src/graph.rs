@@ -5,6 +5,7 @@
 //! here or by the extractor's own code; offsets from a model are never trusted.
 
 mod alias;
+mod block;
 mod decimal;
 mod document;
 mod export;
@@ -17,6 +18,7 @@ mod score;
 mod sentence;
 mod span;
 
+pub use block::block_keys;
 pub use document::{
     DocumentGraph, Entity, Mention, MentionType, NameLabel, Relation, TypedMention, Value,
     ValueKind,

@@ -16,9 +16,11 @@ mod execution;
 mod findings;
 mod health;
 mod ledger;
+mod link;
 mod ontology;
 mod organization_budget;
 mod patience;
+mod resolution;
 mod retry;
 mod schema;
 mod signal;
@@ -47,8 +49,10 @@ pub use checkpoint::{
     record_units, unit_counts,
 };
 pub use cluster::{
-    ClusterRow, add_clusters, cluster_page, drop_unpublished_clusters, publish_resolution,
-    resolvable_page,
+    ClusterRow, Joined, NewCluster, NewKey, NewMember, Published, Resolvable, add_clusters,
+    add_keys, add_members, cluster_page, clusters_by_key, clusters_elsewhere, clusters_of_entities,
+    published_count, published_members, published_page, resolvable_by_id, resolvable_page,
+    take_published,
 };
 pub use document::{
     Added, Changed, DocumentRow, DocumentState, Plan, Refused, StoredDocument, add_documents,
@@ -74,6 +78,11 @@ pub use ledger::{
     claim_call, dropped_counts, file_answer, file_unanswered, know_endpoint, known_answer,
     known_of_endpoint, note_dropped, note_replay, renew_claim, replays,
 };
+pub use link::{
+    Decided, Decision, LinkEnd, LinkMember, LinkRow, NewLink, Side, add_proposals, decide_link,
+    decided_of_batch, decided_of_entities, decided_of_link, link_by_id, link_ends, links_of_batch,
+    repoint_member,
+};
 pub use ontology::{ensure_ontology, ontology_by_id};
 pub use organization_budget::{
     BudgetChange, ORGANIZATION_BUDGET, OrganizationBudget, Period, batches_paused_by_budget,
@@ -81,6 +90,10 @@ pub use organization_budget::{
     organization_budget, recount_organization_budget, spent_in_all,
 };
 pub use patience::Patience;
+pub use resolution::{
+    Publishable, abandoned_resolutions, begin_resolution, change_clusters, publish_resolution,
+    resolution_written, sweep_resolution, take_turn,
+};
 pub use retry::{
     BatchToReopen, add_retries, batch_to_reopen, open_generation, retry_waiting, retryable,
 };
@@ -126,6 +139,9 @@ pub enum StoreError {
     /// The batch takes no more documents. Trying again does not help.
     #[error("the batch is sealed: it takes no more documents")]
     Sealed,
+    /// The organization's clusters have changed since this resolution began. Resolving again helps.
+    #[error("the clusters have changed since the resolution began")]
+    Overtaken,
 }
 
 impl StoreError {
@@ -169,7 +185,8 @@ impl StoreError {
             | Self::Connect(_)
             | Self::Migrate(_)
             | Self::NameTaken(_)
-            | Self::Sealed => false,
+            | Self::Sealed
+            | Self::Overtaken => false,
         }
     }
 

@@ -6,16 +6,24 @@
 mod budget;
 mod change;
 mod export;
+mod identity;
+mod link;
 mod progress;
 mod report;
 mod service;
 mod signal;
 mod submit;
+mod tree;
 mod webhook;
 
 pub use budget::{BudgetReport, begin_month, change_budget, organization_budget, rebuild_budgets};
 pub use change::{RemoveError, Removed, is_at_rest, remove_documents, seal_batch};
 pub use export::{ExportFailure, export, export_with};
+pub use identity::{cluster_id, link_id};
+pub use link::{
+    ClusterMemberReport, ClusterReport, LinkChange, LinkEndReport, LinkError, LinkReport, cluster,
+    decide, links, split,
+};
 pub use progress::{Done, ProgressReport, StageProgress};
 pub use report::{
     BatchDetails, BatchReport, BatchStatus, CallCounts, DocumentCounts, ExecutionReport,
@@ -25,4 +33,5 @@ pub use report::{
 pub use service::{ActivityReport, History, SignalReport, WorkflowService};
 pub use signal::{BatchSignalled, SignalError, block_batch, signal_batch, signal_execution};
 pub use submit::{NewBatch, Submission, SubmitError, fresh_name, notify};
+pub use tree::{Edge, joined, parted};
 pub use webhook::{WebhookReport, completion, webhook};

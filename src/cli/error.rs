@@ -12,7 +12,7 @@ use crate::{
     store::StoreError,
     telemetry::LogFilterError,
     worker::WorkerError,
-    workflow::{ExportFailure, RemoveError, SignalError, SubmitError},
+    workflow::{ExportFailure, LinkError, RemoveError, SignalError, SubmitError},
 };
 
 /// Some document did not complete, or was refused.
@@ -124,6 +124,21 @@ impl From<ExportFailure> for CliError {
             ExportFailure::Write(_) | ExportFailure::Store(_) | ExportFailure::NoBatch(_) => {
                 Self::Export(error)
             }
+        }
+    }
+}
+
+impl From<LinkError> for CliError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Store(error) => Self::Store(error),
+            LinkError::UnknownLink(_)
+            | LinkError::UnknownCluster(_)
+            | LinkError::NotAMember { .. }
+            | LinkError::WholeCluster(_)
+            | LinkError::Gone(_)
+            | LinkError::Contradicts(_)
+            | LinkError::TooLarge => Self::Usage(error.to_string()),
         }
     }
 }

@@ -415,6 +415,7 @@ impl BatchCounts {
                 self.clusters = *clusters;
                 self.resolution = Some(ResolutionEnd::Completed);
             }
+            EventKind::ClustersChanged { clusters } => self.clusters = *clusters,
             EventKind::ResolutionAbandoned { .. } => {
                 self.resolution = Some(ResolutionEnd::Abandoned);
             }

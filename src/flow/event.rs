@@ -195,6 +195,11 @@ pub enum EventKind {
         /// Why.
         failure: Failure,
     },
+    /// Somebody has decided about links, and so the batch's clusters are others now.
+    ClustersChanged {
+        /// How many there are.
+        clusters: u64,
+    },
     /// The furthest stage of the batch moved on.
     StageEntered {
         /// To which one.
@@ -261,6 +266,7 @@ impl EventKind {
             Self::ResolutionStarted => "ResolutionStarted",
             Self::ResolutionCompleted { .. } => "ResolutionCompleted",
             Self::ResolutionAbandoned { .. } => "ResolutionAbandoned",
+            Self::ClustersChanged { .. } => "ClustersChanged",
             Self::StageEntered { .. } => "StageEntered",
             Self::BatchPaused { .. } => "BatchPaused",
             Self::BatchResumed => "BatchResumed",

@@ -522,9 +522,9 @@ pub async fn busiest(
         r#"select c.name, c.type as class, count(distinct n.workflow_execution_id) as "documents!",
                   coalesce(sum(cardinality(n.mentions)), 0)::bigint as "mentions!"
            from batch b
-           join cluster c on c.organization_id = b.organization_id and c.batch_id = b.id
-                         and c.resolution_id = b.resolution_id
-           join cluster_member k on k.organization_id = c.organization_id and k.cluster_id = c.id
+           join cluster c on c.organization_id = b.organization_id and c.resolution_id = b.resolution_id
+           join cluster_member k on k.organization_id = c.organization_id and k.resolution_id = c.resolution_id
+                                and k.cluster_id = c.id
            join entity n on n.organization_id = k.organization_id and n.id = k.entity_id
            where b.organization_id = $1 and b.id = $2
            group by c.id, c.name, c.type

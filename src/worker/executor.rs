@@ -17,7 +17,8 @@ use super::{
     doorbell,
     gate::LeaseGate,
     keeper::Why,
-    recent, resolution,
+    recent,
+    resolution::{self, Resolved},
     settle::End,
     sink::Sink,
     steps::{Step, reached},
@@ -40,6 +41,9 @@ use crate::{
 const NO_EXTRACTOR_WAIT: Duration = Duration::from_secs(1);
 /// How long an execution waits that a worker could not work for a reason of its own.
 const TROUBLE_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a resolution waits for another one of its organization before it asks again.
+const TURN_WAIT: Duration = Duration::from_secs(1);
 
 /// Answers the rings of every stage.
 pub(super) struct Executor(pub(super) Arc<Engine>);
@@ -205,10 +209,18 @@ impl Executor {
     ) -> Result<Came, ExecuteError> {
         let engine = &*self.0;
         let Some(document) = lease.document else {
-            let (resolution, clusters) = resolution::work(engine, lease).await?;
-            let worked = Worked {
-                output: Output::Resolution(resolution),
-                ..Worked::ended(End::Resolution { clusters })
+            let worked = match resolution::work(engine, lease).await? {
+                Resolved::Written(resolution, clusters) => Worked {
+                    output: Output::Resolution(resolution),
+                    ..Worked::ended(End::Resolution { clusters })
+                },
+                Resolved::NotItsTurn => Worked::ended(End::Retry {
+                    failure: Failure::transient(
+                        FailureCode::Waiting,
+                        "another batch of the organization is being resolved",
+                    ),
+                    wait: TURN_WAIT,
+                }),
             };
             return Ok(Came::Through(worked.into()));
         };
@@ -334,6 +346,12 @@ impl Executor {
 fn given_up(error: ExecuteError) -> Result<End, ExecuteError> {
     let about = match &error {
         ExecuteError::Checkpoint(CheckpointError::LeaseLost) => return Err(error),
+        ExecuteError::Store(StoreError::Overtaken) => {
+            return Ok(End::Retry {
+                failure: Failure::transient(FailureCode::Waiting, error.to_string()),
+                wait: Duration::ZERO,
+            });
+        }
         ExecuteError::Store(error) => Some(error),
         ExecuteError::Checkpoint(CheckpointError::Write(source)) => source.downcast_ref(),
         ExecuteError::Resolution => {

@@ -33,6 +33,7 @@ mod provider;
 mod queue;
 mod readme;
 mod recovery;
+mod resolution;
 mod roles;
 mod servers;
 mod support;

@@ -70,14 +70,21 @@ async fn seed(ground: &Ground, organization: OrganizationId) {
          insert into evidence (relation_id, workflow_execution_id, organization_id, ordinal, start_char, end_char,
                                text)
              select id, workflow_execution_id, '{of}', 0, 0, 1, 'n' from relation where organization_id = '{of}';
-         insert into cluster (id, organization_id, batch_id, resolution_id, ordinal, name, type)
-             values (gen_random_uuid(), '{of}', '{batch}', gen_random_uuid(), 0, 'n', 'person');
-         insert into cluster_member (cluster_id, entity_id, organization_id)
-             select id, gen_random_uuid(), '{of}' from cluster where organization_id = '{of}';
-         insert into same_as (id, organization_id, batch_id, resolution_id, left_cluster_id, right_cluster_id, score,
+         insert into cluster (id, organization_id, batch_id, resolution_id, name, type)
+             values (gen_random_uuid(), '{of}', '{batch}', gen_random_uuid(), 'n', 'person');
+         insert into cluster_member (cluster_id, entity_id, resolution_id, organization_id)
+             select id, gen_random_uuid(), resolution_id, '{of}' from cluster where organization_id = '{of}';
+         insert into cluster_key (key, cluster_id, entity_id, resolution_id, organization_id)
+             select 1, id, gen_random_uuid(), resolution_id, '{of}' from cluster where organization_id = '{of}';
+         insert into resolution (id, organization_id, batch_id, workflow_execution_id, digest)
+             values (gen_random_uuid(), '{of}', '{batch}', gen_random_uuid(), '');
+         insert into resolution_turn (organization_id) values ('{of}');
+         insert into same_as (id, organization_id, batch_id, resolution_id, left_entity_id, right_entity_id, score,
                               reason)
              values (gen_random_uuid(), '{of}', '{batch}', gen_random_uuid(), gen_random_uuid(), gen_random_uuid(),
                      1, 'r');
+         insert into same_as_member (same_as_id, organization_id, side, entity_id, batch_id, document_id, name, type)
+             values (gen_random_uuid(), '{of}', 'left', gen_random_uuid(), '{batch}', gen_random_uuid(), 'n', 'person');
          insert into llm_call (id, organization_id, provider, model, request_hash, attempt, outcome, claim_until)
              values (gen_random_uuid(), '{of}', 'p', 'm', '', 1, 'intent', now());
          insert into model_endpoint (organization_id, endpoint, model, known) values ('{of}', 'e', 'm', 'k');
@@ -286,6 +293,12 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
         "select * from relation",
         "select * from evidence",
         "select * from cluster",
+        "select * from cluster_member",
+        "select * from cluster_key",
+        "select * from resolution",
+        "select * from resolution_turn",
+        "select * from same_as",
+        "select * from same_as_member",
         "select * from llm_call",
         "select * from api_key",
         "select * from budget",

@@ -31,7 +31,7 @@ pub(crate) use ground::{
     BUDGETS_THAT_ARE_WRONG, Ground, OURS, documents, new_batch, poll, refusal, texts,
 };
 pub(crate) use model_server::{ModelProcess, ModelServer, bill};
-pub(crate) use process::{Keeper, is_running, keep};
+pub(crate) use process::{Keeper, example, is_running, keep};
 pub(crate) use redis::Redis;
 
 /// Room that a folder in memory must have, in bytes.
