@@ -105,6 +105,8 @@ impl Site {
             concurrency: PARALLEL[0],
             policy: FailurePolicy::ContinueOnFailure,
             max_retries: 0,
+            tolerance: None,
+            weight: 1,
         };
         let submission = Submission::open(&store, ORGANIZATION, &batch).await?;
         let mut redis = redis::Client::open(redis_url.as_str())?

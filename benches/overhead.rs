@@ -141,6 +141,8 @@ impl Bench {
             concurrency: u32::try_from(self.parallel)?,
             policy: FailurePolicy::ContinueOnFailure,
             max_retries: 0,
+            tolerance: None,
+            weight: 1,
         };
         let begun = Instant::now();
         let mut submission = Submission::open(&self.store, ORGANIZATION, &batch).await?;

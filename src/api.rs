@@ -31,6 +31,7 @@ use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
 use crate::{
     graph::Ontology,
+    notify::Address,
     pipeline::{Limits, Settings},
     queue::Queue,
     store::Store,
@@ -52,19 +53,29 @@ const ORGANIZATION: OrganizationId = OrganizationId::DEFAULT;
 #[derive(Clone)]
 pub struct State(Arc<Shared>);
 
+/// Who is told of the ends of batches.
+#[derive(Debug, Clone, Default)]
+pub struct Webhooks {
+    /// Where to, if a batch names nobody.
+    pub otherwise: Option<Address>,
+    /// There is a secret: without one, workers could not sign what they send.
+    pub signs: bool,
+}
+
 struct Shared {
     store: Store,
     queue: Queue,
     extractors: Vec<(String, Settings)>,
     limits: Limits,
     ontology: Arc<Ontology>,
+    webhooks: Webhooks,
     permits: Semaphore,
     submissions: TaskTracker,
 }
 
 impl State {
     /// The state of a server: batches may name one of `extractors`, each with the settings of its batches, and
-    /// documents must keep to `limits`. All get this `ontology`.
+    /// documents must keep to `limits`. All get this `ontology`; their ends are told as `webhooks` says.
     #[must_use]
     pub fn new(
         store: Store,
@@ -72,6 +83,7 @@ impl State {
         extractors: Vec<(String, Settings)>,
         limits: Limits,
         ontology: Arc<Ontology>,
+        webhooks: Webhooks,
     ) -> Self {
         Self(Arc::new(Shared {
             store,
@@ -79,6 +91,7 @@ impl State {
             extractors,
             limits,
             ontology,
+            webhooks,
             permits: Semaphore::new(SUBMISSIONS),
             submissions: TaskTracker::new(),
         }))

@@ -1,6 +1,6 @@
 //! The door to models: what happens around a call, in this order. The ledger is asked whether the question was
 //! answered before; the fleet's limits and the breaker give a permit; the intent is written, with a reservation in
-//! the batch's budget, in one commit; the lease is looked at once more; the request is sent; the answer is committed,
+//! the batch's budget and the organization's, in one commit; the lease is looked at once more; the request is sent; the answer is committed,
 //! whoever holds the lease by then; and only then somebody reads it.
 //!
 //! Knows the ledger (`store`), the limits (`queue`) and how to make a bare exchange (`extractors`). Must not know
@@ -8,6 +8,7 @@
 //! used, and is never paid again**; a call that was sent is carried to its end although whoever asked is gone, unless
 //! the work was cancelled; what was sent and has no committed answer is in doubt, and says so.
 
+mod cap;
 mod exchange;
 
 use std::{
@@ -32,10 +33,8 @@ use crate::{
         Answer, CallError, CallRequest, Calls, Dropped, ModelChoice, Operation, Provider, UnitName,
     },
     pipeline::Gate,
-    queue::{Acquired, CallEnd, LimitSettings, Limiter, Permit, Queue},
-    store::{
-        self, AppTransaction, CallRow, Caps, Claimed, Known, Patience, Spending, Store, StoreError,
-    },
+    queue::{Acquired, CallEnd, LimitSettings, Limiter, Owner, Permit, Queue},
+    store::{self, AppTransaction, CallRow, Claimed, Known, Patience, Spending, Store, StoreError},
 };
 
 /// How long a call may wait for its turn before its document is put off, so that its worker can do something else.
@@ -79,6 +78,8 @@ pub struct Caller {
     pub batch: BatchId,
     /// The document's pass.
     pub execution: WorkflowExecutionId,
+    /// The batch's weight against others in the line for the model.
+    pub weight: f64,
     /// What is called.
     pub model: ModelChoice,
     /// What takes the place of the extractor's own prompt, if anything does.
@@ -146,7 +147,17 @@ impl Access {
 
     /// How many processes work, as last seen: without Redis each takes its share of the limits.
     pub fn set_workers(&self, workers: u32) {
-        self.0.workers.store(workers.max(1), Ordering::Relaxed);
+        let workers = workers.max(1);
+        if self.0.workers.swap(workers, Ordering::Relaxed) != workers {
+            let limiters = self
+                .0
+                .limiters
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            for limiter in limiters.values() {
+                limiter.set_workers(workers);
+            }
+        }
     }
 
     /// Waits for the calls that are being made, `longest` at most.
@@ -316,7 +327,6 @@ fn no_ledger(error: &StoreError) -> CallError {
 impl Question {
     fn row(&self, id: LlmCallId) -> CallRow<'_> {
         let (inner, caller) = (&*self.door.access.0, &*self.door.caller);
-        let tokens = self.request.prompt_tokens_at_most() + self.request.max_output_tokens;
         CallRow {
             id,
             batch: caller.batch,
@@ -333,11 +343,18 @@ impl Question {
             prompt: &self.request.prompt,
             hash: &self.hash,
             sample: self.request.sample,
-            reserved: Spending {
-                tokens: i64::try_from(tokens).unwrap_or(i64::MAX),
-                cost: caller.model.price.map(|price| price.at_most(&self.request)),
-            },
+            reserved: self.reserved(),
             lasts: inner.lease,
+        }
+    }
+
+    /// What it may take at most.
+    fn reserved(&self) -> Spending {
+        let tokens = self.request.prompt_tokens_at_most() + self.request.max_output_tokens;
+        let price = self.door.caller.model.price;
+        Spending {
+            tokens: i64::try_from(tokens).unwrap_or(i64::MAX),
+            cost: price.map(|price| price.at_most(&self.request)),
         }
     }
 
@@ -384,9 +401,12 @@ impl Question {
             match self.claim(id).await {
                 Ok(Claimed::Made) => return exchange::make(self, id, permit).await,
                 Ok(Claimed::Taken) => permit.settle(CallEnd::Unsent).await,
-                Ok(Claimed::OverBudget { in_flight }) => {
+                Ok(Claimed::OverBudget {
+                    organization,
+                    in_flight,
+                }) => {
                     permit.settle(CallEnd::Unsent).await;
-                    return Err(self.over_budget(in_flight).await);
+                    return Err(cap::reached(&self, organization, in_flight).await);
                 }
                 Err(error) => {
                     permit.settle(CallEnd::Unsent).await;
@@ -426,7 +446,16 @@ impl Question {
             self.door.caller.execution, self.stage, self.unit
         );
         let patience = deadline.saturating_duration_since(Instant::now());
-        match self.door.limiter.acquire(&ticket, estimate, patience).await {
+        let batch = self.door.caller.batch.to_string();
+        let owner = Owner {
+            name: &batch,
+            weight: self.door.caller.weight,
+        };
+        let limiter = &self.door.limiter;
+        match limiter
+            .acquire_for(owner, &ticket, estimate, patience)
+            .await
+        {
             Acquired::Granted(permit) => Ok(permit),
             Acquired::Wait(waiting) => Err(CallError::Wait {
                 reason: waiting.to_string(),
@@ -456,72 +485,6 @@ impl Question {
             }
         }
     }
-
-    async fn over_budget(&self, in_flight: i64) -> CallError {
-        let caller = &*self.door.caller;
-        let budget = async {
-            let mut transaction = self.begin().await?;
-            let budget = store::budget(&mut transaction, caller.organization, caller.batch).await?;
-            if budget.is_none() {
-                let caps = Caps::default();
-                store::set_budget(&mut transaction, caller.organization, caller.batch, caps)
-                    .await?;
-                transaction.commit().await?;
-            }
-            Ok::<_, StoreError>(budget)
-        };
-        let budget = match budget.await {
-            Ok(Some(budget)) => budget,
-            // It is there now.
-            Ok(None) => {
-                return CallError::Wait {
-                    reason: "the batch's budget is being opened".to_owned(),
-                    wait: Duration::ZERO,
-                };
-            }
-            Err(error) => return no_ledger(&error),
-        };
-        if in_flight > 0 {
-            return CallError::Wait {
-                reason: "what is left of the batch's budget is reserved by calls in work"
-                    .to_owned(),
-                wait: RESERVED,
-            };
-        }
-        let reason = if budget.caps.cost.is_some() && caller.model.price.is_none() {
-            format!(
-                "the batch has a cap on its cost, and the price of {} is not known",
-                caller.model.name
-            )
-        } else {
-            format!(
-                "the budget is used up: {}; go on with: graphmill batch resume {} --max-cost N or --max-tokens N",
-                spent(&budget),
-                caller.batch
-            )
-        };
-        CallError::Pause { reason }
-    }
-}
-
-/// How a budget stands, for people.
-fn spent(budget: &store::Budget) -> String {
-    let mut parts = Vec::new();
-    if let Some(cap) = budget.caps.cost {
-        parts.push(format!(
-            "${} spent and ${} reserved of ${}",
-            dollars(budget.spent.cost),
-            dollars(budget.reserved.cost),
-            dollars(cap)
-        ));
-    }
-    if let Some(cap) = budget.caps.tokens {
-        parts.push(format!(
-            "{} tokens spent and {} reserved of {cap}",
-            budget.spent.tokens, budget.reserved.tokens
-        ));
-    }
-    parts.join(", ")
 }
 
 /// Billionths of a dollar, as dollars.

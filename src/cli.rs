@@ -4,6 +4,7 @@
 //! `pipeline`'s direct path.
 
 mod batch;
+mod budget;
 mod calling;
 mod calls;
 mod direct;
@@ -15,11 +16,14 @@ mod execution;
 mod export;
 mod extract;
 mod input;
+mod link;
 mod migrate;
 mod mock_model;
+mod notifying;
 mod ontology;
 mod output;
 mod progress;
+mod resolve;
 mod run;
 mod serve;
 mod servers;
@@ -63,11 +67,13 @@ struct Cli {
 enum Command {
     /// Extract a graph from documents, durably: the main job.
     #[command(after_help = EXIT_CODES)]
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Extract in memory, with neither Postgres nor Redis: one JSON line a document.
     Extract(extract::ExtractArgs),
     /// Score mentions, entities and relations on documents in which somebody marked them.
     Evaluate(evaluate::EvaluateArgs),
+    /// Find out in memory which names of many documents are of one thing.
+    Resolve(resolve::ResolveArgs),
     /// Work the stages of all batches until stopped: a replica.
     Worker(worker::WorkerCommandArgs),
     /// Serve the HTTP API.
@@ -84,10 +90,14 @@ enum Command {
     Execution(execution::ExecutionArgs),
     /// Say what extracting documents with a model will take, before anything is spent.
     Estimate(estimate::EstimateArgs),
+    /// Show and set what all batches together may spend on models.
+    Budget(budget::BudgetCommandArgs),
     /// List the calls of models that a batch has made, and what they cost.
     Calls(calls::CallsArgs),
     /// Check an ontology file, or show one as TOML.
     Ontology(ontology::OntologyArgs),
+    /// Decide which clusters are one thing, and which are not.
+    Link(link::LinkArgs),
     /// Write a batch's graph to stdout or a file.
     Export(export::ExportArgs),
     /// Serve a scripted model, for tests.
@@ -110,15 +120,18 @@ pub fn main(extractors: Extractors) -> ExitCode {
         Command::Run(_)
         | Command::Extract(_)
         | Command::Evaluate(_)
+        | Command::Resolve(_)
         | Command::Servers(_)
         | Command::Migrate
         | Command::Doctor(_)
         | Command::Batch(_)
         | Command::Execution(_)
+        | Command::Budget(_)
         | Command::Calls(_)
         | Command::Estimate(_)
         | Command::Ontology(_)
         | Command::Export(_)
+        | Command::Link(_)
         | Command::MockModel(_)
         | Command::WorkUnit => "warn",
         #[cfg(feature = "train")]
@@ -152,9 +165,10 @@ fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
 async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError> {
     let servers = &cli.servers;
     match cli.command {
-        Command::Run(args) => Box::pin(run::run(servers, args, extractors)).await,
+        Command::Run(args) => Box::pin(run::run(servers, *args, extractors)).await,
         Command::Extract(args) => extract::extract(args, extractors).await,
         Command::Evaluate(args) => evaluate::evaluate(args, extractors).await,
+        Command::Resolve(args) => resolve::resolve(&args),
         Command::Worker(args) => worker::worker(servers, &args, extractors).await,
         Command::Serve(args) => serve::serve(servers, &args, extractors).await,
         Command::Servers(args) => servers::servers(servers, args).await,
@@ -163,8 +177,10 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Batch(args) => batch::batch(servers, args, extractors).await,
         Command::Execution(args) => execution::execution(servers, args).await,
         Command::Estimate(args) => estimate::estimate_batch(&args),
+        Command::Budget(args) => budget::budget(servers, args).await,
         Command::Calls(args) => calls::calls(servers, args).await,
         Command::Ontology(args) => ontology::ontology(&args),
+        Command::Link(args) => link::link(servers, args).await,
         Command::Export(args) => export::export(servers, args).await,
         Command::MockModel(args) => mock_model::mock_model(args).await,
         #[cfg(feature = "train")]

@@ -2,12 +2,14 @@
 //! reference.
 
 mod model;
+mod notify;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-pub use model::{BudgetArgs, ModelArgs, ModelConfigError, Models};
+pub use model::{BudgetArgs, ModelArgs, ModelConfigError, Models, OrganizationBudgetArgs};
+pub use notify::{NotifyArgs, SigningArgs};
 
 use crate::{
     flow::{PartialPolicy, RetryPolicy},

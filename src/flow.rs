@@ -7,12 +7,15 @@
 mod activity;
 mod batch;
 mod change;
+mod delivery;
 mod event;
 mod execution;
 mod failure;
+mod pace;
 mod policy;
 mod protocol;
 mod retry;
+mod share;
 mod signal;
 mod stage;
 
@@ -22,14 +25,17 @@ pub use batch::{
     Stopping,
 };
 pub use change::{Admission, BatchChange, Filling, Intake};
+pub use delivery::{DeliveryStatus, Heard, after_attempt};
 pub use event::{Event, EventKind, Replaced, Withdrawn};
 pub use execution::{ExecutionEvent, ExecutionStatus};
 pub use failure::{Failure, FailureCode};
-pub use policy::{FailurePolicy, PartialPolicy, Verdict};
+pub use pace::Pace;
+pub use policy::{FailurePolicy, FailureRules, PartialPolicy, Tolerance, Verdict};
 pub use protocol::{
     BatchView, ExecutionView, LeaseState, Move, RingView, StageEnd, follows_directly, settled,
 };
 pub use retry::RetryPolicy;
+pub use share::{Contender, Share, shares};
 pub use signal::{Answer, PAUSED_BY_HAND, Signal, Standing};
 pub use stage::{Stage, WORKFLOW_VERSION, WorkflowType};
 

@@ -5,6 +5,7 @@
 //! here or by the extractor's own code; offsets from a model are never trusted.
 
 mod alias;
+mod block;
 mod decimal;
 mod document;
 mod export;
@@ -17,13 +18,15 @@ mod score;
 mod sentence;
 mod span;
 
+pub use block::block_keys;
 pub use document::{
     DocumentGraph, Entity, Mention, MentionType, NameLabel, Relation, TypedMention, Value,
     ValueKind,
 };
 pub use export::{
-    CSV_COLUMNS, ExportError, ExportFormat, ExportWriter, ExportedCluster, ExportedDocument,
-    ExportedEntity, ExportedEvidence, ExportedMention, ExportedRelation, Section, UnknownFormat,
+    BadBaseIri, BaseIri, CSV_FILES, ExportError, ExportFormat, ExportHead, ExportStyle,
+    ExportWriter, ExportedCluster, ExportedDocument, ExportedEntity, ExportedEvidence,
+    ExportedMention, ExportedRelation, Section, UnknownFormat,
 };
 pub use gold::{GoldAnswers, GoldKind, GoldMention, GoldRelation, with_gold};
 pub use line::{ExtractedLine, extracted_line};
@@ -31,9 +34,11 @@ pub use merge::{FoundRelation, assemble, name_key};
 pub use ontology::{
     Class, ClassId, Flaw, Ontology, OntologyError, OntologyFormat, RelationType, RelationTypeId,
 };
-pub use resolve::{Cluster, ResolvableEntity, resolve};
+pub use resolve::{
+    Cluster, Decisions, Merge, Proposal, Reason, Resolution, ResolvableEntity, Resolver, resolve,
+};
 pub use score::{
-    EntityScores, MentionScores, Predicted, RelationScores, Score, ScoreReport, Scores,
+    EntityScores, MentionScores, PairScores, Predicted, RelationScores, Score, ScoreReport, Scores,
 };
 pub use sentence::{sentence_ranges, sentences};
 pub use span::{Span, Text};

@@ -13,12 +13,13 @@
 //! | --- | --- | --- | --- |
 //! | 4 | [`cli`] | the commands: paths in, summaries and JSON out, exit codes | how a stage is worked, SQL, Redis commands |
 //! | 4 | [`api`] | HTTP routes | extractors, workers, SQL, how a stage is worked |
-//! | 4 | [`worker`] | executor, stager, sweeper, sequencer: who works what, and when | SQL, Redis commands, what an extractor does |
+//! | 4 | [`worker`] | executor, stager, sweeper, sequencer, notifier: who works what, and when | SQL, Redis commands, what an extractor does |
 //! | 3 | [`workflow`] | what a client does with batches: submit, follow, cancel, report, export | queues, extractors, who does the work |
 //! | 3 | [`pipeline`] | the work of each stage, unit by unit | executions, leases, queues, where checkpoints go |
 //! | 3 | [`calls`] | what happens around a call of a model: ledger, limits, budget, and the answer filed before it is read | what is asked, how an answer is read |
 //! | 2 | [`store`] | Postgres, one file a table | which status comes next, Redis, stages' work |
 //! | 2 | [`queue`] | Redis and apalis | Postgres, leases, what a job does |
+//! | 2 | [`notify`] | users' webhooks: addresses, signatures, one attempt | what is told, whom it concerns, when to try again |
 //! | 2 | [`extractors`] | who finds things in texts; the sole room that may call a model | batches, checkpoints, queues, databases |
 //! | 1 | [`graph`] | spans, mentions, entities, relations, evidence, ontology, merging, export formats | everything else: no async, clock or I/O of its own |
 //! | 1 | [`flow`] | stages, state machines, events, failure policies, retries | everything else: no async, clock or I/O |
@@ -42,6 +43,7 @@ pub mod extractors;
 pub mod flow;
 pub mod graph;
 pub mod mock_model;
+pub mod notify;
 pub mod pipeline;
 pub mod queue;
 pub mod servers;

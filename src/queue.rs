@@ -29,7 +29,8 @@ mod workers;
 
 pub use connection::{Health, Queue, QueueError};
 pub use limits::{
-    Acquired, Breaker, CallEnd, LimitSettings, Limiter, LimiterStatus, Permit, WaitReason, Waiting,
+    Acquired, Breaker, CallEnd, LimitSettings, Limiter, LimiterStatus, Owner, Permit, WaitReason,
+    Waiting,
 };
 pub use ring::Rung;
 pub use set_aside::SetAside;

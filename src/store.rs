@@ -16,12 +16,16 @@ mod execution;
 mod findings;
 mod health;
 mod ledger;
+mod link;
 mod ontology;
+mod organization_budget;
 mod patience;
 mod rerun;
+mod resolution;
 mod retry;
 mod schema;
 mod signal;
+mod webhook;
 mod worker;
 
 use std::{str::FromStr, time::Duration};
@@ -40,14 +44,16 @@ pub use batch::{
     last_unfinished_batch, move_batch, open_batches, open_batches_to_move, pause_batch,
     resume_batch, seal_batch, stop_batch,
 };
-pub use budget::{Budget, Caps, Spent, budget, set_budget};
+pub use budget::{Budget, Caps, Spent, batches_with_budgets, budget, recount_budget, set_budget};
 pub use checkpoint::{
     CheckpointRow, FailedUnit, UnitCounts, UnitEnd, calls, checkpoints_of, earlier_checkpoints,
     failed_units, record_units, unit_counts,
 };
 pub use cluster::{
-    ClusterRow, add_clusters, cluster_page, drop_unpublished_clusters, publish_resolution,
-    resolvable_page,
+    ClusterRow, Joined, NewCluster, NewKey, NewMember, Published, Resolvable, add_clusters,
+    add_keys, add_members, cluster_page, clusters_by_key, clusters_elsewhere, clusters_of_entities,
+    published_count, published_members, published_page, resolvable_by_id, resolvable_page,
+    take_published,
 };
 pub use document::{
     Added, Changed, DocumentRow, DocumentState, Plan, Refused, StoredDocument, add_documents,
@@ -58,10 +64,10 @@ pub use event::{
     LoggedEvent, OutboxRow, append_event, events_after, outbox_page, publish_events, sequencer_lock,
 };
 pub use execution::{
-    Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Ringable, Settled, Settlement, admit,
-    admit_from, admit_lock, cancel_stopped, execution_by_id, executions, hold, lease, mark_unrung,
-    release, renew_leases, revive_failed, settle, start_resolution, status_counts, to_ring,
-    waited_for,
+    AdmitLimits, Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Ringable, Settled,
+    Settlement, admit, admit_from, admit_lock, cancel_stopped, documents_in_work, execution_by_id,
+    executions, hold, lease, mark_unrung, processing_of, release, renew_leases, revive_failed,
+    settle, start_resolution, to_ring, waited_for,
 };
 pub use findings::{
     EntityRow, EvidenceRow, MentionRow, Place, RelationRow, add_chunks, add_graph, busiest,
@@ -73,11 +79,25 @@ pub use ledger::{
     claim_call, dropped_counts, file_answer, file_unanswered, know_endpoint, known_answer,
     known_of_endpoint, note_dropped, note_replay, renew_claim, replays,
 };
+pub use link::{
+    Decided, Decision, LinkEnd, LinkMember, LinkRow, NewLink, Side, add_proposals, decide_link,
+    decided_of_batch, decided_of_entities, decided_of_link, link_by_id, link_ends, links_of_batch,
+    repoint_member,
+};
 pub use ontology::{ensure_ontology, ontology_by_id};
+pub use organization_budget::{
+    BudgetChange, ORGANIZATION_BUDGET, OrganizationBudget, Period, batches_paused_by_budget,
+    change_organization_budget, clear_organization_budget, months_over, open_organization_budget,
+    organization_budget, recount_organization_budget, spent_in_all,
+};
 pub use patience::Patience;
 pub use rerun::{
     PaidStage, add_reruns, current_executions, paid_by_stage, rerun_counts, set_batch_setup,
     units_done,
+};
+pub use resolution::{
+    Publishable, abandoned_resolutions, begin_resolution, change_clusters, publish_resolution,
+    resolution_written, sweep_resolution, take_turn,
 };
 pub use retry::{
     BatchToReopen, add_retries, batch_to_reopen, open_generation, retry_waiting, retryable,
@@ -86,6 +106,10 @@ pub use schema::{Schema, check_schema, migrate, migrate_from};
 pub use signal::{
     Interruption, SentSignal, answer_signals, interruptions, mark_delivered, orphaned_signals,
     send_signal, signals,
+};
+pub use webhook::{
+    Notice, WebhookDelivery, WebhookLease, WebhookToSend, fix_webhook_body, lease_webhooks, notice,
+    owe_webhook, renew_webhook, set_notify, settle_webhook, webhook_to_send, webhooks_lie_idle,
 };
 pub use worker::{forget_workers, see_worker};
 
@@ -120,6 +144,9 @@ pub enum StoreError {
     /// The batch takes no more documents. Trying again does not help.
     #[error("the batch is sealed: it takes no more documents")]
     Sealed,
+    /// The organization's clusters have changed since this resolution began. Resolving again helps.
+    #[error("the clusters have changed since the resolution began")]
+    Overtaken,
 }
 
 impl StoreError {
@@ -163,7 +190,8 @@ impl StoreError {
             | Self::Connect(_)
             | Self::Migrate(_)
             | Self::NameTaken(_)
-            | Self::Sealed => false,
+            | Self::Sealed
+            | Self::Overtaken => false,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The drivers: what makes executions move. The executor answers rings; the stager admits; the sweeper rings again
-//! for what went silent; the sequencer gives events their order and moves batches; the keeper renews leases.
+//! for what went silent; the sequencer gives events their order and moves batches; the keeper renews leases;
+//! the notifier tells the owners of batches that have ended.
 //!
 //! Postgres is the truth and Redis a doorbell: every driver may die at any instant, on any replica, and what it left
 //! half done is found again from the rows. Must not know how a stage works (`pipeline`), how SQL is spelled (`store`)
@@ -11,15 +12,18 @@ mod executor;
 mod gate;
 mod isolation;
 mod keeper;
+mod notifier;
 mod recent;
 mod resolution;
 mod sequencer;
 mod settle;
 mod settling;
+mod shares;
 mod sink;
 mod stager;
 mod steps;
 mod sweeper;
+mod turns;
 mod worked;
 
 use std::{sync::Arc, time::Duration};
@@ -38,6 +42,7 @@ pub use steps::{Step, watch_steps};
 use crate::{
     calls::Access,
     extractors::Extractors,
+    notify::Messenger,
     pipeline::{Isolation, Threads, Workplace},
     queue::{LimitSettings, Queue, QueueError, Slots, Workers, WorkersConfig},
     store::{self, Store, StoreError},
@@ -113,10 +118,13 @@ struct Engine {
     batches: batches::Batches,
     recent: recent::Recent,
     workplace: Workplace,
+    shares: shares::Shares,
+    turns: turns::Turns,
     /// The way to models, if this process has one.
     access: Option<Access>,
     stager: stager::Bell,
     sequencer: sequencer::Bell,
+    notifier: notifier::Bell,
     /// Rises whenever this process' sequencer moved something.
     moved: watch::Sender<u64>,
     /// No more work is taken.
@@ -135,7 +143,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts every driver and one queue worker a stage.
+    /// Starts every driver and one queue worker a stage. Webhooks are left to processes that can sign them.
     ///
     /// # Errors
     /// [`WorkerError`] when Redis or Postgres does not answer; trying again may help.
@@ -144,6 +152,20 @@ impl Worker {
         queue: Queue,
         extractors: Extractors,
         settings: WorkerSettings,
+    ) -> Result<Self, WorkerError> {
+        Self::start_notifying(store, queue, extractors, settings, None).await
+    }
+
+    /// The same, and delivers webhooks with `messenger`.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub async fn start_notifying(
+        store: Store,
+        queue: Queue,
+        extractors: Extractors,
+        settings: WorkerSettings,
+        messenger: Option<Messenger>,
     ) -> Result<Self, WorkerError> {
         let id = WorkerId::generate();
         let doorbell = doorbell::Doorbell::new(queue.clone()).await?;
@@ -165,6 +187,7 @@ impl Worker {
             };
             Access::new(provider, store, queue, limits, settings.lease)
         });
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let engine = Arc::new(Engine {
             id,
             store,
@@ -175,9 +198,12 @@ impl Worker {
             batches: batches::Batches::default(),
             recent: recent::Recent::default(),
             workplace,
+            shares: shares::Shares::default(),
+            turns: turns::Turns::new(processors),
             access,
             stager: stager::Bell::default(),
             sequencer: sequencer::Bell::default(),
+            notifier: notifier::Bell::default(),
             moved: watch::Sender::new(0),
             stop,
             drained: CancellationToken::new(),
@@ -193,6 +219,7 @@ impl Worker {
         drivers.spawn(sweeper::run(Arc::clone(&engine)));
         drivers.spawn(sequencer::run(Arc::clone(&engine)));
         drivers.spawn(doorbell::watch(Arc::clone(&engine)));
+        drivers.spawn(notifier::run(Arc::clone(&engine), messenger));
         let keep = CancellationToken::new();
         let keeper = tokio::spawn(keeper::run(Arc::clone(&engine), keep.clone()));
         info!(worker.id = %id, slots = settings.slots, "working");

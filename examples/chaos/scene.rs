@@ -125,6 +125,8 @@ impl Scene {
             concurrency,
             policy: FailurePolicy::ContinueOnFailure,
             max_retries: 0,
+            tolerance: None,
+            weight: 1,
         };
         let mut submission = Submission::open(&self.store, OrganizationId::DEFAULT, &batch).await?;
         for document in documents {

@@ -119,10 +119,14 @@ ids! {
     RelationId, "relation", "rel";
     /// One real-world thing across documents.
     ClusterId, "cluster", "cluster";
+    /// Two clusters that may be one thing, for people to decide.
+    LinkId, "link", "link";
     /// A call of a model; the row of the ledger, and what a server is told in `X-Graphmill-Call`.
     LlmCallId, "call", "call";
     /// A process that works stages; the owner of its leases.
     WorkerId, "worker", "worker";
+    /// The news that a batch has ended, however often it is sent; the header `webhook-id`.
+    WebhookDeliveryId, "delivery", "delivery";
 }
 
 impl OrganizationId {

@@ -15,8 +15,9 @@ mod id;
 mod job;
 
 pub use id::{
-    BatchId, ClusterId, DocumentId, EntityId, IdError, LlmCallId, OntologyId, OrganizationId,
-    RelationId, WorkerId, WorkflowActivityId, WorkflowExecutionId, WorkflowSignalId,
+    BatchId, ClusterId, DocumentId, EntityId, IdError, LinkId, LlmCallId, OntologyId,
+    OrganizationId, RelationId, WebhookDeliveryId, WorkerId, WorkflowActivityId,
+    WorkflowExecutionId, WorkflowSignalId,
 };
 pub use job::{
     AssembleGraph, ChunkText, ClassifyEntities, ExtractMentions, ExtractRelations, Resolve, Ring,

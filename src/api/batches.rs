@@ -22,14 +22,14 @@ use tracing::Instrument;
 use super::{
     ORGANIZATION, State,
     body::{self, SubmissionBody},
-    intake::{self, Entry},
+    intake::{self, Checked, Entry},
     problem::Problem,
     receive,
     request::Arrived,
 };
 use crate::{
     flow::Signal,
-    workflow::{self, BatchReport, BatchSignalled, NewBatch, Submission, SubmitError},
+    workflow::{self, BatchReport, BatchSignalled, BatchStatus, Submission, SubmitError},
 };
 
 /// How long after its arrival a submission is answered, done or not: a little before the request's time is over.
@@ -66,11 +66,17 @@ pub(super) async fn submit(
             let body: SubmissionBody = body::read(&bytes)?;
             drop(bytes);
             let open = body.open.unwrap_or(false);
-            intake::check(body, &shared.extractors, shared.limits, &shared.ontology)
-                .map(|(batch, entries)| (batch, entries, open))
+            intake::check(
+                body,
+                &shared.extractors,
+                shared.limits,
+                &shared.ontology,
+                &shared.webhooks,
+            )
+            .map(|checked| (checked, open))
         })
     };
-    let (batch, entries, open) = parsing.await.map_err(|error| Problem::bug(&error))??;
+    let (checked, open) = parsing.await.map_err(|error| Problem::bug(&error))??;
     match tokio::time::timeout(BEGIN_TIMEOUT, shared.store.app(ORGANIZATION)).await {
         Ok(begun) => drop(begun?),
         Err(_) => {
@@ -80,10 +86,10 @@ pub(super) async fn submit(
             ));
         }
     }
-    let name = batch.name.clone();
-    let submitted = entries.len() as u64;
+    let name = checked.batch.name.clone();
+    let submitted = checked.entries.len() as u64;
     let opened = Arc::new(OnceLock::new());
-    let work = write(state.clone(), batch, entries, open, Arc::clone(&opened)).in_current_span();
+    let work = write(state.clone(), checked, open, Arc::clone(&opened)).in_current_span();
     let task = shared.submissions.spawn(work);
     let until = arrived + ANSWER_TIMEOUT;
     let id = match tokio::time::timeout_at(until, task).await {
@@ -114,15 +120,18 @@ pub(super) async fn submit(
 /// Writes a submission down. Says which batch it is as soon as there is one.
 async fn write(
     state: State,
-    batch: NewBatch,
-    entries: Vec<Entry>,
+    checked: Checked,
     open: bool,
     opened: Arc<OnceLock<BatchId>>,
 ) -> Result<BatchId, Problem> {
     let written = async {
-        let mut submission = Submission::open(&state.0.store, ORGANIZATION, &batch).await?;
+        let batch = &checked.batch;
+        let mut submission = Submission::open(&state.0.store, ORGANIZATION, batch).await?;
         let _ = opened.set(submission.batch());
-        for entry in entries {
+        if let Some(address) = &checked.notify {
+            submission.notify(address).await?;
+        }
+        for entry in checked.entries {
             match entry {
                 Entry::Document(document) => submission.add(document).await?,
                 Entry::Refused { name, failure } => submission.refuse(name, failure).await?,
@@ -192,13 +201,14 @@ pub(super) async fn list(
     Ok(Json(json!({ "batches": batches })))
 }
 
-/// `GET /api/batches/{id or name}`: the report.
+/// `GET /api/batches/{id or name}`: the report, how far the batch is, and how the news of its end stands.
 pub(super) async fn show(
     extract::State(state): extract::State<State>,
     Path(wanted): Path<String>,
-) -> Result<Json<BatchReport>, Problem> {
+) -> Result<Json<BatchStatus>, Problem> {
     let id = find(&state, &wanted).await?;
-    Ok(Json(report(&state, id).await?))
+    let status = workflow::status(&state.0.store, ORGANIZATION, id).await?;
+    Ok(Json(status.ok_or_else(unknown)?))
 }
 
 /// `POST /api/batches/{id or name}/cancel`: 202 with the report; what is in work ends at its next unit. Cancelling

@@ -24,8 +24,11 @@ pub(super) struct SubmissionBody {
     pub(super) concurrency: Option<u32>,
     pub(super) failure_policy: Option<String>,
     pub(super) max_retries: Option<u32>,
+    pub(super) max_failures: Option<String>,
+    pub(super) weight: Option<u32>,
     pub(super) extractor: Option<String>,
     pub(super) partial: Option<String>,
+    pub(super) notify: Option<String>,
     pub(super) open: Option<bool>,
 }
 

@@ -8,12 +8,14 @@ use std::{collections::HashSet, sync::Arc};
 use axum::http::StatusCode;
 
 use super::{
+    Webhooks,
     body::{DocumentBody, SubmissionBody},
     problem::Problem,
 };
 use crate::{
-    flow::{Failure, FailureCode, FailurePolicy, PartialPolicy},
+    flow::{Failure, FailureCode, FailurePolicy, PartialPolicy, Tolerance},
     graph::Ontology,
+    notify::Address,
     pipeline::{Limits, NewDocument, Settings, check_id},
     workflow::{NewBatch, fresh_name},
 };
@@ -31,6 +33,14 @@ pub(super) enum Entry {
     Refused { name: String, failure: Failure },
 }
 
+/// A submission that can be written down.
+pub(super) struct Checked {
+    pub(super) batch: NewBatch,
+    /// Who is told of its end.
+    pub(super) notify: Option<Address>,
+    pub(super) entries: Vec<Entry>,
+}
+
 /// Checks what was sent.
 ///
 /// # Errors
@@ -40,7 +50,8 @@ pub(super) fn check(
     extractors: &[(String, Settings)],
     limits: Limits,
     ontology: &Arc<Ontology>,
-) -> Result<(NewBatch, Vec<Entry>), Problem> {
+    webhooks: &Webhooks,
+) -> Result<Checked, Problem> {
     // One that is kept open gets them later.
     if body.documents.is_empty() && body.open != Some(true) {
         return Err(unfit(
@@ -48,6 +59,18 @@ pub(super) fn check(
             "there are none: a batch that is not `open` has at least one",
         ));
     }
+    let notify = match body.notify {
+        None => webhooks.otherwise.clone(),
+        Some(_) if !webhooks.signs => {
+            return Err(unfit(
+                "notify",
+                "this server has no secret to sign with: it needs GRAPHMILL_WEBHOOK_SECRET",
+            ));
+        }
+        Some(address) => {
+            Some(Address::parse(&address).map_err(|error| unfit("notify", &error.to_string()))?)
+        }
+    };
     let name = match body.name {
         Some(name) => batch_name(name)?,
         None => fresh_name("batch"),
@@ -59,6 +82,16 @@ pub(super) fn check(
                 let known = FailurePolicy::ALL.map(FailurePolicy::as_str);
                 unfit("failure_policy", &format!("known are {}", known.join(", ")))
             })
+        })?;
+    let tolerance = body
+        .max_failures
+        .map(|text| text.parse::<Tolerance>())
+        .transpose()
+        .map_err(|_| {
+            unfit(
+                "max_failures",
+                "a number of documents or a share of all (`10`, `5%`)",
+            )
         })?;
     let extractor = body.extractor.unwrap_or_else(|| EXTRACTOR.to_owned());
     let Some(&(_, mut settings)) = extractors.iter().find(|(name, _)| *name == extractor) else {
@@ -82,8 +115,14 @@ pub(super) fn check(
         concurrency: within("concurrency", body.concurrency, 1, 10_000, CONCURRENCY)?,
         policy,
         max_retries: within("max_retries", body.max_retries, 0, 100, MAX_RETRIES)?,
+        tolerance,
+        weight: within("weight", body.weight, 1, 1000, 1)?,
     };
-    Ok((batch, entries(body.documents, limits)))
+    Ok(Checked {
+        batch,
+        notify,
+        entries: entries(body.documents, limits),
+    })
 }
 
 fn unfit(field: &str, why: &str) -> Problem {

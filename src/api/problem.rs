@@ -76,7 +76,8 @@ impl Problem {
             | StoreError::Connect(_)
             | StoreError::Migrate(_)
             | StoreError::Query(_)
-            | StoreError::Decode { .. } => {
+            | StoreError::Decode { .. }
+            | StoreError::Overtaken => {
                 let cause = chain(error);
                 if error.is_transient() {
                     tracing::warn!(error = cause, "Postgres did not do its part of a request");

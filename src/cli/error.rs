@@ -12,7 +12,7 @@ use crate::{
     store::StoreError,
     telemetry::LogFilterError,
     worker::WorkerError,
-    workflow::{ExportFailure, RemoveError, RerunError, SignalError, SubmitError},
+    workflow::{ExportFailure, LinkError, RemoveError, RerunError, SignalError, SubmitError},
 };
 
 /// Some document did not complete, or was refused.
@@ -133,7 +133,24 @@ impl From<ExportFailure> for CliError {
                 path: "the export".to_owned(),
                 source,
             },
-            ExportFailure::Write(_) | ExportFailure::Store(_) => Self::Export(error),
+            ExportFailure::Write(_) | ExportFailure::Store(_) | ExportFailure::NoBatch(_) => {
+                Self::Export(error)
+            }
+        }
+    }
+}
+
+impl From<LinkError> for CliError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Store(error) => Self::Store(error),
+            LinkError::UnknownLink(_)
+            | LinkError::UnknownCluster(_)
+            | LinkError::NotAMember { .. }
+            | LinkError::WholeCluster(_)
+            | LinkError::Gone(_)
+            | LinkError::Contradicts(_)
+            | LinkError::TooLarge => Self::Usage(error.to_string()),
         }
     }
 }

@@ -24,6 +24,7 @@ use std::{
 
 use folder::{Folder, Found};
 pub(crate) use gold::{GoldLine, GoldLines};
+pub(crate) use lines::reason;
 use lines::{Line, Lines};
 use names::{Names, Origin, printable};
 

@@ -1,4 +1,5 @@
-//! How far a batch is: bars on a terminal, plain lines elsewhere. What they show is read from the rows.
+//! How far a batch is: bars on a terminal, plain lines elsewhere. What they show are the counts that the sequencer
+//! folds, whoever works the batch and wherever; nothing is counted or timed here.
 
 use std::{
     fmt::Write,
@@ -10,11 +11,11 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{error::CliError, output, session::steadily};
+use super::{error::CliError, output, session::steadily, summary};
 use crate::{
-    flow::{BatchCounts, BatchStateName, ExecutionStatus, PAUSED_BY_HAND, Stage},
-    store::{self, Store},
-    workflow,
+    flow::{BatchStateName, PAUSED_BY_HAND, Stage},
+    store::{self, Batch, Store, StoreError},
+    workflow::{self, ProgressReport, SpentReport},
 };
 
 /// How a wait for a batch ended.
@@ -40,14 +41,6 @@ pub(super) enum Until {
 const DRAW: Duration = Duration::from_millis(200);
 /// How often plain lines are written.
 const WRITE: Duration = Duration::from_secs(5);
-/// The stages that have a bar.
-const STAGES: [(Stage, &str); 5] = [
-    (Stage::Chunk, "chunk"),
-    (Stage::Mentions, "mentions"),
-    (Stage::Entities, "entities"),
-    (Stage::Relations, "relations"),
-    (Stage::Assemble, "assemble"),
-];
 
 /// Shows the batch's progress until it has come as far as asked, or `stop` is cancelled; `moved` tells of news sooner than the
 /// clock does. It is never dropped between a statement
@@ -63,50 +56,29 @@ pub(super) async fn follow(
     let mut view: Box<dyn View + Send> = if output::is_watched() {
         Box::new(Bars::new())
     } else {
-        Box::new(Lines::new())
+        Box::new(Lines::default())
     };
     loop {
-        let wants_stages = view.wants_stages();
-        let (now, waits, at_stage) = steadily(async || {
-            let mut transaction = store.app(organization).await?;
-            let now = store::batch_by_id(&mut transaction, organization, batch).await?;
-            // Bars count the rows; the larger the batch, the dearer the count and the less often it changes a bar.
-            let at_stage = if wants_stages {
-                store::status_counts(&mut transaction, organization, batch).await?
-            } else {
-                Vec::new()
-            };
-            let waits = store::waited_for(&mut transaction, organization, batch).await?;
-            Ok((now, waits, at_stage))
-        })
-        .await?;
-        let Some(now) = now else {
+        let seen = steadily(async || look(store, organization, batch).await).await?;
+        let Some(seen) = seen else {
             return Err(CliError::Usage(format!("there is no batch `{batch}`")));
         };
-        let state = now.state.name();
-        let held = match (&now.paused, waits) {
-            (Some(reason), _) if reason == PAUSED_BY_HAND => {
-                Some(format!("paused {reason}: graphmill batch resume"))
-            }
-            (Some(reason), _) => Some(format!("paused: {reason}")),
-            (None, Some(reason)) => Some(format!("waiting: {reason}")),
-            (None, None) => None,
-        };
-        view.show(state, held.as_deref(), &now.counts, &at_stage);
+        let state = seen.state();
+        view.show(&seen);
         if state.has_ended() {
             view.end();
             return Ok(Watched::Ended);
         }
         if until == Until::AtRest
-            && steadily(async || workflow::is_at_rest(store, organization, &now).await).await?
+            && steadily(async || workflow::is_at_rest(store, organization, &seen.batch).await)
+                .await?
         {
             view.end();
             return Ok(Watched::AtRest);
         }
-        let pause = DRAW * u32::try_from(1 + now.counts.accepted / 20_000).unwrap_or(u32::MAX);
         let begun = Instant::now();
         loop {
-            let left = pause.saturating_sub(begun.elapsed());
+            let left = DRAW.saturating_sub(begun.elapsed());
             tokio::select! {
                 () = stop.cancelled() => {
                     view.end();
@@ -139,88 +111,138 @@ async fn changed(moved: &mut Option<watch::Receiver<u64>>) {
     }
 }
 
-type AtStage = [(Stage, ExecutionStatus, u64)];
+/// A batch, as it is at a moment.
+struct Seen {
+    batch: Batch,
+    progress: ProgressReport,
+    spent: Option<SpentReport>,
+    /// What keeps it, if something does.
+    held: Option<String>,
+}
+
+/// Reads it; `None`: there is no such batch.
+async fn look(
+    store: &Store,
+    organization: OrganizationId,
+    id: BatchId,
+) -> Result<Option<Seen>, StoreError> {
+    let mut transaction = store.app(organization).await?;
+    let Some(batch) = store::batch_by_id(&mut transaction, organization, id).await? else {
+        return Ok(None);
+    };
+    let waits = store::waited_for(&mut transaction, organization, id).await?;
+    let in_work = store::documents_in_work(&mut transaction, organization, id).await?;
+    let budget = store::budget(&mut transaction, organization, id).await?;
+    let held = match (&batch.paused, waits) {
+        (Some(reason), _) if reason == PAUSED_BY_HAND => {
+            Some(format!("paused {reason}: graphmill batch resume"))
+        }
+        (Some(reason), _) => Some(format!("paused: {reason}")),
+        (None, Some(reason)) => Some(format!("waiting: {reason}")),
+        (None, None) => None,
+    };
+    Ok(Some(Seen {
+        progress: ProgressReport::of(&batch, in_work),
+        spent: budget.map(SpentReport::from),
+        held,
+        batch,
+    }))
+}
+
+impl Seen {
+    const fn state(&self) -> BatchStateName {
+        self.batch.state.name()
+    }
+
+    /// There is nothing to count yet: 0 of 0 looks like all.
+    const fn is_empty(&self) -> bool {
+        self.batch.counts.accepted == 0
+    }
+
+    /// What it does, how fast, and how long that will take.
+    fn doing(&self) -> String {
+        let mut said = said(self.state(), self.held.as_deref());
+        for part in summary::pace(&self.progress) {
+            // Writing to a string does not fail.
+            let _ = write!(said, ", {part}");
+        }
+        said
+    }
+
+    /// What it has found and spent.
+    fn found(&self) -> String {
+        let counts = &self.batch.counts;
+        let mut said = format!(
+            "{} entities, {} relations",
+            counts.entities, counts.relations
+        );
+        if let Some(spent) = &self.spent {
+            let tokens = spent.prompt_tokens + spent.completion_tokens;
+            let _ = write!(said, "; {tokens} tokens, ${:.4}", spent.cost);
+        }
+        said
+    }
+}
 
 trait View {
-    fn wants_stages(&self) -> bool;
-    /// Shows how far the batch is; `held` is what keeps it, if something does.
-    fn show(
-        &mut self,
-        state: BatchStateName,
-        held: Option<&str>,
-        counts: &BatchCounts,
-        at_stage: &AtStage,
-    );
+    fn show(&mut self, seen: &Seen);
     fn end(&mut self);
 }
 
-/// A bar for the batch and one for each stage.
+/// A bar for the batch and one for each stage of its documents; two lines say the rest.
 struct Bars {
     all: MultiProgress,
     batch: ProgressBar,
     stages: Vec<(Stage, ProgressBar)>,
+    doing: ProgressBar,
+    found: ProgressBar,
 }
 
 impl Bars {
     fn new() -> Self {
         // Hidden until there is something to count: a bar of 0 of 0 looks like a full one.
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
-        let style = |template: &str| {
-            ProgressStyle::with_template(template)
-                .unwrap_or_else(|_| ProgressStyle::default_bar())
-                .progress_chars("━╸ ")
+        let bar = |name: String, template: &str| {
+            let bar = all.add(ProgressBar::new(0));
+            let style = ProgressStyle::with_template(template)
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            bar.set_style(style.progress_chars("━╸ "));
+            bar.set_prefix(name);
+            bar
         };
-        let batch = all.add(ProgressBar::new(0));
-        batch.set_style(style(
-            "{prefix:>10} {wide_bar:.green} {pos}/{len} documents  {per_sec}  {eta} left  {msg}",
-        ));
-        batch.set_prefix("batch");
-        let stages = STAGES
-            .into_iter()
-            .map(|(stage, name)| {
-                let bar = all.add(ProgressBar::new(0));
-                bar.set_style(style("{prefix:>10} {wide_bar:.blue} {pos}/{len}"));
-                bar.set_prefix(name);
-                (stage, bar)
-            })
-            .collect();
-        Self { all, batch, stages }
+        let batch = "{prefix:>10} {wide_bar:.green} {pos}/{len} documents {msg:>6} %";
+        let stage = "{prefix:>10} {wide_bar:.blue} {pos}/{len}";
+        let line = "{prefix:>10} {wide_msg}";
+        Self {
+            batch: bar("batch".to_owned(), batch),
+            stages: Stage::of_a_document()
+                .map(|at| (at, bar(at.to_string(), stage)))
+                .collect(),
+            doing: bar("now".to_owned(), line),
+            found: bar("found".to_owned(), line),
+            all,
+        }
     }
 }
 
 impl View for Bars {
-    fn wants_stages(&self) -> bool {
-        true
-    }
-
-    fn show(
-        &mut self,
-        state: BatchStateName,
-        held: Option<&str>,
-        counts: &BatchCounts,
-        at_stage: &AtStage,
-    ) {
-        if counts.accepted == 0 {
+    fn show(&mut self, seen: &Seen) {
+        if seen.is_empty() {
             return;
         }
         if self.all.is_hidden() {
             self.all.set_draw_target(ProgressDrawTarget::stderr());
         }
-        self.batch.set_length(counts.accepted);
-        self.batch.set_position(counts.ended());
-        self.batch.set_message(said(state, held));
+        let documents = seen.progress.documents;
+        self.batch.set_length(documents.total);
+        self.batch.set_position(documents.current);
+        self.batch.set_message(format!("{:.1}", documents.percent));
         for (stage, bar) in &self.stages {
-            // A document has passed a stage when it is at a later one, or completed.
-            let through: u64 = at_stage
-                .iter()
-                .filter(|(at, status, _)| {
-                    *at != Stage::Resolve && (at > stage || *status == ExecutionStatus::Completed)
-                })
-                .map(|(_, _, count)| count)
-                .sum();
-            bar.set_length(counts.accepted);
-            bar.set_position(through);
+            bar.set_length(documents.total);
+            bar.set_position(seen.batch.counts.through(*stage));
         }
+        self.doing.set_message(seen.doing());
+        self.found.set_message(seen.found());
     }
 
     fn end(&mut self) {
@@ -230,33 +252,15 @@ impl View for Bars {
 }
 
 /// A line now and then.
+#[derive(Default)]
 struct Lines {
-    begun: Instant,
     written: Option<(Instant, BatchStateName)>,
 }
 
-impl Lines {
-    fn new() -> Self {
-        Self {
-            begun: Instant::now(),
-            written: None,
-        }
-    }
-}
-
 impl View for Lines {
-    fn wants_stages(&self) -> bool {
-        false
-    }
-
-    fn show(
-        &mut self,
-        state: BatchStateName,
-        held: Option<&str>,
-        counts: &BatchCounts,
-        _at_stage: &AtStage,
-    ) {
-        if counts.accepted == 0 && !state.has_ended() {
+    fn show(&mut self, seen: &Seen) {
+        let state = seen.state();
+        if seen.is_empty() && !state.has_ended() {
             return;
         }
         let due = self.written.is_none_or(|(at, before)| {
@@ -265,32 +269,16 @@ impl View for Lines {
         if !due {
             return;
         }
-        let seconds = self.begun.elapsed().as_secs_f64();
         self.written = Some((Instant::now(), state));
-        let (done, all) = (counts.ended(), counts.accepted);
-        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let rate = if seconds > 0.5 {
-            done as f64 / seconds
-        } else {
-            0.0
-        };
-        let mut line = format!("{done}/{all} documents, {}", said(state, held));
-        if rate > 0.0 {
-            // Writing to a string does not fail.
-            let _ = write!(line, ", {rate:.1}/s");
-            #[expect(
-                clippy::cast_precision_loss,
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a time for people"
-            )]
-            let left = ((all - done.min(all)) as f64 / rate) as u64;
-            if left > 0 {
-                let left = humantime::format_duration(Duration::from_secs(left));
-                let _ = write!(line, ", {left} left");
-            }
-        }
-        output::note(&line);
+        let documents = seen.progress.documents;
+        output::note(&format!(
+            "{}/{} documents ({:.1} %), {}; {}",
+            documents.current,
+            documents.total,
+            documents.percent,
+            seen.doing(),
+            seen.found()
+        ));
     }
 
     fn end(&mut self) {}

@@ -16,21 +16,22 @@ use tokio_util::sync::CancellationToken;
 use super::{
     calling,
     error::{CliError, INTERRUPTED, SOME_FAILED, USAGE},
-    export,
+    export::Destination,
     input::{self, Input},
-    ontology, output,
+    notifying, ontology, output,
     progress::{self, Until, Watched},
     session::{Session, steadily},
     summary,
 };
 use crate::{
-    config::{BudgetArgs, ModelArgs, PipelineArgs, ServerArgs, WorkerArgs},
+    config::{BudgetArgs, ModelArgs, NotifyArgs, PipelineArgs, ServerArgs, WorkerArgs},
     extractors::{Extractor, Extractors, Local, RelationScorer},
-    flow::{FailurePolicy, Intake, Signal},
-    graph::{ExportFormat, Ontology},
+    flow::{FailurePolicy, Intake, Signal, Tolerance},
+    graph::Ontology,
+    notify::{Address, Messenger},
     pipeline::{ModelChoice, Settings},
     queue::LimitSettings,
-    store::{self, Caps},
+    store::{self, Caps, StoreError},
     worker::{Worker, WorkerSettings},
     workflow::{self, BatchReport, NewBatch, Submission, SubmitError},
 };
@@ -65,6 +66,18 @@ pub(super) struct RunArgs {
         value_parser = clap::value_parser!(u32).range(0..=100)
     )]
     max_retries: u32,
+    /// Documents that may be given up, as a number or as a share of all (`10`, `5%`): with more, the rest is cancelled
+    /// and the batch fails.
+    #[arg(long, value_name = "N|P%")]
+    max_failures: Option<Tolerance>,
+    /// Its share of the fleet against your other open batches (1 to 1,000).
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=1000)
+    )]
+    weight: u32,
     /// Who extracts.
     #[arg(long, value_name = "NAME", default_value = "local")]
     extractor: String,
@@ -74,8 +87,8 @@ pub(super) struct RunArgs {
     /// Who says how sure the local extractor's relations are: its rules alone, or a logistic regression too.
     #[arg(long, value_name = "SCORER", value_enum)]
     relation_scorer: Option<ScorerName>,
-    /// Write the graph to a file when it is done: json:FILE or csv:FILE.
-    #[arg(long, value_name = "FORMAT:FILE", value_parser = destination)]
+    /// Write the graph when it is done: json:FILE, csv:FOLDER, or turtle, json-ld, graphml or cypher and a file.
+    #[arg(long, value_name = "FORMAT:PATH")]
     export: Option<Destination>,
     /// Go on with a batch (id or name); the last unfinished one without a value.
     #[arg(long, value_name = "BATCH", num_args = 0..=1, default_missing_value = "")]
@@ -98,25 +111,8 @@ pub(super) struct RunArgs {
     models: ModelArgs,
     #[command(flatten)]
     budget: BudgetArgs,
-}
-
-/// Where to export to.
-#[derive(Debug, Clone)]
-struct Destination {
-    format: ExportFormat,
-    path: PathBuf,
-}
-
-fn destination(text: &str) -> Result<Destination, String> {
-    let (format, path) = text
-        .split_once(':')
-        .filter(|(_, path)| !path.is_empty())
-        .ok_or("expected FORMAT:FILE, for example json:graph.json")?;
-    let format = format.parse().map_err(|error| format!("{error}"))?;
-    Ok(Destination {
-        format,
-        path: path.into(),
-    })
+    #[command(flatten)]
+    notify: NotifyArgs,
 }
 
 fn batch_name(text: &str) -> Result<String, String> {
@@ -163,6 +159,9 @@ struct Setup {
     settings: Settings,
     choice: Option<(ModelChoice, Caps)>,
     limits: LimitSettings,
+    /// Who delivers webhooks, and where to tell of this batch's end.
+    messenger: Option<Messenger>,
+    notify: Option<Address>,
 }
 
 /// The batch to work, and what is still to be submitted to it.
@@ -189,7 +188,10 @@ pub(super) async fn run(
     if choice.is_some() {
         settings = calling::patient(settings, &models);
     }
+    let messenger = notifying::messenger(&args.notify.signing)?;
     let setup = Setup {
+        notify: notifying::address(&args.notify, messenger.is_some())?,
+        messenger,
         ontology: ontology::chosen(args.ontology.as_deref())?,
         settings,
         choice,
@@ -215,7 +217,7 @@ pub(super) async fn run(
         Some(input::read(&args.paths, args.pipeline.limits())?)
     };
     if let Some(destination) = &args.export {
-        export::check_destination(&destination.path)?;
+        destination.check()?;
     }
     let session = Session::open(servers, args.json).await?;
     let done = Box::pin(work(&session, &args, setup, inputs, extractors)).await;
@@ -240,12 +242,7 @@ async fn work(
     };
     let (batch, name) = (target.batch, target.name);
     let calls_before = workflow::calls_so_far(&session.store, organization, batch).await?;
-    let mut transaction = session.store.app(organization).await?;
-    let ended = store::batch_by_id(&mut transaction, organization, batch)
-        .await?
-        .is_some_and(|batch| batch.state.name().has_ended());
-    drop(transaction);
-    if ended {
+    if has_ended(session, batch).await? {
         output::note(&format!("batch {batch} ({name}) has ended already"));
         return finish(session, args, batch, calls_before).await;
     }
@@ -264,7 +261,10 @@ async fn work(
         limits: setup.limits,
         ..args.worker.settings(slots)
     };
-    let worker = Worker::start(session.store.clone(), queue, extractors, settings).await?;
+    let store = session.store.clone();
+    let signs = setup.messenger.is_some();
+    let worker =
+        Worker::start_notifying(store, queue, extractors, settings, setup.messenger).await?;
     let stop = CancellationToken::new();
     let submitting = submission.is_some();
     let mut submitted = !submitting;
@@ -299,6 +299,9 @@ async fn work(
             }
         }
     };
+    if matches!(watched, Ok(Watched::Ended)) {
+        tell_end(session, batch, signs, &mut interrupts).await?;
+    }
     let hint = if submitted {
         format!("graphmill run --resume {batch}")
     } else {
@@ -329,6 +332,27 @@ async fn work(
     }
 }
 
+/// Waits a while until the end of the batch is told. A Ctrl-C ends that and nothing else: all but the news is done.
+async fn tell_end(
+    session: &Session,
+    batch: BatchId,
+    signs: bool,
+    interrupts: &mut Interrupts,
+) -> Result<(), StoreError> {
+    tokio::select! {
+        told = notifying::wait(&session.store, OrganizationId::DEFAULT, batch, signs) => told,
+        () = interrupts.next() => Ok(()),
+    }
+}
+
+/// Whether there is nothing left to work.
+async fn has_ended(session: &Session, batch: BatchId) -> Result<bool, StoreError> {
+    let organization = OrganizationId::DEFAULT;
+    let mut transaction = session.store.app(organization).await?;
+    let found = store::batch_by_id(&mut transaction, organization, batch).await?;
+    Ok(found.is_some_and(|batch| batch.state.name().has_ended()))
+}
+
 /// How a submission that was interrupted goes on.
 fn again(args: &RunArgs, batch: BatchId) -> String {
     let paths: Vec<_> = args
@@ -355,8 +379,13 @@ async fn opened(session: &Session, args: &RunArgs, setup: &Setup) -> Result<Targ
         concurrency: args.concurrency,
         policy: args.failure_policy,
         max_retries: args.max_retries,
+        tolerance: args.max_failures,
+        weight: args.weight,
     };
     let submission = Submission::open(&session.store, OrganizationId::DEFAULT, &batch).await?;
+    if let Some(address) = &setup.notify {
+        submission.notify(address).await?;
+    }
     Ok(Target {
         batch: submission.batch(),
         name,
@@ -411,6 +440,9 @@ async fn resumed(
         )));
     }
     super::batch::raise(session, batch, &args.budget).await?;
+    if let Some(address) = &setup.notify {
+        workflow::notify(store, organization, batch, address).await?;
+    }
     if let Some(found) = found {
         let mut signals = Vec::new();
         if matches!(found.intake, Intake::Filling(filling) if filling.is_of_its_own()) {
@@ -468,8 +500,8 @@ async fn finish(
     calls_before: u64,
 ) -> Result<ExitCode, CliError> {
     let organization = OrganizationId::DEFAULT;
-    if let Some(Destination { format, path }) = &args.export {
-        export::to_file(&session.store, batch, *format, path).await?;
+    if let Some(destination) = &args.export {
+        destination.write(&session.store, batch).await?;
     }
     let report = steadily(async || {
         workflow::report(&session.store, organization, batch, calls_before).await

@@ -5,10 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::{error::CliError, ontology, run::interrupted, session::Session};
+use super::{error::CliError, notifying, ontology, run::interrupted, session::Session};
 use crate::{
     api,
-    config::{PipelineArgs, ServerArgs},
+    config::{NotifyArgs, PipelineArgs, ServerArgs},
     extractors::Extractors,
 };
 
@@ -28,6 +28,9 @@ pub(super) struct ServeArgs {
     ontology: Option<PathBuf>,
     #[command(flatten)]
     pipeline: PipelineArgs,
+    /// For batches that name no address of their own; workers send and sign, with the same secret.
+    #[command(flatten)]
+    notify: NotifyArgs,
 }
 
 pub(super) async fn serve(
@@ -43,6 +46,11 @@ pub(super) async fn serve(
         )));
     }
     let ontology = ontology::chosen(args.ontology.as_deref())?;
+    let signs = notifying::messenger(&args.notify.signing)?.is_some();
+    let webhooks = api::Webhooks {
+        otherwise: notifying::address(&args.notify, signs)?,
+        signs,
+    };
     let listen = |source| CliError::Listen {
         address: args.listen.to_string(),
         source,
@@ -61,6 +69,7 @@ pub(super) async fn serve(
         offered.collect(),
         args.pipeline.limits(),
         ontology,
+        webhooks,
     );
     let served = api::serve(listener, state, interrupted())
         .await

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     graph::DocumentGraph,
-    workflow::{BatchDetails, BatchReport},
+    workflow::{BatchDetails, BatchReport, ProgressReport, WebhookReport},
 };
 
 /// Failures that a summary spells out.
@@ -169,35 +169,26 @@ pub(super) fn table(reports: &[BatchReport]) -> String {
 
 /// A batch with its executions.
 pub(super) fn details(details: &BatchDetails) -> String {
-    let mut text = report(&details.report, &[], None);
+    let status = &details.status;
+    let mut text = report(&status.report, &[], None);
     text.push('\n');
-    if let Some(reason) = &details.paused {
-        let name = &details.report.name;
+    if let Some(reason) = &status.paused {
+        let name = &status.report.name;
         line(
             &mut text,
             format!("  paused     {reason}; it goes on with: graphmill batch resume {name}"),
         );
     }
-    if details.generation > 1 {
+    if status.generation > 1 {
         line(
             &mut text,
-            format!("  retried    {} times", details.generation - 1),
+            format!("  retried    {} times", status.generation - 1),
         );
     }
-    if !details.stages.is_empty() {
-        text.push_str("  stages\n");
-        for row in &details.stages {
-            line(
-                &mut text,
-                format!(
-                    "    {:<10} {:<10} {}",
-                    row.stage.to_string(),
-                    row.status,
-                    row.count
-                ),
-            );
-        }
+    if let Some(webhook) = &status.webhook {
+        line(&mut text, format!("  webhook    {}", told(webhook)));
     }
+    progress(&mut text, &status.progress);
     let unfinished: Vec<_> = details
         .executions
         .iter()
@@ -230,6 +221,75 @@ pub(super) fn details(details: &BatchDetails) -> String {
     }
     text.pop();
     text
+}
+
+/// How the news of a batch's end stands.
+fn told(webhook: &WebhookReport) -> String {
+    let Some(delivery) = &webhook.delivery else {
+        return format!("{} when it ends", webhook.url);
+    };
+    let mut said = format!("{} to {}", delivery.status.replace('_', " "), webhook.url);
+    if delivery.attempts > 1 || delivery.last_error.is_some() {
+        // Writing to a string does not fail.
+        let _ = write!(said, ", {} attempts", delivery.attempts);
+    }
+    if let Some(error) = &delivery.last_error {
+        let _ = write!(said, ": {error}");
+    }
+    if delivery.next_due.is_some() && delivery.wait_ms > 0 {
+        let wait = humantime::format_duration(Duration::from_secs(delivery.wait_ms / 1000));
+        let _ = write!(said, "; the next in {wait}");
+    }
+    said
+}
+
+/// How far a batch is: documents, stages, rate and time left.
+fn progress(text: &mut String, progress: &ProgressReport) {
+    let documents = progress.documents;
+    let mut said = format!(
+        "  progress   {}/{} documents ({:.1} %)",
+        documents.current, documents.total, documents.percent
+    );
+    for (count, what) in [(progress.in_work, "in work"), (progress.waiting, "waiting")] {
+        if count > 0 {
+            // Writing to a string does not fail.
+            let _ = write!(said, ", {count} {what}");
+        }
+    }
+    for part in pace(progress) {
+        let _ = write!(said, ", {part}");
+    }
+    line(text, said);
+    text.push_str("  stages\n");
+    for stage in &progress.stages {
+        let (name, done) = (stage.stage, stage.done);
+        let (current, total, percent) = (done.current, done.total, done.percent);
+        let name = name.to_string();
+        line(
+            text,
+            format!("    {name:<10} {current}/{total} ({percent:.1} %)"),
+        );
+    }
+}
+
+/// The rate and the time left, as far as they are known.
+pub(super) fn pace(progress: &ProgressReport) -> Vec<String> {
+    let rate = progress
+        .documents_per_minute
+        .map(|rate| format!("{rate:.1} documents/min"));
+    let left = progress.seconds_left.map(|seconds| {
+        // Nobody plans by the second what takes hours.
+        let seconds = if seconds < 3600 {
+            seconds
+        } else {
+            seconds / 60 * 60
+        };
+        format!(
+            "{} left",
+            humantime::format_duration(Duration::from_secs(seconds))
+        )
+    });
+    rate.into_iter().chain(left).collect()
 }
 
 /// One document of `extract`.

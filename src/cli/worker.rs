@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{calling, error::CliError, run::interrupted, session::Session};
+use super::{calling, error::CliError, notifying, run::interrupted, session::Session};
 use crate::{
-    config::{ModelArgs, ServerArgs, WorkerArgs},
+    config::{ModelArgs, ServerArgs, SigningArgs, WorkerArgs},
     extractors::Extractors,
     worker::{Worker, WorkerSettings},
 };
@@ -18,6 +18,8 @@ pub(super) struct WorkerCommandArgs {
     pub(super) worker: WorkerArgs,
     #[command(flatten)]
     models: ModelArgs,
+    #[command(flatten)]
+    signing: SigningArgs,
 }
 
 pub(super) async fn worker(
@@ -26,16 +28,18 @@ pub(super) async fn worker(
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
     let (extractors, models) = calling::equip(extractors, &args.models)?;
+    let messenger = notifying::messenger(&args.signing)?;
     let session = Session::open(servers, false).await?;
     let settings = WorkerSettings {
         limits: models.limits,
         ..args.worker.settings(WorkerSettings::default().slots)
     };
-    let worker = Worker::start(
+    let worker = Worker::start_notifying(
         session.store.clone(),
         session.queue().await?,
         extractors,
         settings,
+        messenger,
     )
     .await?;
     interrupted().await;

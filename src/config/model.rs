@@ -73,6 +73,17 @@ pub struct BudgetArgs {
     pub max_tokens: Option<i64>,
 }
 
+/// What all batches of the organization may spend together; flags of `budget set`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct OrganizationBudgetArgs {
+    /// What all batches together may cost at most, in US dollars.
+    #[arg(long, value_name = "DOLLARS", value_parser = dollars)]
+    pub max_cost: Option<i64>,
+    /// Tokens that all batches together may take at most, of prompts and answers.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
+    pub max_tokens: Option<i64>,
+}
+
 /// A configuration that can't be used. Trying again does not help; the message names the place.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelConfigError {

@@ -146,7 +146,7 @@ pub enum Refusal {
     OutputCap,
     /// It may not set a temperature.
     Temperature,
-    /// There is no such model, or nothing at this address.
+    /// There is nothing at this address.
     NotFound,
     /// Anything else of the request.
     Request,

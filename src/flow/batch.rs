@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EventKind, Failure, FailureCode, FailurePolicy, IllegalMove, Stage, Withdrawn};
+use super::{EventKind, Failure, FailureCode, FailureRules, IllegalMove, Stage, Withdrawn};
 
 /// Where a batch stands. The stage states follow the furthest stage that any of its documents has entered:
 /// forward only, and stages may be skipped.
@@ -275,6 +275,9 @@ pub struct BatchCounts {
     pub relations: u64,
     /// Clusters published.
     pub clusters: u64,
+    /// Documents that are through each stage, in the order of [`Stage::of_a_document`].
+    #[serde(default)]
+    pub passed: [u64; Stage::OF_A_DOCUMENT],
     /// The furthest stage that a document has entered.
     pub furthest: Option<Stage>,
     /// The batch takes no more documents.
@@ -305,7 +308,7 @@ pub enum ResolutionEnd {
 pub enum Stopping {
     /// Somebody cancelled it.
     Cancel,
-    /// Its policy aborts it because a document was abandoned.
+    /// Its policy or its tolerance aborts it because of documents that were abandoned.
     Abort,
 }
 
@@ -352,6 +355,9 @@ impl BatchCounts {
             EventKind::DocumentStarted => self.furthest = self.furthest.max(Some(Stage::Chunk)),
             EventKind::StageCompleted { stage, .. } => {
                 self.furthest = self.furthest.max(stage.next());
+                if let Some(passed) = self.passed.get_mut(stage.place()) {
+                    *passed += 1;
+                }
             }
             EventKind::DocumentCompleted {
                 partial,
@@ -364,52 +370,13 @@ impl BatchCounts {
                 self.entities = (self.entities + entities).saturating_sub(replaced.entities);
                 self.relations = (self.relations + relations).saturating_sub(replaced.relations);
             }
-            // Whoever retries a batch counts it at once, lest it be taken for one that is through.
-            EventKind::BatchRetried { generation, .. } if self.retries + 1 >= *generation => {}
-            EventKind::BatchRetried {
-                generation,
-                abandoned,
-                cancelled,
-                partial,
-            } => {
-                self.retries = generation - 1;
-                self.sealed = false;
-                self.furthest = None;
-                self.resolution = None;
-                self.abandoned = self.abandoned.saturating_sub(*abandoned);
-                self.abandoned_before = self.abandoned;
-                self.cancelled = self.cancelled.saturating_sub(*cancelled);
-                self.completed = self.completed.saturating_sub(*partial);
-                self.partial = self.partial.saturating_sub(*partial);
-            }
-            // As with a retry.
-            EventKind::BatchReopened { generation } if self.retries + 1 >= *generation => {}
-            EventKind::BatchReopened { generation } => {
-                self.retries = generation - 1;
-                self.sealed = false;
-                self.furthest = None;
-                self.resolution = None;
-                self.abandoned_before = self.abandoned;
-            }
-            // As with a retry.
-            EventKind::BatchRerun { generation, .. } if self.retries + 1 >= *generation => {}
-            EventKind::BatchRerun {
-                generation,
-                completed,
-                partial,
-                abandoned,
-                cancelled,
-                ..
-            } => {
-                self.retries = generation - 1;
-                self.sealed = false;
-                self.furthest = None;
-                self.resolution = None;
-                self.completed = self.completed.saturating_sub(*completed);
-                self.partial = self.partial.saturating_sub(*partial);
-                self.abandoned = self.abandoned.saturating_sub(*abandoned);
-                self.abandoned_before = self.abandoned;
-                self.cancelled = self.cancelled.saturating_sub(*cancelled);
+            // Whoever opens a generation counts that at once, lest the batch be taken for one that is through.
+            EventKind::BatchRetried { generation, .. }
+            | EventKind::BatchReopened { generation }
+            | EventKind::BatchRerun { generation, .. } => {
+                if self.retries + 1 < *generation {
+                    self.begin(*generation, event);
+                }
             }
             EventKind::DocumentReplaced { was, .. } | EventKind::DocumentRemoved { was, .. } => {
                 self.withdraw(was);
@@ -425,6 +392,7 @@ impl BatchCounts {
                 self.clusters = *clusters;
                 self.resolution = Some(ResolutionEnd::Completed);
             }
+            EventKind::ClustersChanged { clusters } => self.clusters = *clusters,
             EventKind::ResolutionAbandoned { .. } => {
                 self.resolution = Some(ResolutionEnd::Abandoned);
             }
@@ -443,6 +411,49 @@ impl BatchCounts {
         }
     }
 
+    /// A generation begins: it is to be filled, and what goes through its stages again is not counted as through.
+    fn begin(&mut self, generation: i32, event: &EventKind) {
+        self.retries = generation - 1;
+        self.sealed = false;
+        self.furthest = None;
+        self.resolution = None;
+        if let EventKind::BatchRetried {
+            abandoned,
+            cancelled,
+            partial,
+            passed,
+            ..
+        } = event
+        {
+            for (now, before) in self.passed.iter_mut().zip(passed) {
+                *now = now.saturating_sub(*before);
+            }
+            self.abandoned = self.abandoned.saturating_sub(*abandoned);
+            self.cancelled = self.cancelled.saturating_sub(*cancelled);
+            self.completed = self.completed.saturating_sub(*partial);
+            self.partial = self.partial.saturating_sub(*partial);
+        }
+        if let EventKind::BatchRerun {
+            from,
+            completed,
+            partial,
+            abandoned,
+            cancelled,
+            ..
+        } = event
+        {
+            // Every document, but for a mere resolution.
+            if *from != Stage::Resolve {
+                self.passed = [0; Stage::OF_A_DOCUMENT];
+            }
+            self.completed = self.completed.saturating_sub(*completed);
+            self.partial = self.partial.saturating_sub(*partial);
+            self.abandoned = self.abandoned.saturating_sub(*abandoned);
+            self.cancelled = self.cancelled.saturating_sub(*cancelled);
+        }
+        self.abandoned_before = self.abandoned;
+    }
+
     fn withdraw(&mut self, was: &Withdrawn) {
         let Withdrawn {
             accepted,
@@ -456,7 +467,11 @@ impl BatchCounts {
             cancelled,
             entities,
             relations,
+            passed,
         } = *was;
+        for (now, gone) in self.passed.iter_mut().zip(passed) {
+            *now = now.saturating_sub(gone);
+        }
         for (count, gone) in [
             (&mut self.accepted, accepted),
             (&mut self.refused, refused),
@@ -486,6 +501,13 @@ impl BatchCounts {
         self.accepted + self.refused + self.duplicate
     }
 
+    /// Documents that are through `stage`; for the resolution, whether it is published.
+    #[must_use]
+    pub fn through(&self, stage: Stage) -> u64 {
+        let resolved = u64::from(self.resolution == Some(ResolutionEnd::Completed));
+        self.passed.get(stage.place()).copied().unwrap_or(resolved)
+    }
+
     /// How far the batch is.
     #[must_use]
     pub const fn progress(&self) -> Progress {
@@ -500,9 +522,10 @@ impl BatchCounts {
     pub fn next_step(
         &self,
         state: BatchStateName,
-        policy: FailurePolicy,
+        rules: impl Into<FailureRules>,
         stopping: Option<Stopping>,
     ) -> NextStep {
+        let rules = rules.into();
         if state.has_ended() {
             return NextStep::Wait;
         }
@@ -518,7 +541,9 @@ impl BatchCounts {
                 (None, _) => NextStep::Wait,
             };
         }
-        if stopping.is_none() && self.abandoned > self.abandoned_before && policy.aborts_batch() {
+        // What earlier generations gave up was put up with then.
+        let abandoned = self.abandoned.saturating_sub(self.abandoned_before);
+        if stopping.is_none() && rules.give_up(abandoned, self.accepted, self.sealed) {
             return NextStep::Abort;
         }
         if self.sealed && self.ended() == self.accepted {
@@ -526,7 +551,7 @@ impl BatchCounts {
                 Some(Stopping::Cancel) => NextStep::Move(BatchEvent::Cancel(*self)),
                 Some(Stopping::Abort) => NextStep::Move(BatchEvent::Fail(Failure::terminal(
                     FailureCode::BatchFailed,
-                    "a document was abandoned and the policy is abort-all",
+                    rules.reason(abandoned),
                 ))),
                 None if self.completed == 0 && self.submitted() > 0 => {
                     NextStep::Move(BatchEvent::Fail(Failure::terminal(
@@ -558,6 +583,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::flow::FailurePolicy;
 
     fn failure() -> Failure {
         Failure::terminal(FailureCode::Extractor, "it broke")

@@ -72,6 +72,13 @@ pub struct Withdrawn {
     /// Relations that are gone.
     #[serde(skip_serializing_if = "is_zero")]
     pub relations: u64,
+    /// Stages that it was through.
+    #[serde(skip_serializing_if = "are_zero")]
+    pub passed: [u64; Stage::OF_A_DOCUMENT],
+}
+
+fn are_zero(counts: &[u64; Stage::OF_A_DOCUMENT]) -> bool {
+    counts.iter().all(|&count| count == 0)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
@@ -188,6 +195,11 @@ pub enum EventKind {
         /// Why.
         failure: Failure,
     },
+    /// Somebody has decided about links, and so the batch's clusters are others now.
+    ClustersChanged {
+        /// How many there are.
+        clusters: u64,
+    },
     /// The furthest stage of the batch moved on.
     StageEntered {
         /// To which one.
@@ -210,6 +222,9 @@ pub enum EventKind {
         cancelled: u64,
         /// How many had completed with failed units.
         partial: u64,
+        /// How many of them all had been through each stage, which they go through again.
+        #[serde(default)]
+        passed: [u64; Stage::OF_A_DOCUMENT],
     },
     /// An ended batch was opened again, because what it holds changes: what has completed is not worked again.
     BatchReopened {
@@ -266,6 +281,7 @@ impl EventKind {
             Self::ResolutionStarted => "ResolutionStarted",
             Self::ResolutionCompleted { .. } => "ResolutionCompleted",
             Self::ResolutionAbandoned { .. } => "ResolutionAbandoned",
+            Self::ClustersChanged { .. } => "ClustersChanged",
             Self::StageEntered { .. } => "StageEntered",
             Self::BatchPaused { .. } => "BatchPaused",
             Self::BatchResumed => "BatchResumed",

@@ -38,6 +38,21 @@ impl Stage {
         Self::Resolve,
     ];
 
+    /// How many stages a document goes through.
+    pub const OF_A_DOCUMENT: usize = 5;
+
+    /// The stages that a document goes through, in order.
+    #[must_use]
+    pub fn of_a_document() -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator {
+        Self::ALL.into_iter().take(Self::OF_A_DOCUMENT)
+    }
+
+    /// The stage's place in [`Stage::ALL`].
+    #[must_use]
+    pub const fn place(self) -> usize {
+        self as usize
+    }
+
     /// The stage that follows within one execution; `None` ends it. `Resolve` is an execution of its own, which
     /// the sequencer starts once every document of the batch is final.
     #[must_use]

@@ -1,73 +1,38 @@
-//! A batch's graph as a file: rows go in section by section, and out as they come, so that a million of them take
+//! A batch's graph as files: rows go in section by section, and out as they come, so that a million of them take
 //! no more memory than one.
 //!
-//! Knows no tables and opens no files: it writes to what it is given. Invariant: whatever the caller does, the
-//! output is a valid file or an error says that it isn't; sections out of order are a typed error.
+//! Knows no tables and opens no files: it writes to what it is given. Invariants: whatever the caller does, the
+//! output is valid or an error says that it isn't; sections out of order are a typed error; the same rows give the
+//! same bytes. `docs/EXPORTS.md` shows each format and says what becomes of which character.
 //!
-//! - **JSON**: one object, a row on each line. It holds everything.
-//! - **CSV**: one table (see [`CSV_COLUMNS`]), one row for each entity, each relation and each entity's place in a
-//!   cluster, with the place of its *first* mention or piece of evidence and their number. Documents have no rows
-//!   of their own. Fields are quoted as in RFC 4180, lines end in LF, and values are written as they are: a text
-//!   that begins with `=` is not disarmed for spreadsheets.
+//! - **JSON** holds everything, a row on each line.
+//! - **CSV** is a folder with a file for each kind of row.
+//! - **Turtle** and **JSON-LD** are one and the same RDF graph.
+//! - **GraphML** and **Cypher** are one and the same property graph.
+//!
+//! A new format is a variant of [`ExportFormat`] and an implementation of `Rows`.
 
-mod csv_table;
+mod csv_folder;
+mod cypher;
+mod format;
+mod graphml;
 mod json_object;
+mod rdf;
 mod row;
 
-use std::{fmt, io, str::FromStr};
+use std::io;
 
-pub use csv_table::COLUMNS as CSV_COLUMNS;
-use csv_table::CsvTable;
-use json_object::JsonObject;
+pub use csv_folder::FILES as CSV_FILES;
+pub use format::{ExportFormat, UnknownFormat};
+pub use rdf::{BadBaseIri, BaseIri};
 pub use row::{
     ExportedCluster, ExportedDocument, ExportedEntity, ExportedEvidence, ExportedMention,
     ExportedRelation,
 };
 
-/// The form of an export.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExportFormat {
-    /// One JSON object.
-    Json,
-    /// One CSV table.
-    Csv,
-}
+use super::Ontology;
 
-impl ExportFormat {
-    /// The format's name, as `--format` takes it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Json => "json",
-            Self::Csv => "csv",
-        }
-    }
-}
-
-impl fmt::Display for ExportFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for ExportFormat {
-    type Err = UnknownFormat;
-
-    fn from_str(name: &str) -> Result<Self, UnknownFormat> {
-        match name {
-            "json" => Ok(Self::Json),
-            "csv" => Ok(Self::Csv),
-            _ => Err(UnknownFormat(name.to_owned())),
-        }
-    }
-}
-
-/// A name that is no format's. Trying again does not help.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an export format: use `json` or `csv`")]
-pub struct UnknownFormat(String);
-
-/// The parts of an export, in their order.
+/// The parts of an export, in their order. Links between clusters will be one more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Section {
     /// The documents.
@@ -118,31 +83,87 @@ pub enum ExportError {
     },
 }
 
+/// How an export is written.
+#[derive(Debug, Clone)]
+pub struct ExportStyle {
+    /// The form.
+    pub format: ExportFormat,
+    /// What the IRIs of RDF begin with; other formats have none.
+    pub base: BaseIri,
+}
+
+impl From<ExportFormat> for ExportStyle {
+    fn from(format: ExportFormat) -> Self {
+        Self {
+            format,
+            base: BaseIri::default(),
+        }
+    }
+}
+
+/// What is known before the first row.
+#[derive(Debug, Clone, Copy)]
+pub struct ExportHead<'a> {
+    /// The batch's id, with its prefix.
+    pub batch: &'a str,
+    /// What the batch's documents were searched for.
+    pub ontology: &'a Ontology,
+}
+
+/// A format's writer. Rows come in the order of the sections, each of which is entered once.
+trait Rows<W> {
+    /// A section begins; the first one has begun already.
+    fn section(&mut self, _: Section) -> io::Result<()> {
+        Ok(())
+    }
+    fn document(&mut self, row: &ExportedDocument) -> io::Result<()>;
+    fn entity(&mut self, row: &ExportedEntity) -> io::Result<()>;
+    fn relation(&mut self, row: &ExportedRelation) -> io::Result<()>;
+    fn cluster(&mut self, row: &ExportedCluster) -> io::Result<()>;
+    /// Completes and flushes the outputs and gives them back.
+    fn end(self: Box<Self>) -> io::Result<Vec<W>>;
+}
+
 /// An export that is being written.
-#[derive(Debug)]
-pub struct ExportWriter<W: io::Write> {
-    form: Form<W>,
+pub struct ExportWriter<W> {
+    rows: Box<dyn Rows<W> + Send>,
     section: Section,
 }
 
-#[derive(Debug)]
-enum Form<W: io::Write> {
-    Json(JsonObject<W>),
-    Csv(Box<CsvTable<W>>),
-}
-
-impl<W: io::Write> ExportWriter<W> {
-    /// Begins the export of a batch. JSON is written in many small pieces: give it a buffered `out`.
+impl<W: io::Write + Send + 'static> ExportWriter<W> {
+    /// Begins an export. `open` is asked for each file that the format has: once, or once for each of
+    /// [`CSV_FILES`]. Output comes in many small pieces: give it something buffered.
     ///
     /// # Errors
     /// [`ExportError::Write`].
-    pub fn new(format: ExportFormat, out: W, batch_id: &str) -> Result<Self, ExportError> {
-        let form = match format {
-            ExportFormat::Json => JsonObject::begin(out, batch_id).map(Form::Json),
-            ExportFormat::Csv => CsvTable::begin(out).map(|table| Form::Csv(Box::new(table))),
+    pub fn new(
+        style: &ExportStyle,
+        head: ExportHead<'_>,
+        mut open: impl FnMut(&'static str) -> io::Result<W>,
+    ) -> Result<Self, ExportError> {
+        let begin = || -> io::Result<Box<dyn Rows<W> + Send>> {
+            Ok(match style.format {
+                ExportFormat::Csv => Box::new(csv_folder::CsvFolder::begin(open)?),
+                ExportFormat::Json => Box::new(json_object::JsonObject::begin(
+                    open("graph.json")?,
+                    head.batch,
+                )?),
+                ExportFormat::Turtle => {
+                    Box::new(rdf::turtle(open("graph.ttl")?, &style.base, head)?)
+                }
+                ExportFormat::JsonLd => {
+                    Box::new(rdf::json_ld(open("graph.jsonld")?, &style.base, head)?)
+                }
+                ExportFormat::GraphMl => {
+                    Box::new(graphml::GraphMl::begin(open("graph.graphml")?, head.batch)?)
+                }
+                ExportFormat::Cypher => {
+                    Box::new(cypher::Cypher::begin(open("graph.cypher")?, head.batch)?)
+                }
+            })
         };
         Ok(Self {
-            form: form.map_err(ExportError::Write)?,
+            rows: begin().map_err(ExportError::Write)?,
             section: Section::Documents,
         })
     }
@@ -153,11 +174,7 @@ impl<W: io::Write> ExportWriter<W> {
     /// [`ExportError::OutOfOrder`] after a later section has begun; [`ExportError::Write`].
     pub fn document(&mut self, row: &ExportedDocument) -> Result<(), ExportError> {
         self.enter(Section::Documents)?;
-        match &mut self.form {
-            Form::Json(json) => json.row(row),
-            Form::Csv(_) => Ok(()),
-        }
-        .map_err(ExportError::Write)
+        self.rows.document(row).map_err(ExportError::Write)
     }
 
     /// Writes an entity.
@@ -166,11 +183,7 @@ impl<W: io::Write> ExportWriter<W> {
     /// [`ExportError::OutOfOrder`] after a later section has begun; [`ExportError::Write`].
     pub fn entity(&mut self, row: &ExportedEntity) -> Result<(), ExportError> {
         self.enter(Section::Entities)?;
-        match &mut self.form {
-            Form::Json(json) => json.row(row),
-            Form::Csv(csv) => csv.entity(row),
-        }
-        .map_err(ExportError::Write)
+        self.rows.entity(row).map_err(ExportError::Write)
     }
 
     /// Writes a relation.
@@ -179,11 +192,7 @@ impl<W: io::Write> ExportWriter<W> {
     /// [`ExportError::OutOfOrder`] after a later section has begun; [`ExportError::Write`].
     pub fn relation(&mut self, row: &ExportedRelation) -> Result<(), ExportError> {
         self.enter(Section::Relations)?;
-        match &mut self.form {
-            Form::Json(json) => json.row(row),
-            Form::Csv(csv) => csv.relation(row),
-        }
-        .map_err(ExportError::Write)
+        self.rows.relation(row).map_err(ExportError::Write)
     }
 
     /// Writes a cluster.
@@ -192,24 +201,17 @@ impl<W: io::Write> ExportWriter<W> {
     /// [`ExportError::Write`].
     pub fn cluster(&mut self, row: &ExportedCluster) -> Result<(), ExportError> {
         self.enter(Section::Clusters)?;
-        match &mut self.form {
-            Form::Json(json) => json.row(row),
-            Form::Csv(csv) => csv.cluster(row),
-        }
-        .map_err(ExportError::Write)
+        self.rows.cluster(row).map_err(ExportError::Write)
     }
 
-    /// Ends the export, flushes it and gives the output back. Without this the file is not complete.
+    /// Ends the export, flushes it and gives the outputs back, in the order in which they were asked for. Without
+    /// this the export is not complete.
     ///
     /// # Errors
     /// [`ExportError::Write`].
-    pub fn finish(mut self) -> Result<W, ExportError> {
+    pub fn finish(mut self) -> Result<Vec<W>, ExportError> {
         self.enter(Section::Clusters)?;
-        match self.form {
-            Form::Json(json) => json.end(),
-            Form::Csv(csv) => csv.end(),
-        }
-        .map_err(ExportError::Write)
+        self.rows.end().map_err(ExportError::Write)
     }
 
     fn enter(&mut self, wanted: Section) -> Result<(), ExportError> {
@@ -220,9 +222,7 @@ impl<W: io::Write> ExportWriter<W> {
             });
         }
         while let Some(next) = self.section.next().filter(|&next| next <= wanted) {
-            if let Form::Json(json) = &mut self.form {
-                json.section(next).map_err(ExportError::Write)?;
-            }
+            self.rows.section(next).map_err(ExportError::Write)?;
             self.section = next;
         }
         Ok(())

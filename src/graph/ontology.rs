@@ -6,6 +6,7 @@ mod rdf;
 
 use std::fmt;
 
+pub(super) use check::is_exportable;
 use serde::{Deserialize, Serialize};
 
 use super::NameLabel;
@@ -60,6 +61,9 @@ pub struct Class {
     pub label: Option<NameLabel>,
     /// What belongs to it, for people and models.
     pub description: String,
+    /// What others call it, for exports as RDF.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iri: Option<String>,
 }
 
 /// A kind of statement about two things.
@@ -74,6 +78,9 @@ pub struct RelationType {
     pub range: Vec<ClassId>,
     /// What it says, for people and models.
     pub description: String,
+    /// What others call it, for exports as RDF.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iri: Option<String>,
 }
 
 /// Classes and relation types, by name and version.

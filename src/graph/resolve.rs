@@ -1,121 +1,130 @@
-//! The same thing across documents: entities with one value, or else one normalized name, and one class are one
-//! cluster.
+//! The same thing across documents: entities that have one value, or names for which the evidence is precise enough.
+//!
+//! Must not know where entities come from or where clusters go. The result depends neither on the order of the input nor
+//! on how the work was spread; what is merged is recorded with its reason, and what is only likely is proposed.
+//!
+//! The way through: [`intake`] keeps each name of each kind once, as a node; [`within`] asks what each document says
+//! about its own names; [`evidence`] compares full names, by blocks; [`things`] joins what does not contradict itself;
+//! [`shorts`] finds out who a surname or an acronym is; [`answer`] tells it in the caller's ids.
 
-use std::{collections::BTreeMap, hash::Hash};
+mod answer;
+mod company;
+mod compare;
+mod evidence;
+mod form;
+mod intake;
+mod kind;
+mod known;
+mod said;
+mod shorts;
+mod sound;
+mod things;
+mod within;
 
-use super::{ClassId, name_key};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    hash::Hash,
+};
 
-/// An entity as the resolution sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResolvableEntity<Id> {
-    /// Whose.
-    pub id: Id,
-    /// Its name.
-    pub name: String,
-    /// The normal form of its value, if it is one.
-    pub value: Option<String>,
-    /// Its class.
-    pub class: ClassId,
-}
+use self::{
+    intake::{Intake, number},
+    shorts::Shorts,
+    things::{Evidence, Things, ordered},
+    within::Within,
+};
+use super::ClassId;
+pub use said::{Cluster, Decisions, Merge, Proposal, Reason, Resolution, ResolvableEntity};
 
-/// One real-world thing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cluster<Id> {
-    /// The spelling that most of its members use; the first in order among equals.
-    pub name: String,
-    /// Its class.
-    pub class: ClassId,
-    /// Its members, in order; never empty.
-    pub members: Vec<Id>,
-}
-
-/// Clusters `entities`. The order of the input does not matter; clusters come in the order of their class and key.
+/// Clusters `entities`, as far as the `decisions` of users allow. The order of the input does not matter; clusters come
+/// in the order of their first members.
 #[must_use]
-pub fn resolve<Id: Ord + Hash + Clone>(entities: Vec<ResolvableEntity<Id>>) -> Vec<Cluster<Id>> {
-    let mut by_key: BTreeMap<(ClassId, bool, String), Vec<(Id, String)>> = BTreeMap::new();
+pub fn resolve<Id: Ord + Hash + Clone>(
+    entities: Vec<ResolvableEntity<Id>>,
+    decisions: &Decisions<Id>,
+) -> Resolution<Id> {
+    let mut resolver = Resolver::new(decisions);
     for entity in entities {
-        let is_value = entity.value.is_some();
-        let said = entity.value.unwrap_or_else(|| name_key(&entity.name));
-        let key = (entity.class, is_value, said);
-        by_key
-            .entry(key)
-            .or_default()
-            .push((entity.id, entity.name));
+        resolver.add(entity);
     }
-    by_key
-        .into_iter()
-        .map(|((class, ..), mut members)| {
-            members.sort_unstable();
-            let mut spellings: BTreeMap<&str, usize> = BTreeMap::new();
-            for (_, name) in &members {
-                *spellings.entry(name).or_default() += 1;
-            }
-            let most = spellings.values().copied().max().unwrap_or(0);
-            let name = spellings
-                .into_iter()
-                .find(|&(_, count)| count == most)
-                .map(|(name, _)| name.to_owned())
-                .unwrap_or_default();
-            Cluster {
-                name,
-                class,
-                members: members.into_iter().map(|(id, _)| id).collect(),
-            }
-        })
-        .collect()
+    resolver.resolve()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A resolution in the making, which packs the entities as they come.
+#[derive(Debug)]
+pub struct Resolver<'a, Id> {
+    intake: Intake<Id>,
+    decisions: &'a Decisions<Id>,
+    /// The entities that users decided about, each with a number above 0.
+    decided: HashMap<&'a Id, u32>,
+}
 
-    fn entity(id: u32, name: &str, class: &str) -> ResolvableEntity<u32> {
-        ResolvableEntity {
-            id,
-            name: name.to_owned(),
-            value: None,
-            class: ClassId::new(class),
+impl<'a, Id: Ord + Hash + Clone> Resolver<'a, Id> {
+    /// Nothing to resolve yet.
+    #[must_use]
+    pub fn new(decisions: &'a Decisions<Id>) -> Self {
+        let pairs = decisions.same.iter().chain(&decisions.different);
+        let decided: BTreeSet<&Id> = pairs.flat_map(|(left, right)| [left, right]).collect();
+        Self {
+            intake: Intake::new(),
+            decisions,
+            decided: decided.into_iter().zip(1..).collect(),
         }
     }
 
-    #[test]
-    fn one_name_and_class_is_one_thing_whatever_the_order() {
-        let mut entities = vec![
-            entity(3, "the Royal Society", "organization"),
-            entity(1, "Royal Society", "organization"),
-            entity(2, "Royal Society", "organization"),
-            entity(4, "Royal Society", "location"),
-        ];
-        let clusters = resolve(entities.clone());
-        assert_eq!(clusters.len(), 2);
-        assert_eq!(clusters[1].members, [1, 2, 3]);
-        assert_eq!(clusters[1].name, "Royal Society");
-        entities.reverse();
-        assert_eq!(resolve(entities), clusters);
+    /// Takes in one entity.
+    pub fn add(&mut self, entity: ResolvableEntity<Id>) {
+        let apart = self.decided.get(&entity.id).copied().unwrap_or(0);
+        self.intake.add(entity, apart);
     }
 
-    #[test]
-    fn one_value_is_one_thing_however_it_is_written() {
-        let date = |id, name, value: &str| ResolvableEntity {
-            value: Some(value.to_owned()),
-            ..entity(id, name, "date")
+    /// Clusters what was taken in.
+    #[must_use]
+    pub fn resolve(mut self) -> Resolution<Id> {
+        self.intake.close();
+        let intake = &self.intake;
+        let within = Within::of(intake);
+        let mut units: Vec<Vec<u32>> = vec![Vec::new(); intake.nodes.len()];
+        let mut documents: Vec<Vec<u32>> = vec![Vec::new(); intake.nodes.len()];
+        for (place, unit) in within.units.iter().enumerate() {
+            units[unit.full as usize].push(number(place));
+            documents[unit.full as usize].push(unit.document);
+        }
+        for list in &mut documents {
+            list.dedup();
+        }
+        let alive: Vec<bool> = units.iter().map(|units| !units.is_empty()).collect();
+        let (same, different) = self.decided();
+        let mut things = Things::new(&intake.nodes, &documents, different);
+        let given = same.iter().flat_map(|one| [one.left, one.right]).collect();
+        let mut evidence = evidence::gather(&intake.nodes, &alive, &given);
+        evidence.extend(same);
+        let mut rest = things.join_all(evidence);
+        let shorts = Shorts::settle(intake, &within, &units, &given, &mut things);
+        rest.extend_from_slice(&shorts.rest);
+        answer::tell(intake, &within, &units, &things, &shorts.fates, rest)
+    }
+
+    /// What users decided, as nodes.
+    fn decided(&self) -> (Vec<Evidence>, HashSet<(u32, u32)>) {
+        let mut nodes: HashMap<&Id, u32> = HashMap::new();
+        for (entity, id) in (0..).zip(&self.intake.ids) {
+            if self.decided.contains_key(id) {
+                nodes.insert(id, self.intake.node(entity));
+            }
+        }
+        let pair = |(left, right): &(Id, Id)| Some(ordered(*nodes.get(left)?, *nodes.get(right)?));
+        let evidence = |(left, right)| Evidence {
+            left,
+            right,
+            reason: Reason::Decided,
+            score: 1.0,
+            merges: true,
         };
-        let clusters = resolve(vec![
-            date(1, "13 March 1963", "1963-03-13"),
-            date(2, "March 13, 1963", "1963-03-13"),
-            date(3, "3/13/63", "1863-03-13"),
-            entity(4, "1963-03-13", "date"),
-        ]);
-        let members: Vec<&[u32]> = clusters.iter().map(|cluster| &*cluster.members).collect();
-        assert_eq!(members, [&[4][..], &[3], &[1, 2]]);
-    }
-
-    #[test]
-    fn paris_is_not_paris_hilton() {
-        let clusters = resolve(vec![
-            entity(1, "Paris", "person"),
-            entity(2, "Paris Hilton", "person"),
-        ]);
-        assert_eq!(clusters.len(), 2);
+        let same = self.decisions.same.iter().filter_map(pair).map(evidence);
+        let different = self.decisions.different.iter().filter_map(pair);
+        (same.collect(), different.collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

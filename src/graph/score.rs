@@ -6,6 +6,7 @@
 mod clusters;
 mod mentions;
 mod names;
+mod pairs;
 mod relations;
 mod tally;
 
@@ -18,6 +19,7 @@ use clusters::Clusters;
 pub use clusters::EntityScores;
 pub use mentions::MentionScores;
 use mentions::Mentions;
+pub use pairs::PairScores;
 pub use relations::RelationScores;
 use relations::Relations;
 pub use tally::Scores;

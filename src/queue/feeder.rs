@@ -198,7 +198,8 @@ impl<J: StageJob> Feeder<J> {
             .key(&self.inflight)
             .key(&keys.workers)
             .key(&keys.scheduled)
-            .key(SET_ASIDE);
+            .key(SET_ASIDE)
+            .key(&keys.first);
         call.arg(n)
             .arg(&self.name)
             .arg(&keys.meta)
@@ -256,7 +257,8 @@ impl<J: StageJob> Feeder<J> {
             .key(&keys.active)
             .key(&keys.data)
             .key(&self.inflight)
-            .key(QUEUES);
+            .key(QUEUES)
+            .key(&keys.first);
         call.arg(&self.name)
             .arg(&keys.meta)
             .arg(&keys.inflight)

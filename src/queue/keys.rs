@@ -59,6 +59,8 @@ pub(super) struct Keys {
     pub(super) queue: &'static str,
     /// LIST of the ids that wait.
     pub(super) active: String,
+    /// LIST of the ids that are to be taken before those of `active`.
+    pub(super) first: String,
     /// HASH id → payload.
     pub(super) data: String,
     /// Prefix of the HASH of each id.
@@ -83,6 +85,7 @@ impl Keys {
         let active = config.active_jobs_list();
         Self {
             queue,
+            first: format!("{queue}:first"),
             data: config.job_data_hash(),
             meta: config.job_meta_hash(),
             scheduled: config.scheduled_jobs_set(),
@@ -113,6 +116,7 @@ mod tests {
     fn the_layout_is_the_one_that_producers_in_other_languages_write() {
         let keys = Keys::of(Stage::Chunk);
         assert_eq!(keys.active, "graphmill:chunk:active");
+        assert_eq!(keys.first, "graphmill:chunk:first");
         assert_eq!(keys.data, "graphmill:chunk:data");
         assert_eq!(keys.meta, "graphmill:chunk:meta");
         assert_eq!(keys.workers, "graphmill:chunk:workers");

@@ -14,12 +14,13 @@
 //!
 //! | key | type | holds |
 //! | --- | --- | --- |
-//! | `state` | HASH | breaker (`generation`, `failures`, `open_until`, `probe`, `successes`), pause (`paused_until`, `throttles`), concurrency (`limit`, `cut_at`, `latency`, `latency_now`, `seen`, `since_cut`), pace (`pace`, `token_pace`), `spent` tokens of the window, `places` given out |
+//! | `state` | HASH | breaker (`generation`, `failures`, `open_until`, `probe`, `successes`), pause (`paused_until`, `throttles`), concurrency (`limit`, `cut_at`, `latency`, `latency_now`, `seen`, `since_cut`), pace (`pace`, `token_pace`), `spent` tokens of the window, `served`: the place that the line has come to, the limits that hold (`rpm`, `tpm`, `cap`, each with `_at`) |
 //! | `calls` | ZSET | `permit:tokens` → when it was granted: the log of the window |
 //! | `slots` | ZSET | permit → end of its lease: the calls in flight |
 //! | `line` | ZSET | ticket → place, of the waiters that are there |
 //! | `here` | ZSET | ticket → until when it counts as there; its place is kept for 30 s more |
 //! | `places` | HASH | ticket → place |
+//! | `accounts` | HASH | owner → the place of its next call, in tokens by weight |
 //! | `next` | channel | the ticket whose turn it is |
 //!
 //! # How the limits hold at the server
@@ -61,7 +62,8 @@ const MEMORY: Duration = Duration::from_secs(30);
 /// The longest pause that a server can ask for; then it is asked again. The scripts have the same number.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
-/// What a model's server allows. All replicas should be given the same.
+/// What a model's server allows. All replicas should be given the same; where they differ, the strictest that was asked
+/// with within the last minute holds for all, and the others say so once. The breaker's settings are each one's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitSettings {
     /// Requests in any sliding minute; `None` is no limit.
@@ -227,6 +229,23 @@ pub struct LimiterStatus {
     pub tokens: u64,
 }
 
+/// Whose call it is. Owners share the line by weight, in tokens; each one's calls are in the order of its tickets.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Owner<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its weight against the others'.
+    pub weight: f64,
+}
+
+impl Owner<'_> {
+    /// One for all.
+    pub const ANYBODY: Self = Self {
+        name: "",
+        weight: 1.0,
+    };
+}
+
 /// The limits of one model; cheap to clone. All clones of a process share what it needs without Redis, so a process
 /// should make one of a name.
 #[derive(Clone)]
@@ -274,7 +293,7 @@ impl Limiter {
         Self {
             inner: Arc::new(Inner {
                 name: name.into(),
-                scripts: Scripts::new(queue, &prefix, &channel, &settings),
+                scripts: Scripts::new(queue, name, &prefix, &channel, &settings),
                 wakes: Wakes::new(queue.client.clone(), channel),
                 alone: Mutex::new(Alone::new(&settings, Instant::now())),
                 settings,
@@ -304,6 +323,19 @@ impl Limiter {
     /// Safe to be cancelled: a ticket that nobody asks for any more blocks no one for longer than a second, and a
     /// permit that is granted in the same moment is given back.
     pub async fn acquire(&self, ticket: &str, tokens: u64, patience: Duration) -> Acquired {
+        self.acquire_for(Owner::ANYBODY, ticket, tokens, patience)
+            .await
+    }
+
+    /// [`acquire`](Self::acquire), in the name of an owner that shares the line with others. Without Redis all stand
+    /// in one line.
+    pub async fn acquire_for(
+        &self,
+        owner: Owner<'_>,
+        ticket: &str,
+        tokens: u64,
+        patience: Duration,
+    ) -> Acquired {
         let inner = &self.inner;
         let id = format!("p{}", Uuid::new_v4().simple());
         let begun = Instant::now();
@@ -318,7 +350,8 @@ impl Limiter {
                 id: &id,
                 tokens,
             };
-            let look = inner.scripts.acquire(&id, ticket, tokens, left).await;
+            let scripts = &inner.scripts;
+            let look = scripts.acquire(&id, ticket, tokens, left, owner).await;
             asking.answered();
             drop(turn);
             let seen = match look {

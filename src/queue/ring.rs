@@ -50,7 +50,24 @@ impl Queue {
         rings: &[Ring],
         window: usize,
     ) -> Result<Vec<Rung>, QueueError> {
-        self.push(stage, rings, window, false).await
+        self.push(stage, rings, window, false, false).await
+    }
+
+    /// [`ring`](Self::ring), or with `again` [`ring_again`](Self::ring_again), for what is to be taken before all that
+    /// waits. It has a window of its own, and never keeps the others waiting for good: of four jobs that are taken
+    /// one is theirs.
+    ///
+    /// # Errors
+    ///
+    /// As [`ring`](Self::ring).
+    pub async fn ring_first(
+        &self,
+        stage: Stage,
+        rings: &[Ring],
+        window: usize,
+        again: bool,
+    ) -> Result<Vec<Rung>, QueueError> {
+        self.push(stage, rings, window, again, true).await
     }
 
     /// [`ring`](Self::ring) for those who got no answer: an id that is known but waits nowhere (its worker died,
@@ -65,7 +82,7 @@ impl Queue {
         rings: &[Ring],
         window: usize,
     ) -> Result<Vec<Rung>, QueueError> {
-        self.push(stage, rings, window, true).await
+        self.push(stage, rings, window, true, false).await
     }
 
     async fn push(
@@ -74,12 +91,18 @@ impl Queue {
         rings: &[Ring],
         window: usize,
         again: bool,
+        first: bool,
     ) -> Result<Vec<Rung>, QueueError> {
         let keys = self.keys(stage);
+        let (list, other) = if first {
+            (&keys.first, &keys.active)
+        } else {
+            (&keys.active, &keys.first)
+        };
         let mut outcome = Vec::with_capacity(rings.len());
         for some in rings.chunks(RINGS_A_CALL) {
             let mut call = RING.prepare_invoke();
-            call.key(&keys.data).key(&keys.active);
+            call.key(&keys.data).key(list).key(other);
             call.arg(window)
                 .arg(u8::from(again))
                 .arg(&keys.meta)
@@ -108,11 +131,14 @@ impl Queue {
     ///
     /// [`QueueError::Depth`]; trying again helps once Redis is there.
     pub async fn depth(&self, stage: Stage) -> Result<usize, QueueError> {
-        redis::cmd("LLEN")
-            .arg(&self.keys(stage).active)
+        let keys = self.keys(stage);
+        let (active, first): (usize, usize) = redis::pipe()
+            .llen(&keys.active)
+            .llen(&keys.first)
             .query_async(&mut self.redis.clone())
             .await
-            .map_err(QueueError::Depth)
+            .map_err(QueueError::Depth)?;
+        Ok(active + first)
     }
 
     /// How many rings wait in each queue, in the order of [`Stage::ALL`]. One round trip.
@@ -125,9 +151,14 @@ impl Queue {
         for stage in Stage::ALL {
             pipe.llen(&self.keys(stage).active);
         }
-        pipe.query_async(&mut self.redis.clone())
+        for stage in Stage::ALL {
+            pipe.llen(&self.keys(stage).first);
+        }
+        let both: [usize; 12] = pipe
+            .query_async(&mut self.redis.clone())
             .await
-            .map_err(QueueError::Depth)
+            .map_err(QueueError::Depth)?;
+        Ok(std::array::from_fn(|stage| both[stage] + both[stage + 6]))
     }
 
     /// How many slots the living workers of all processes have for each stage, in the order of [`Stage::ALL`]:

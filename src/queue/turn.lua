@@ -1,17 +1,19 @@
 -- One turn of a worker: settle what ended, then take up to n jobs. One round trip for both.
--- KEYS: 1 active, 2 data, 3 this worker's in-flight set, 4 workers, 5 schedule, 6 the set-aside list
+-- KEYS: 1 active, 2 data, 3 this worker's in-flight set, 4 workers, 5 schedule, 6 the set-aside list, 7 first
 -- ARGV: 1 n, 2 worker, 3 meta prefix, 4 queue, 5 wake-up channel, 6 most kept aside, 7 largest payload in bytes,
 --       then (kind, id, reason)* with kind one of done, back, bad
 -- Returns: how many were popped, {id, payload, ...}, {id of one set aside, reason, ...}
 local active, data, inflight, workers, scheduled, aside = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local first = KEYS[7]
 local n, worker, meta, queue = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 local keep, largest = tonumber(ARGV[6]), tonumber(ARGV[7])
-local now = tonumber(redis.call('TIME')[1])
+local time = redis.call('TIME')
+local now = tonumber(time[1])
 
 -- a key of a wrong type must fail here, before anything is popped
 redis.call('SCARD', inflight)
 redis.call('HLEN', data)
-local waiting = redis.call('LLEN', active)
+local waiting, ahead = redis.call('LLEN', active), redis.call('LLEN', first)
 
 local function forget(id)
   redis.call('HDEL', data, id)
@@ -57,10 +59,26 @@ if n > 0 then
     redis.call('ZREM', scheduled, id)
     redis.call('RPUSH', active, id)
   end
-  if waiting + #due > 0 or returned then
+  if waiting + #due + ahead > 0 or returned then
     -- whoever holds something is registered, also right after a flush: else nobody would find its orphans
     redis.call('ZADD', workers, now, worker)
-    local ids = redis.call('LPOP', active, n) or {}
+    -- Three of four from the front: whoever is behind is slower for it, but never stands still. Of a single one
+    -- the clock decides.
+    local front = n - math.floor(n / 4)
+    if n < 4 and waiting > 0 and tonumber(time[2]) % 4 == 0 then
+      front = n - 1
+    end
+    local ids = ahead > 0 and front > 0 and redis.call('LPOP', first, front) or {}
+    local rest = n > #ids and redis.call('LPOP', active, n - #ids) or {}
+    for _, id in ipairs(rest) do
+      ids[#ids + 1] = id
+    end
+    -- nothing else was there: then the front may have it all
+    if n > #ids and ahead > front then
+      for _, id in ipairs(redis.call('LPOP', first, n - #ids) or {}) do
+        ids[#ids + 1] = id
+      end
+    end
     popped = #ids
     for _, id in ipairs(ids) do
       local size = redis.call('HSTRLEN', data, id)

@@ -7,7 +7,10 @@ use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
 use super::{StoreError, document::intake_lock, from_json, parsed, to_json};
-use crate::flow::{BatchCounts, BatchState, FailurePolicy, Filling, Intake, Stopping};
+use crate::flow::{
+    BatchCounts, BatchState, FailurePolicy, FailureRules, Filling, Intake, Pace, Stopping,
+    Tolerance,
+};
 
 /// What a batch is opened with.
 #[derive(Debug, Clone)]
@@ -26,6 +29,10 @@ pub struct BatchSpec {
     pub policy: FailurePolicy,
     /// Extra rounds for failed documents; 0 to 100.
     pub max_retries: u32,
+    /// How many documents may be given up; none is any number.
+    pub tolerance: Option<Tolerance>,
+    /// Its share against other open batches of the organization; 1 to 1,000.
+    pub weight: u32,
 }
 
 /// A batch, as it is shown and worked.
@@ -61,6 +68,10 @@ pub struct Batch {
     pub created_at: DateTime<Utc>,
     /// Milliseconds from its opening to its end, or until now.
     pub duration_ms: i64,
+    /// How fast it goes.
+    pub pace: Option<Pace>,
+    /// When this was read, in milliseconds since 1970.
+    pub now_ms: i64,
 }
 
 /// Opens a batch.
@@ -75,8 +86,8 @@ pub async fn add_batch(
     let id = BatchId::generate();
     query!(
         "insert into batch (id, organization_id, name, ontology_id, extractor, config, concurrency,
-                            failure_policy, max_retries, counts)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                            failure_policy, max_retries, counts, max_failures, weight)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         id.uuid(),
         organization.uuid(),
         spec.name,
@@ -87,6 +98,8 @@ pub async fn add_batch(
         spec.policy.as_str(),
         i32::try_from(spec.max_retries).unwrap_or(i32::MAX),
         to_json("counts", &BatchCounts::default())?,
+        spec.tolerance.map(|tolerance| tolerance.to_string()),
+        i32::try_from(spec.weight).unwrap_or(i32::MAX),
     )
     .execute(connection)
     .await
@@ -205,6 +218,11 @@ pub async fn resume_batch(
     Ok(resumed.rows_affected() == 1)
 }
 
+/// A pace that this version can't read is none: it begins anew.
+fn pace(json: Option<Value>) -> Option<Pace> {
+    serde_json::from_value(json?).ok()
+}
+
 /// Whether a batch takes documents, from its columns.
 pub(super) fn intake(sealed: bool, filling: Option<String>) -> Result<Intake, StoreError> {
     if sealed {
@@ -242,6 +260,8 @@ macro_rules! read_batch {
             paused: row.pause_reason,
             created_at: row.created_at,
             duration_ms: row.duration_ms,
+            pace: pace(row.pace),
+            now_ms: row.now_ms,
         })
     }};
 }
@@ -257,8 +277,9 @@ pub async fn batch_by_id(
 ) -> Result<Option<Batch>, StoreError> {
     let row = query!(
         r#"select id, name, ontology_id, extractor, config, generation, state_data, counts, sealed_at, filling,
-                  stopping, resolution_id, pause_reason, created_at,
-                  (extract(epoch from coalesce(ended_at, now()) - created_at) * 1000)::bigint as "duration_ms!"
+                  stopping, resolution_id, pause_reason, created_at, pace,
+                  (extract(epoch from coalesce(ended_at, now()) - created_at) * 1000)::bigint as "duration_ms!",
+                  (extract(epoch from now()) * 1000)::bigint as "now_ms!"
            from batch where organization_id = $1 and id = $2"#,
         organization.uuid(),
         id.uuid(),
@@ -337,8 +358,9 @@ pub async fn batches(
 ) -> Result<Vec<Batch>, StoreError> {
     let rows = query!(
         r#"select id, name, ontology_id, extractor, config, generation, state_data, counts, sealed_at, filling,
-                  stopping, resolution_id, pause_reason, created_at,
-                  (extract(epoch from coalesce(ended_at, now()) - created_at) * 1000)::bigint as "duration_ms!"
+                  stopping, resolution_id, pause_reason, created_at, pace,
+                  (extract(epoch from coalesce(ended_at, now()) - created_at) * 1000)::bigint as "duration_ms!",
+                  (extract(epoch from now()) * 1000)::bigint as "now_ms!"
            from batch where organization_id = $1 and ($2::uuid is null or id < $2)
            order by id desc limit $3"#,
         organization.uuid(),
@@ -359,6 +381,10 @@ pub struct BatchToAdmit {
     pub id: BatchId,
     /// It is being stopped: its documents are to be cancelled, not admitted.
     pub stopping: bool,
+    /// Its weight against the other batches of its organization.
+    pub weight: u32,
+    /// Documents that it could have in processing, as far as its counts have come; one for its resolution.
+    pub wants: u64,
 }
 
 /// The batches that have not ended, oldest first; of the paused ones only those that are being stopped.
@@ -367,7 +393,11 @@ pub struct BatchToAdmit {
 /// [`StoreError::Query`]; trying again may help.
 pub async fn open_batches(connection: &mut PgConnection) -> Result<Vec<BatchToAdmit>, StoreError> {
     let rows = query!(
-        r#"select organization_id, id, stopping is not null as "stopping!" from batch
+        r#"select organization_id, id, stopping is not null as "stopping!", weight,
+                  least(concurrency, (counts ->> 'accepted')::bigint - (counts ->> 'completed')::bigint
+                        - (counts ->> 'abandoned')::bigint - (counts ->> 'cancelled')::bigint
+                        - (counts ->> 'failed')::bigint) as wants
+           from batch
            where state not in ('Completed', 'Failed', 'Cancelled')
              and (paused_at is null or stopping is not null)
            order by created_at"#,
@@ -380,6 +410,8 @@ pub async fn open_batches(connection: &mut PgConnection) -> Result<Vec<BatchToAd
             organization: row.organization_id.into(),
             id: row.id.into(),
             stopping: row.stopping,
+            weight: row.weight.unsigned_abs(),
+            wants: row.wants.map_or(1, |wants| wants.max(1).unsigned_abs()),
         })
         .collect())
 }
@@ -398,9 +430,13 @@ pub struct BatchToMove {
     /// What its events added up to before.
     pub counts: BatchCounts,
     /// What it does about failed documents.
-    pub policy: FailurePolicy,
+    pub rules: FailureRules,
     /// Why it is being stopped.
     pub stopping: Option<Stopping>,
+    /// How fast it goes.
+    pub pace: Option<Pace>,
+    /// When this was read, in milliseconds since 1970.
+    pub now_ms: i64,
 }
 
 /// A batch's id, and the batch if this version can read it.
@@ -417,8 +453,16 @@ macro_rules! read_to_move {
                 generation: row.generation,
                 state: from_json("a batch state", row.state_data)?,
                 counts: from_json("counts", row.counts)?,
-                policy: parsed("a failure policy", &row.failure_policy)?,
+                rules: FailureRules {
+                    policy: parsed("a failure policy", &row.failure_policy)?,
+                    tolerance: row
+                        .max_failures
+                        .map(|text| parsed("a tolerance", &text))
+                        .transpose()?,
+                },
                 stopping: stopping(row.stopping)?,
+                pace: pace(row.pace),
+                now_ms: row.now_ms,
             })
         };
         (id, read())
@@ -435,9 +479,10 @@ pub async fn batches_to_move(
 ) -> Result<Vec<ReadToMove>, StoreError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let rows = query!(
-        "select organization_id, id, generation, state_data, counts, failure_policy, stopping
-         from batch where id = any($1)
-         order by id for no key update skip locked",
+        r#"select organization_id, id, generation, state_data, counts, failure_policy, max_failures, stopping, pace,
+                  (extract(epoch from now()) * 1000)::bigint as "now_ms!"
+           from batch where id = any($1)
+           order by id for no key update skip locked"#,
         &ids,
     )
     .fetch_all(connection)
@@ -455,10 +500,11 @@ pub async fn open_batches_to_move(
 ) -> Result<Vec<ReadToMove>, StoreError> {
     let except: Vec<Uuid> = except.iter().map(|id| id.uuid()).collect();
     let rows = query!(
-        "select organization_id, id, generation, state_data, counts, failure_policy, stopping
-         from batch
-         where state not in ('Completed', 'Failed', 'Cancelled') and id <> all($1)
-         order by id for no key update skip locked",
+        r#"select organization_id, id, generation, state_data, counts, failure_policy, max_failures, stopping, pace,
+                  (extract(epoch from now()) * 1000)::bigint as "now_ms!"
+           from batch
+           where state not in ('Completed', 'Failed', 'Cancelled') and id <> all($1)
+           order by id for no key update skip locked"#,
         &except,
     )
     .fetch_all(connection)
@@ -492,6 +538,8 @@ pub struct BatchMove<'a> {
     pub state: &'a BatchState,
     /// What its events add up to now.
     pub counts: &'a BatchCounts,
+    /// How fast it goes.
+    pub pace: Option<Pace>,
 }
 
 /// Writes a batch's state and counts. Its row must be locked.
@@ -505,7 +553,7 @@ pub async fn move_batch(
     let name = to.state.name();
     query!(
         "update batch
-         set state = $3, state_data = $4, counts = $5, updated_at = now(),
+         set state = $3, state_data = $4, counts = $5, pace = $7, updated_at = now(),
              started_at = coalesce(started_at, case when $3 <> 'Pending' then now() end),
              ended_at = case when $6 then coalesce(ended_at, now()) end
          where organization_id = $1 and id = $2",
@@ -515,6 +563,7 @@ pub async fn move_batch(
         to_json("a batch state", to.state)?,
         to_json("counts", to.counts)?,
         name.has_ended(),
+        to.pace.map(|pace| to_json("a pace", &pace)).transpose()?,
     )
     .execute(connection)
     .await?;

@@ -1,10 +1,13 @@
-//! The table `budget`: what a batch may spend, has reserved and has spent.
+//! The table `budget`: what a batch may spend, has reserved and has spent; and how a call moves it, together with its
+//! organization's (`organization_budget.rs`).
 //!
-//! A call reserves the most that it may take before it is made, so that the bill can't pass the cap; what it took in
+//! A call reserves the most that it may take before it is made, so that the bill can't pass a cap; what it took in
 //! the end replaces the reservation. A call in doubt keeps its reservation. The row can be rebuilt from the ledger.
+//! Invariant: rows are locked in the order `llm_call`, `budget`, `organization_budget`, and one of each at most.
 
+use chrono::{DateTime, Utc};
 use graphmill_jobs::{BatchId, OrganizationId};
-use sqlx::{PgConnection, query};
+use sqlx::{PgConnection, query, query_scalar};
 
 use super::{
     StoreError,
@@ -114,62 +117,179 @@ pub async fn budget(
     }))
 }
 
-/// Reserves what a call may take; `false` if that could pass a cap. A call of unknown price fits under no cap on
-/// money.
+/// Whether what a call may take is reserved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reserved {
+    Yes,
+    /// It could pass a cap of the batch.
+    PastBatch,
+    /// It could pass a cap of the organization.
+    PastOrganization,
+}
+
+/// Reserves what a call may take, in the batch's budget and the organization's, unless it could pass a cap. A call of
+/// unknown price fits under no cap on money. Unless it is reserved the caller rolls back.
+///
+/// The organization's row is taken last, in the statement that ends the transaction but for its commit: all batches
+/// wait for it.
 pub(super) async fn reserve(
     connection: &mut PgConnection,
     organization: OrganizationId,
     batch: BatchId,
     most: Spending,
-) -> Result<bool, StoreError> {
-    let reserved = query!(
-        "update budget
-         set reserved_cost = reserved_cost + coalesce($3::bigint::numeric / 1000000000, 0),
-             reserved_tokens = reserved_tokens + $4
-         where organization_id = $1 and batch_id = $2
-           and (max_cost is null
-                or spent_cost + reserved_cost + $3::bigint::numeric / 1000000000 <= max_cost)
-           and (max_tokens is null or spent_tokens + reserved_tokens + $4 <= max_tokens)",
+) -> Result<Reserved, StoreError> {
+    let row = query!(
+        r#"with mine as (
+             update budget
+             set reserved_cost = reserved_cost + coalesce($3::bigint::numeric / 1000000000, 0),
+                 reserved_tokens = reserved_tokens + $4
+             where organization_id = $1 and batch_id = $2
+               and (max_cost is null
+                    or spent_cost + reserved_cost + $3::bigint::numeric / 1000000000 <= max_cost)
+               and (max_tokens is null or spent_tokens + reserved_tokens + $4 <= max_tokens)
+             returning organization_id
+           ), ours as (
+             update organization_budget o
+             set reserved_cost = o.reserved_cost + coalesce($3::bigint::numeric / 1000000000, 0),
+                 reserved_tokens = o.reserved_tokens + $4
+             from mine
+             where o.organization_id = mine.organization_id
+               -- Else the month has begun while this transaction waited: it looks again, in the month.
+               and o.counted_from <= now()
+               and (o.max_cost is null
+                    or o.spent_cost + o.reserved_cost + $3::bigint::numeric / 1000000000 <= o.max_cost)
+               and (o.max_tokens is null or o.spent_tokens + o.reserved_tokens + $4 <= o.max_tokens)
+             returning o.organization_id
+           )
+           select exists (select from mine) as "mine!",
+                  exists (select from ours)
+                  or not exists (select from organization_budget where organization_id = $1) as "ours!""#,
         organization.uuid(),
         batch.uuid(),
         most.cost,
         most.tokens,
     )
-    .execute(connection)
+    .fetch_one(connection)
     .await?;
-    Ok(reserved.rows_affected() == 1)
+    Ok(match (row.mine, row.ours) {
+        (true, true) => Reserved::Yes,
+        (true, false) => Reserved::PastOrganization,
+        (false, _) => Reserved::PastBatch,
+    })
+}
+
+/// A call whose reservation is over.
+pub(super) struct Settled {
+    pub(super) batch: BatchId,
+    pub(super) reserved: Spending,
+    /// When it was begun: it counts in the organization's period of that time.
+    pub(super) begun: DateTime<Utc>,
 }
 
 /// Puts what a call took in the place of what it had reserved; `None`: it took nothing.
 pub(super) async fn spend(
     connection: &mut PgConnection,
     organization: OrganizationId,
-    batch: BatchId,
-    reserved: Spending,
+    call: Settled,
     paid: Option<Paid>,
 ) -> Result<(), StoreError> {
     let calls = i64::from(paid.is_some());
     let paid = paid.unwrap_or_default();
+    // `mine` is counted, so that the organization's row is taken after the batch's, and also if that is gone.
     query!(
-        "update budget
-         set reserved_cost = greatest(reserved_cost - coalesce($3::bigint::numeric / 1000000000, 0), 0),
-             reserved_tokens = greatest(reserved_tokens - $4, 0),
-             spent_cost = spent_cost + coalesce($5::bigint::numeric / 1000000000, 0),
-             spent_tokens = spent_tokens + $6 + $8,
-             calls = calls + $9, prompt_tokens = prompt_tokens + $6,
-             cached_tokens = cached_tokens + $7, completion_tokens = completion_tokens + $8
-         where organization_id = $1 and batch_id = $2",
+        "with mine as (
+           update budget
+           set reserved_cost = greatest(reserved_cost - coalesce($3::bigint::numeric / 1000000000, 0), 0),
+               reserved_tokens = greatest(reserved_tokens - $4, 0),
+               spent_cost = spent_cost + coalesce($5::bigint::numeric / 1000000000, 0),
+               spent_tokens = spent_tokens + $6 + $8,
+               calls = calls + $9, prompt_tokens = prompt_tokens + $6,
+               cached_tokens = cached_tokens + $7, completion_tokens = completion_tokens + $8
+           where organization_id = $1 and batch_id = $2
+           returning batch_id
+         )
+         update organization_budget o
+         set reserved_cost = greatest(o.reserved_cost - coalesce($3::bigint::numeric / 1000000000, 0), 0),
+             reserved_tokens = greatest(o.reserved_tokens - $4, 0),
+             spent_cost = o.spent_cost + coalesce($5::bigint::numeric / 1000000000, 0),
+             spent_tokens = o.spent_tokens + $6 + $8
+         from (select count(*) from mine) m
+         where o.organization_id = $1 and o.counted_from <= $10",
         organization.uuid(),
-        batch.uuid(),
-        reserved.cost,
-        reserved.tokens,
+        call.batch.uuid(),
+        call.reserved.cost,
+        call.reserved.tokens,
         paid.cost,
         paid.prompt_tokens,
         paid.cached_tokens,
         paid.completion_tokens,
         calls,
+        call.begun,
     )
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Counts a batch's budget anew from the ledger; whether it was wrong.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn recount_budget(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    batch: BatchId,
+) -> Result<bool, StoreError> {
+    // Calls that are being reserved or settled wait for the row and then add themselves; all others are seen below.
+    query!(
+        "select from budget where organization_id = $1 and batch_id = $2 for update",
+        organization.uuid(),
+        batch.uuid(),
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let wrong = query!(
+        "update budget b
+         set reserved_cost = s.reserved_cost, reserved_tokens = s.reserved_tokens, spent_cost = s.spent_cost,
+             spent_tokens = s.prompt_tokens + s.completion_tokens, calls = s.calls,
+             prompt_tokens = s.prompt_tokens, cached_tokens = s.cached_tokens,
+             completion_tokens = s.completion_tokens
+         from (select coalesce(sum(reserved_cost) filter (where response is null), 0) as reserved_cost,
+                      coalesce(sum(reserved_tokens) filter (where response is null), 0) as reserved_tokens,
+                      count(response) as calls,
+                      coalesce(sum(cost) filter (where response is not null), 0) as spent_cost,
+                      coalesce(sum(prompt_tokens) filter (where response is not null), 0) as prompt_tokens,
+                      coalesce(sum(cached_tokens) filter (where response is not null), 0) as cached_tokens,
+                      coalesce(sum(completion_tokens) filter (where response is not null), 0) as completion_tokens
+               from llm_call
+               where organization_id = $1 and batch_id = $2 and outcome in ('intent', 'answered', 'in_doubt')) s
+         where b.organization_id = $1 and b.batch_id = $2
+           and (b.reserved_cost, b.reserved_tokens, b.spent_cost, b.spent_tokens, b.calls, b.prompt_tokens,
+                b.cached_tokens, b.completion_tokens)
+               is distinct from (s.reserved_cost, s.reserved_tokens, s.spent_cost,
+                                 s.prompt_tokens + s.completion_tokens, s.calls, s.prompt_tokens, s.cached_tokens,
+                                 s.completion_tokens)",
+        organization.uuid(),
+        batch.uuid(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(wrong.rows_affected() == 1)
+}
+
+/// The batches of the organization that have a budget.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn batches_with_budgets(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+) -> Result<Vec<BatchId>, StoreError> {
+    let batches = query_scalar!(
+        "select batch_id from budget where organization_id = $1 order by batch_id",
+        organization.uuid(),
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(batches.into_iter().map(Into::into).collect())
 }

@@ -15,8 +15,8 @@ use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
 pub use of_batch::{
-    Admitted, Mark, admit, admit_from, admit_lock, cancel_stopped, revive_failed, start_resolution,
-    waited_for,
+    AdmitLimits, Admitted, Mark, admit, admit_from, admit_lock, cancel_stopped, processing_of,
+    revive_failed, start_resolution, waited_for,
 };
 
 use super::{StoreError, from_json, parsed, seconds, to_json};
@@ -40,6 +40,8 @@ pub struct Fence {
 pub struct Ringable {
     /// Whose.
     pub organization: OrganizationId,
+    /// Its batch.
+    pub batch: BatchId,
     /// Which one.
     pub execution: WorkflowExecutionId,
     /// Its lease epoch.
@@ -80,7 +82,7 @@ pub async fn to_ring(
            update workflow_execution e
            set rung_at = now(), ring_incarnation = $1
            where e.id = any(array(select id from silent))
-           returning e.organization_id, e.id, e.lease_epoch, e.current_activity, e.workflow_version"#,
+           returning e.organization_id, e.batch_id, e.id, e.lease_epoch, e.current_activity, e.workflow_version"#,
         incarnation,
         seconds(patience),
         i64::try_from(most).unwrap_or(i64::MAX),
@@ -92,6 +94,7 @@ pub async fn to_ring(
         .map(|row| {
             Ok(Ringable {
                 organization: row.organization_id.into(),
+                batch: row.batch_id.into(),
                 execution: row.id.into(),
                 epoch: row.lease_epoch,
                 stage: stage(&row.current_activity)?,
@@ -568,37 +571,24 @@ pub async fn executions(
     rows.into_iter().map(|row| read_execution!(row)).collect()
 }
 
-/// How many documents of the batch are at which stage and status; counted from the rows.
+/// How many documents of the batch are in work: those that hold one of its slots, so never many.
 ///
 /// # Errors
-/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
-pub async fn status_counts(
+/// [`StoreError::Query`]; trying again may help.
+pub async fn documents_in_work(
     connection: &mut PgConnection,
     organization: OrganizationId,
     batch: BatchId,
-) -> Result<Vec<(Stage, ExecutionStatus, u64)>, StoreError> {
-    let rows = query!(
-        r#"select current_activity, status, count(*) as "count!" from workflow_execution e
-           where organization_id = $1 and batch_id = $2 and withdrawn_at is null
-             and not exists (select from workflow_execution later
-                             where later.document_id = e.document_id and later.generation > e.generation
-                               and later.workflow_type = 'extraction')
-           group by current_activity, status"#,
+) -> Result<u64, StoreError> {
+    let count = query_scalar!(
+        r#"select count(*) as "count!" from workflow_execution
+           where organization_id = $1 and batch_id = $2 and status = 'processing' and workflow_type = 'extraction'"#,
         organization.uuid(),
         batch.uuid(),
     )
-    .fetch_all(connection)
+    .fetch_one(connection)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            let status = parsed("a status", &row.status)?;
-            Ok((
-                stage(&row.current_activity)?,
-                status,
-                row.count.unsigned_abs(),
-            ))
-        })
-        .collect()
+    Ok(count.unsigned_abs())
 }
 
 fn stage(activity: &str) -> Result<Stage, StoreError> {

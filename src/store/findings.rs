@@ -285,6 +285,8 @@ pub struct EntityRow {
     pub id: EntityId,
     /// The caller's id of its document.
     pub document: String,
+    /// Its document.
+    pub document_id: DocumentId,
     /// Its name.
     pub name: String,
     /// Its class.
@@ -324,7 +326,7 @@ pub async fn entity_page(
 ) -> Result<Vec<EntityRow>, StoreError> {
     let (execution, ordinal) = Place::key(after);
     let rows = query!(
-        r#"select n.workflow_execution_id, n.ordinal, n.id, d.external_id, n.name, n.type as class,
+        r#"select n.workflow_execution_id, n.ordinal, n.id, d.external_id, d.id as document_id, n.name, n.type as class,
                   m.mentions as "mentions!"
            from workflow_execution e
            join document d on d.organization_id = e.organization_id and d.id = e.document_id
@@ -357,6 +359,7 @@ pub async fn entity_page(
                 },
                 id: row.id.into(),
                 document: row.external_id,
+                document_id: row.document_id.into(),
                 name: row.name,
                 class: row.class,
                 mentions: super::from_json("mentions", row.mentions)?,
@@ -374,6 +377,8 @@ pub struct RelationRow {
     pub id: RelationId,
     /// The caller's id of its document.
     pub document: String,
+    /// Its document.
+    pub document_id: DocumentId,
     /// Its subject.
     pub subject: EntityId,
     /// The subject's name.
@@ -413,7 +418,8 @@ pub async fn relation_page(
 ) -> Result<Vec<RelationRow>, StoreError> {
     let (execution, ordinal) = Place::key(after);
     let rows = query!(
-        r#"select r.workflow_execution_id, r.ordinal, r.id, d.external_id, r.subject_id, s.name as subject_name, r.predicate, r.object_id,
+        r#"select r.workflow_execution_id, r.ordinal, r.id, d.external_id, d.id as document_id, r.subject_id,
+                  s.name as subject_name, r.predicate, r.object_id,
                   o.name as object_name, r.confidence, v.evidence as "evidence!"
            from workflow_execution e
            join document d on d.organization_id = e.organization_id and d.id = e.document_id
@@ -447,6 +453,7 @@ pub async fn relation_page(
                 },
                 id: row.id.into(),
                 document: row.external_id,
+                document_id: row.document_id.into(),
                 subject: row.subject_id.into(),
                 subject_name: row.subject_name,
                 predicate: row.predicate,
@@ -515,9 +522,9 @@ pub async fn busiest(
         r#"select c.name, c.type as class, count(distinct n.workflow_execution_id) as "documents!",
                   coalesce(sum(cardinality(n.mentions)), 0)::bigint as "mentions!"
            from batch b
-           join cluster c on c.organization_id = b.organization_id and c.batch_id = b.id
-                         and c.resolution_id = b.resolution_id
-           join cluster_member k on k.organization_id = c.organization_id and k.cluster_id = c.id
+           join cluster c on c.organization_id = b.organization_id and c.resolution_id = b.resolution_id
+           join cluster_member k on k.organization_id = c.organization_id and k.resolution_id = c.resolution_id
+                                and k.cluster_id = c.id
            join entity n on n.organization_id = k.organization_id and n.id = k.entity_id
            where b.organization_id = $1 and b.id = $2
            group by c.id, c.name, c.type

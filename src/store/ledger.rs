@@ -2,7 +2,7 @@
 //!
 //! The row of an open call claims its request in the organization: nobody else makes the same call while the claim
 //! lives. Invariants: an answer is written whoever holds what by then, and a request that has one is never sent again;
-//! what was reserved in the batch's budget is given back exactly once, when it is known what the call took.
+//! what was reserved in the budgets is given back exactly once, when it is known what the call took.
 
 use std::time::Duration;
 
@@ -10,7 +10,10 @@ use chrono::{DateTime, Utc};
 use graphmill_jobs::{BatchId, LlmCallId, OrganizationId, WorkflowExecutionId};
 use sqlx::{PgConnection, query, query_scalar};
 
-use super::{StoreError, budget};
+use super::{
+    StoreError,
+    budget::{self, Reserved},
+};
 
 /// Money, in billionths of a US dollar: prices a token are whole numbers of those, or nearly.
 pub type Nanodollars = i64;
@@ -75,9 +78,11 @@ pub enum Claimed {
     Made,
     /// Somebody else was faster: look again.
     Taken,
-    /// The budget does not allow it, now that so many other calls of the batch hold reservations.
+    /// A budget does not allow it, now that so many other calls hold reservations in it.
     OverBudget {
-        /// Calls of the batch that are being made.
+        /// The organization's; else the batch's.
+        organization: bool,
+        /// Calls that are being made and count in it.
         in_flight: i64,
     },
 }
@@ -267,20 +272,28 @@ pub async fn claim_call(
     if answered {
         return Ok(Claimed::Taken);
     }
-    // Last, since other calls of the batch wait for the budget's row.
-    if budget::reserve(&mut *connection, organization, call.batch, call.reserved).await? {
-        return Ok(Claimed::Made);
-    }
+    // Last, since other calls wait for the budgets' rows.
+    let reserved = budget::reserve(&mut *connection, organization, call.batch, call.reserved);
+    let is_organization = match reserved.await? {
+        Reserved::Yes => return Ok(Claimed::Made),
+        Reserved::PastBatch => false,
+        Reserved::PastOrganization => true,
+    };
     let in_flight = query_scalar!(
         r#"select count(*) as "in_flight!" from llm_call
-           where organization_id = $1 and batch_id = $2 and outcome = 'intent' and claim_until > now() and id <> $3"#,
+           where organization_id = $1 and (batch_id = $2 or $4) and outcome = 'intent' and claim_until > now()
+             and id <> $3"#,
         organization.uuid(),
         call.batch.uuid(),
         call.id.uuid(),
+        is_organization,
     )
     .fetch_one(connection)
     .await?;
-    Ok(Claimed::OverBudget { in_flight })
+    Ok(Claimed::OverBudget {
+        organization: is_organization,
+        in_flight,
+    })
 }
 
 /// Keeps the claim of a call that is being made alive.
@@ -327,7 +340,7 @@ pub async fn file_answer(
            where organization_id = $1 and id = $2 and response is null
              and outcome in ('intent', 'in_doubt')
            returning batch_id as "batch!", coalesce(reserved_tokens, 0) as "reserved_tokens!",
-                     (reserved_cost * 1000000000)::bigint as reserved_cost"#,
+                     (reserved_cost * 1000000000)::bigint as reserved_cost, started_at"#,
         organization.uuid(),
         id.uuid(),
         response,
@@ -342,18 +355,15 @@ pub async fn file_answer(
     let Some(filed) = filed else {
         return Ok(());
     };
-    let reserved = Spending {
-        tokens: filed.reserved_tokens,
-        cost: filed.reserved_cost,
+    let call = budget::Settled {
+        batch: filed.batch.into(),
+        reserved: Spending {
+            tokens: filed.reserved_tokens,
+            cost: filed.reserved_cost,
+        },
+        begun: filed.started_at,
     };
-    budget::spend(
-        connection,
-        organization,
-        filed.batch.into(),
-        reserved,
-        Some(paid),
-    )
-    .await
+    budget::spend(connection, organization, call, Some(paid)).await
 }
 
 /// Why a call has no answer.
@@ -386,7 +396,7 @@ pub async fn file_unanswered(
            where organization_id = $1 and id = $2 and response is null
              and outcome in ('intent', 'in_doubt') and outcome <> $3
            returning batch_id as "batch!", coalesce(reserved_tokens, 0) as "reserved_tokens!",
-                     (reserved_cost * 1000000000)::bigint as reserved_cost"#,
+                     (reserved_cost * 1000000000)::bigint as reserved_cost, started_at"#,
         organization.uuid(),
         id.uuid(),
         outcome,
@@ -398,11 +408,15 @@ pub async fn file_unanswered(
     let (Some(filed), Unanswered::Rejected) = (filed, end) else {
         return Ok(());
     };
-    let reserved = Spending {
-        tokens: filed.reserved_tokens,
-        cost: filed.reserved_cost,
+    let call = budget::Settled {
+        batch: filed.batch.into(),
+        reserved: Spending {
+            tokens: filed.reserved_tokens,
+            cost: filed.reserved_cost,
+        },
+        begun: filed.started_at,
     };
-    budget::spend(connection, organization, filed.batch.into(), reserved, None).await
+    budget::spend(connection, organization, call, None).await
 }
 
 /// The calls of a batch after `after`, in the order in which they were begun, `limit` at most. An open call whose

@@ -16,7 +16,7 @@ use super::{
     to_json,
 };
 use crate::flow::{
-    BatchCounts, BatchState, EventKind, ExecutionStatus, Filling, Intake, Stopping,
+    BatchCounts, BatchState, EventKind, ExecutionStatus, Filling, Intake, Stage, Stopping,
     WORKFLOW_VERSION, WorkflowType,
 };
 
@@ -75,11 +75,21 @@ pub async fn retryable(
     generation: i32,
     only: Option<WorkflowExecutionId>,
 ) -> Result<EventKind, StoreError> {
+    let stages: Vec<String> = Stage::of_a_document()
+        .map(|stage| stage.activity_name().to_owned())
+        .collect();
     let row = query!(
         r#"select count(*) filter (where e.status = 'abandoned') as "abandoned!",
                   count(*) filter (where e.status = 'cancelled') as "cancelled!",
-                  count(*) filter (where e.status = 'completed') as "partial!"
+                  count(*) filter (where e.status = 'completed') as "partial!",
+                  -- Through a stage: at a later one, or completed.
+                  array[count(*) filter (where e.status = 'completed' or at > 1),
+                        count(*) filter (where e.status = 'completed' or at > 2),
+                        count(*) filter (where e.status = 'completed' or at > 3),
+                        count(*) filter (where e.status = 'completed' or at > 4),
+                        count(*) filter (where e.status = 'completed')] as "passed!"
            from workflow_execution e
+           cross join lateral array_position($4::text[], e.current_activity) as at
            where e.organization_id = $1 and e.batch_id = $2 and e.workflow_type = 'extraction'
              and e.withdrawn_at is null
              and (e.status in ('abandoned', 'cancelled') or e.status = 'completed' and e.partial)
@@ -90,10 +100,16 @@ pub async fn retryable(
         organization.uuid(),
         batch.uuid(),
         only.map(WorkflowExecutionId::uuid),
+        &stages,
     )
     .fetch_one(connection)
     .await?;
+    let mut passed = [0; Stage::OF_A_DOCUMENT];
+    for (to, count) in passed.iter_mut().zip(row.passed) {
+        *to = count.unsigned_abs();
+    }
     Ok(EventKind::BatchRetried {
+        passed,
         generation,
         abandoned: row.abandoned.unsigned_abs(),
         cancelled: row.cancelled.unsigned_abs(),

@@ -1,11 +1,14 @@
 //! The table `worker`: which processes work stages.
 
+use std::time::Duration;
+
 use graphmill_jobs::WorkerId;
-use sqlx::{PgConnection, query};
+use sqlx::{PgConnection, query, query_scalar};
 
-use super::StoreError;
+use super::{StoreError, seconds};
 
-/// Says that `worker` is alive and has `slots`.
+/// Says that `worker` is alive and has `slots`. Returns how many are, this one included: those that were seen within
+/// `recently`.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
@@ -14,17 +17,22 @@ pub async fn see_worker(
     worker: WorkerId,
     version: &str,
     slots: usize,
-) -> Result<(), StoreError> {
-    query!(
-        "insert into worker (id, version, slots) values ($1, $2, $3)
-         on conflict (id) do update set seen_at = now(), slots = excluded.slots",
+    recently: Duration,
+) -> Result<u32, StoreError> {
+    let others = query_scalar!(
+        r#"with this as (
+             insert into worker (id, version, slots) values ($1, $2, $3)
+             on conflict (id) do update set seen_at = now(), slots = excluded.slots)
+           select count(*) as "others!" from worker
+           where id <> $1 and seen_at > now() - make_interval(secs => $4)"#,
         worker.uuid(),
         version,
         i32::try_from(slots).unwrap_or(i32::MAX),
+        seconds(recently),
     )
-    .execute(connection)
+    .fetch_one(connection)
     .await?;
-    Ok(())
+    Ok(u32::try_from(others).unwrap_or(0).saturating_add(1))
 }
 
 /// Removes `gone`, and the workers that were not seen for an hour.

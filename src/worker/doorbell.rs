@@ -32,6 +32,8 @@ pub(super) struct Doorbell {
     queue: Queue,
     incarnation: AtomicI64,
     windows: [AtomicUsize; 6],
+    /// Slots of the live workers for all stages of documents.
+    capacity: AtomicUsize,
     /// Some ring did not fit its queue's window.
     full: AtomicBool,
     away: AtomicBool,
@@ -46,6 +48,7 @@ impl Doorbell {
             queue,
             incarnation: AtomicI64::new(incarnation),
             windows: [const { AtomicUsize::new(32) }; 6],
+            capacity: AtomicUsize::new(0),
             full: AtomicBool::new(false),
             away: AtomicBool::new(false),
             again: Notify::new(),
@@ -82,7 +85,15 @@ impl Doorbell {
         self.windows[stage as usize].load(Ordering::Relaxed)
     }
 
+    /// Documents that the fleet can have in work, as last seen.
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity.load(Ordering::Relaxed)
+    }
+
     fn set_windows(&self, live_slots: [usize; 6]) {
+        let of_documents = &live_slots[..Stage::Resolve as usize];
+        self.capacity
+            .store(of_documents.iter().sum(), Ordering::Relaxed);
         for (window, slots) in self.windows.iter().zip(live_slots) {
             let wanted = (2 * slots).clamp(*WINDOW.start(), *WINDOW.end());
             window.store(wanted, Ordering::Relaxed);
@@ -92,12 +103,13 @@ impl Doorbell {
 
 /// Rings for `rings`; `again` also for those whose id Redis still knows but delivers to nobody.
 pub(super) async fn ring(engine: &Engine, rings: Vec<Ringable>, again: bool) {
-    let mut by_stage: BTreeMap<Stage, Vec<Ringable>> = BTreeMap::new();
+    let mut by_stage: BTreeMap<(Stage, bool), Vec<Ringable>> = BTreeMap::new();
     for ring in rings {
-        by_stage.entry(ring.stage).or_default().push(ring);
+        let first = engine.shares.goes_first(ring.batch);
+        by_stage.entry((ring.stage, first)).or_default().push(ring);
     }
     let mut unrung = Vec::new();
-    for (stage, rings) in by_stage {
+    for ((stage, first), rings) in by_stage {
         let jobs: Vec<Ring> = rings
             .iter()
             .map(|ring| Ring {
@@ -110,7 +122,9 @@ pub(super) async fn ring(engine: &Engine, rings: Vec<Ringable>, again: bool) {
             .collect();
         let queue = &engine.doorbell.queue;
         let window = engine.doorbell.window(stage);
-        let answers = if again {
+        let answers = if first {
+            queue.ring_first(stage, &jobs, window, again).await
+        } else if again {
             queue.ring_again(stage, &jobs, window).await
         } else {
             queue.ring(stage, &jobs, window).await

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use graphmill_jobs::Ring;
+use graphmill_jobs::{BatchId, Ring};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, error, field, info_span, warn};
@@ -17,10 +17,12 @@ use super::{
     doorbell,
     gate::LeaseGate,
     keeper::Why,
-    recent, resolution,
+    recent,
+    resolution::{self, Resolved},
     settle::End,
     sink::Sink,
     steps::{Step, reached},
+    turns::{self, Turn},
     worked::{Came, Output, Worked},
 };
 use crate::{
@@ -37,6 +39,9 @@ use crate::{
 const NO_EXTRACTOR_WAIT: Duration = Duration::from_secs(1);
 /// How long an execution waits that a worker could not work for a reason of its own.
 const TROUBLE_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a resolution waits for another one of its organization before it asks again.
+const TURN_WAIT: Duration = Duration::from_secs(1);
 
 /// Answers the rings of every stage.
 pub(super) struct Executor(pub(super) Arc<Engine>);
@@ -106,6 +111,7 @@ impl Executor {
         }
         reached(stage, Step::Leased, ring.execution);
         let (pause, hang_up) = (hold.pause.clone(), CancellationToken::new());
+        let mut turn = None;
         let worked = tokio::select! {
             biased;
             why = hold.ended() => match why {
@@ -120,7 +126,7 @@ impl Executor {
                     Came::Through(Worked::ended(End::Stopped).into())
                 }
             },
-            worked = self.work(stage, &lease, pause, hang_up.clone()) => match worked {
+            worked = self.work(stage, &lease, pause, hang_up.clone(), &mut turn) => match worked {
                 Ok(worked) => worked,
                 Err(error) => Came::Through(Worked::ended(given_up(error)?).into()),
             },
@@ -131,6 +137,10 @@ impl Executor {
         };
         reached(stage, Step::Worked, ring.execution);
         let block = worked.block.take();
+        let turn = match turn {
+            Some(turn) => turn,
+            None => self.turn(lease.batch).await,
+        };
         let successor = match self.settle(stage, &lease, ring.version, worked).await {
             Ok(successor) => successor,
             Err(error) => {
@@ -138,7 +148,7 @@ impl Executor {
                 self.settle(stage, &lease, ring.version, failed).await?
             }
         };
-        drop(hold);
+        drop((hold, turn));
         reached(stage, Step::Settled, ring.execution);
         if let Some(reason) = block {
             warn!(batch.id = %lease.batch, reason, "the batch is paused");
@@ -153,6 +163,12 @@ impl Executor {
         }
         reached(stage, Step::Rung, ring.execution);
         Ok(())
+    }
+
+    /// Waits until it is the batch's turn to compute or to write.
+    async fn turn(&self, batch: BatchId) -> Turn {
+        let engine = &*self.0;
+        engine.turns.take(batch, engine.shares.weight(batch)).await
     }
 
     async fn lease(&self, stage: Stage, ring: &Ring) -> Result<Option<Lease>, ExecuteError> {
@@ -187,16 +203,26 @@ impl Executor {
         lease: &Lease,
         pause: CancellationToken,
         hang_up: CancellationToken,
+        turn: &mut Option<Turn>,
     ) -> Result<Came, ExecuteError> {
         let engine = &*self.0;
         let Some(document) = lease.document else {
-            let (resolution, clusters) = resolution::work(engine, lease).await?;
-            let worked = Worked {
-                output: Output::Resolution(resolution),
-                ..Worked::ended(End::Resolution { clusters })
+            let worked = match resolution::work(engine, lease).await? {
+                Resolved::Written(resolution, clusters) => Worked {
+                    output: Output::Resolution(resolution),
+                    ..Worked::ended(End::Resolution { clusters })
+                },
+                Resolved::NotItsTurn => Worked::ended(End::Retry {
+                    failure: Failure::transient(
+                        FailureCode::Waiting,
+                        "another batch of the organization is being resolved",
+                    ),
+                    wait: TURN_WAIT,
+                }),
             };
             return Ok(Came::Through(worked.into()));
         };
+        *turn = Some(self.turn(lease.batch).await);
         let organization = lease.fence.organization;
         let context = engine
             .batches
@@ -224,7 +250,18 @@ impl Executor {
         // What a suspect has done is written at once: it may die again before long.
         let paid = work.extractor.is_paid() && stage != Stage::Chunk || lease.suspect;
         let mut sink = Sink::new(engine, stage, lease.fence, paid);
-        let outcome = pipeline::run(stage, &work, &mut records, &mut sink).await?;
+        let outcome = {
+            let run = pipeline::run(stage, &work, &mut records, &mut sink);
+            tokio::pin!(run);
+            // Whoever waits for a model leaves the processors to others meanwhile.
+            let longest = if paid { Duration::ZERO } else { turns::LONGEST };
+            if let Ok(outcome) = tokio::time::timeout(longest, &mut run).await {
+                outcome?
+            } else {
+                *turn = None;
+                run.await?
+            }
+        };
         Ok(Came::of(stage, outcome, records, work, sink.rest()))
     }
 
@@ -261,6 +298,7 @@ impl Executor {
                 organization: lease.fence.organization,
                 batch: lease.batch,
                 execution: lease.fence.execution,
+                weight: self.0.shares.weight(lease.batch),
                 model: model.clone(),
                 prompt: recipe.prompt.clone(),
                 gate: gate.clone(),
@@ -328,6 +366,12 @@ impl Executor {
 fn given_up(error: ExecuteError) -> Result<End, ExecuteError> {
     let about = match &error {
         ExecuteError::Checkpoint(CheckpointError::LeaseLost) => return Err(error),
+        ExecuteError::Store(StoreError::Overtaken) => {
+            return Ok(End::Retry {
+                failure: Failure::transient(FailureCode::Waiting, error.to_string()),
+                wait: Duration::ZERO,
+            });
+        }
         ExecuteError::Store(error) => Some(error),
         ExecuteError::Checkpoint(CheckpointError::Write(source)) => source.downcast_ref(),
         ExecuteError::Resolution => {

@@ -250,11 +250,16 @@ async fn look_for_interruptions(engine: &Engine) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Says in Postgres that this process lives.
+/// Says in Postgres that this process lives, and learns how many do: they share the limits on calls without Redis.
 pub(super) async fn say_alive(engine: &Engine) -> Result<(), StoreError> {
     let mut connection = engine.store.engine().await?;
     let slots = engine.settings.slots * crate::flow::Stage::ALL.len();
-    store::see_worker(&mut connection, engine.id, env!("CARGO_PKG_VERSION"), slots).await
+    let (version, lease) = (env!("CARGO_PKG_VERSION"), engine.settings.lease);
+    let alive = store::see_worker(&mut connection, engine.id, version, slots, lease).await?;
+    if let Some(access) = &engine.access {
+        access.set_workers(alive);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

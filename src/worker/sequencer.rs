@@ -24,7 +24,9 @@ use tracing::{info, warn};
 use self::held::{Held, Problem};
 use super::Engine;
 use crate::{
-    flow::{BatchEvent, BatchState, Event, EventKind, IllegalMove, NextStep, Stage, Stopping},
+    flow::{
+        BatchEvent, BatchState, Event, EventKind, IllegalMove, NextStep, Pace, Stage, Stopping,
+    },
     store::{self, BatchMove, BatchToMove, Connection, StoreError},
 };
 
@@ -198,11 +200,15 @@ struct Done {
 impl Done {
     fn add(&mut self, moved: Moved, events: &[(i64, EventKind)]) {
         let Moved {
-            batch, told, deeds, ..
+            batch,
+            ends,
+            told,
+            deeds,
+            ..
         } = moved;
         self.rows.extend(events.iter().map(|(row, _)| *row));
         self.batches.push(batch.id);
-        if !told.is_empty() && batch.state.name().has_ended() {
+        if ends {
             self.ended.push((batch.id, batch.state.name().as_str()));
         }
         if deeds
@@ -228,6 +234,9 @@ impl Done {
         if !self.is_empty() {
             engine.moved.send_modify(|times| *times += 1);
         }
+        if !self.ended.is_empty() {
+            engine.notifier.ring();
+        }
         for (id, state) in self.ended {
             info!(batch.id = %id, state, "a batch has ended");
         }
@@ -249,21 +258,24 @@ enum Deed {
 struct Moved {
     batch: BatchToMove,
     changed: bool,
+    /// This move is the end of its generation.
+    ends: bool,
     told: Vec<EventKind>,
     deeds: Vec<Deed>,
 }
 
 impl Moved {
     fn of(mut batch: BatchToMove, events: &[(i64, EventKind)]) -> Result<Self, IllegalMove> {
-        let before = (batch.state.clone(), batch.counts);
+        let before = (batch.state.clone(), batch.counts, batch.pace);
         for (_, kind) in events {
             batch.counts.fold(kind);
         }
         let (mut told, mut deeds) = (Vec::new(), Vec::new());
+        let had_ended = batch.state.name().has_ended();
         loop {
             match batch
                 .counts
-                .next_step(batch.state.name(), batch.policy, batch.stopping)
+                .next_step(batch.state.name(), batch.rules, batch.stopping)
             {
                 NextStep::Wait => break,
                 NextStep::Move(event) => {
@@ -292,8 +304,10 @@ impl Moved {
         let progress = batch.counts.progress();
         let state = std::mem::replace(&mut batch.state, BatchState::Pending);
         batch.state = state.with_progress(progress);
+        batch.pace = pace(&batch, events);
         Ok(Self {
-            changed: (&batch.state, batch.counts) != (&before.0, before.1),
+            changed: (&batch.state, batch.counts, batch.pace) != (&before.0, before.1, before.2),
+            ends: !had_ended && batch.state.name().has_ended(),
             batch,
             told,
             deeds,
@@ -323,11 +337,30 @@ impl Moved {
                 id,
                 state,
                 counts,
+                pace: self.batch.pace,
             };
             store::move_batch(connection, &to).await?;
+            if self.ends {
+                let generation = self.batch.generation;
+                store::owe_webhook(connection, organization, id, generation, state, counts).await?;
+            }
         }
         Ok(())
     }
+}
+
+/// How fast a batch goes: from its first document on, and anew after a pause.
+fn pace(batch: &BatchToMove, events: &[(i64, EventKind)]) -> Option<Pace> {
+    batch.counts.furthest?;
+    let ended = batch.counts.ended();
+    let paused = |kind: &EventKind| matches!(kind, EventKind::BatchResumed);
+    let pace = batch
+        .pace
+        .filter(|_| !events.iter().any(|(_, kind)| paused(kind)));
+    Some(pace.map_or_else(
+        || Pace::begin(batch.now_ms, ended),
+        |pace| pace.look(batch.now_ms, ended),
+    ))
 }
 
 /// What the log says of a batch's move.

@@ -34,7 +34,10 @@ impl Executor {
             {
                 // The commit may have gone through before the connection broke.
                 Err(error) if patience.again(&error).await => in_doubt = true,
-                Ok(None) if in_doubt => break self.look_up(stage, lease).await?,
+                // Its own commit may be what has overtaken it.
+                Ok(None) | Err(StoreError::Overtaken) if in_doubt => {
+                    break self.look_up(stage, lease).await?;
+                }
                 result => break result?,
             }
         };
@@ -48,6 +51,7 @@ impl Executor {
         let next = status == ExecutionStatus::Processing;
         Ok(next.then_some(Ringable {
             organization: lease.fence.organization,
+            batch: lease.batch,
             execution: lease.fence.execution,
             epoch: lease.fence.epoch,
             stage: decision.stage,
@@ -93,13 +97,8 @@ impl Executor {
                 store::add_graph(&mut transaction, fence, text, graph).await?;
             }
             Output::Resolution(resolution) => {
-                store::publish_resolution(
-                    &mut transaction,
-                    fence.organization,
-                    lease.batch,
-                    *resolution,
-                )
-                .await?;
+                store::publish_resolution(&mut transaction, fence, lease.batch, *resolution)
+                    .await?;
             }
         }
         let settled = Settled {

@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 use super::{Engine, doorbell};
 use crate::{
     flow::Stage,
-    store::{self, BatchToAdmit, Mark, StoreError},
+    store::{self, AdmitLimits, BatchToAdmit, Connection, Mark, StoreError},
 };
 
 /// Executions cancelled in one step. **Source:** DESIGN §6.7.
@@ -48,6 +48,8 @@ impl Bell {
                 organization,
                 id,
                 stopping: false,
+                weight: 1,
+                wants: 1,
             })
             .collect()
     }
@@ -70,8 +72,15 @@ pub(super) async fn run(engine: Arc<Engine>) {
             () = engine.stager.notify.notified() => true,
             _ = periods.tick() => false,
         };
-        let result = if told {
-            look(&engine, &mut reached, engine.stager.take()).await
+        let told = if told {
+            engine.stager.take()
+        } else {
+            Vec::new()
+        };
+        // Whoever has just come is looked at with all the others: they make room for it.
+        let known = told.iter().all(|batch| engine.shares.know(batch.id));
+        let result = if !told.is_empty() && known {
+            look(&engine, &mut reached, told).await
         } else {
             turn = turn.wrapping_add(1);
             look_at_all(&engine, &mut reached, turn).await
@@ -99,6 +108,7 @@ async fn look_at_all(
     reached.retain(|_, (_, until)| now < *until);
     let mut connection = engine.store.engine().await?;
     let mut batches = store::open_batches(&mut connection).await?;
+    share(engine, &mut connection, &batches).await?;
     drop(connection);
     // Each period begins with another batch, so that none is always served last.
     if !batches.is_empty() {
@@ -124,17 +134,40 @@ async fn look(
     Ok(())
 }
 
+/// Shares the fleet out anew.
+async fn share(
+    engine: &Engine,
+    connection: &mut Connection,
+    batches: &[BatchToAdmit],
+) -> Result<(), StoreError> {
+    let ids: Vec<BatchId> = batches.iter().map(|batch| batch.id).collect();
+    let processing = if ids.len() > 1 {
+        store::processing_of(connection, &ids).await?
+    } else {
+        HashMap::new()
+    };
+    // What this process has itself is there before Redis has heard of it.
+    let own = engine.settings.slots * Stage::Resolve as usize;
+    let capacity = engine.doorbell.capacity().max(own);
+    engine.shares.set(capacity, batches, &processing);
+    engine.turns.share(ids.len() > 1);
+    Ok(())
+}
+
 async fn admit(
     engine: &Engine,
     reached: &mut Reached,
     batch: BatchToAdmit,
 ) -> Result<(), StoreError> {
-    let Ok(room) = engine.doorbell.room(Stage::Chunk).await else {
-        return Ok(());
+    // Alone it takes what fits into the queue. Beside others it takes its part, which is no more than the slots: what
+    // another batch has queued must not keep it out.
+    let processing = engine.shares.most(batch.id);
+    let most = match (processing, engine.doorbell.room(Stage::Chunk).await) {
+        (_, Err(_)) | (None, Ok(0)) => return Ok(()),
+        (Some(_), Ok(_)) => usize::MAX,
+        (None, Ok(room)) => room,
     };
-    if room == 0 {
-        return Ok(());
-    }
+    let limits = AdmitLimits { most, processing };
     let mut transaction = engine.store.engine_transaction().await?;
     if !store::admit_lock(&mut transaction, batch.id).await? {
         // Another replica admits for it at this moment.
@@ -153,7 +186,7 @@ async fn admit(
         batch.organization,
         batch.id,
         from,
-        room,
+        limits,
         incarnation,
     )
     .await?;

@@ -1,12 +1,15 @@
 //! The sweeper: finds what went silent (expired leases, rings that nobody answered, rings to a Redis that has lost
-//! them) and rings for it again; and answers signals whose holder is gone.
+//! them) and rings for it again; answers signals whose holder is gone; and begins the months of budgets.
 
 use std::{sync::Arc, time::Duration};
 
 use tracing::{debug, warn};
 
 use super::{Engine, doorbell};
-use crate::store::{self, StoreError};
+use crate::{
+    store::{self, StoreError},
+    workflow,
+};
 
 /// Executions rung for in one step.
 const STEP: usize = 1000;
@@ -45,7 +48,17 @@ pub(super) async fn run(engine: Arc<Engine>) {
 async fn sweep(engine: &Engine) -> Result<(), StoreError> {
     let mut connection = engine.store.engine().await?;
     let orphans = store::orphaned_signals(&mut connection).await?;
+    let over = store::months_over(&mut connection).await?;
     drop(connection);
+    for organization in over {
+        if let Err(error) = workflow::begin_month(&engine.store, organization).await {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                organization.id = %organization,
+                "the month of a budget could not be begun"
+            );
+        }
+    }
     for (organization, execution) in orphans {
         let answered = async {
             let mut transaction = engine.store.app(organization).await?;

@@ -7,7 +7,7 @@ use crate::{
     flow::Stage,
     graph::{DocumentGraph, Span, Text},
     pipeline::{Findings, Outcome, UnitRecord, Work},
-    store::CheckpointRow,
+    store::{CheckpointRow, Publishable},
 };
 
 /// How long a document waits whose batch is to be paused: longer than the pause takes to be written.
@@ -36,7 +36,7 @@ pub(super) enum Output {
     None,
     Chunks(Vec<Span>),
     Graph(Text, DocumentGraph),
-    Resolution(uuid::Uuid),
+    Resolution(Publishable),
 }
 
 impl Worked {

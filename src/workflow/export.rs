@@ -1,14 +1,17 @@
 //! Exporting a batch's graph: pages by key, each in a transaction of its own, written as they come, so that memory
 //! stays flat and no snapshot is held.
 
-use std::{fmt::Write as _, io::Write};
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
 
 use graphmill_jobs::{BatchId, ClusterId, DocumentId, OrganizationId};
 
 use crate::{
     graph::{
-        ExportError, ExportFormat, ExportWriter, ExportedCluster, ExportedDocument, ExportedEntity,
-        ExportedEvidence, ExportedMention, ExportedRelation,
+        ExportError, ExportFormat, ExportHead, ExportStyle, ExportWriter, ExportedCluster,
+        ExportedDocument, ExportedEntity, ExportedEvidence, ExportedMention, ExportedRelation,
     },
     store::{self, Place, Store, StoreError},
 };
@@ -22,23 +25,54 @@ pub enum ExportFailure {
     /// The rows could not be read; trying again may help.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// There is no such batch. Trying again does not help.
+    #[error("there is no batch `{0}`")]
+    NoBatch(BatchId),
     /// The output could not be written.
     #[error(transparent)]
     Write(#[from] ExportError),
 }
 
-/// Writes the graph of a batch to `out`, which should be buffered: documents, entities, relations, clusters.
+/// Writes the graph of a batch to `out`, in a format that is one file and no folder.
 ///
 /// # Errors
-/// [`ExportFailure`]; what was written until then is incomplete.
-pub async fn export<W: Write>(
+/// As [`export_with`].
+pub async fn export<W: Write + Send + 'static>(
     store: &Store,
     organization: OrganizationId,
     batch: BatchId,
     format: ExportFormat,
     out: W,
 ) -> Result<W, ExportFailure> {
-    let mut writer = ExportWriter::new(format, out, &batch.to_string())?;
+    let mut out = Some(out);
+    let open = |_| out.take().ok_or(io::ErrorKind::NotADirectory.into());
+    let mut outs = export_with(store, organization, batch, &format.into(), open).await?;
+    let closed = || ExportError::Write(io::ErrorKind::NotADirectory.into());
+    Ok(outs.pop().ok_or_else(closed)?)
+}
+
+/// Writes the graph of a batch to what `open` opens for each file of the format, which should be buffered: documents,
+/// entities, relations, clusters. Gives the files back in the order in which they were opened.
+///
+/// # Errors
+/// [`ExportFailure`]; what was written until then is incomplete.
+pub async fn export_with<W: Write + Send + 'static>(
+    store: &Store,
+    organization: OrganizationId,
+    batch: BatchId,
+    style: &ExportStyle,
+    open: impl FnMut(&'static str) -> io::Result<W>,
+) -> Result<Vec<W>, ExportFailure> {
+    let mut read = store.app(organization).await?;
+    let setup = store::batch_setup(&mut read, organization, batch).await?;
+    let (_, ontology, _) = setup.ok_or(ExportFailure::NoBatch(batch))?;
+    let ontology = store::ontology_by_id(&mut read, organization, ontology).await?;
+    drop(read);
+    let head = ExportHead {
+        batch: &batch.to_string(),
+        ontology: &ontology,
+    };
+    let mut writer = ExportWriter::new(style, head, open)?;
     let mut after: Option<DocumentId> = None;
     loop {
         let mut read = store.app(organization).await?;
@@ -97,6 +131,7 @@ fn exported_entity(row: store::EntityRow) -> ExportedEntity {
     ExportedEntity {
         id: row.id.to_string(),
         document: row.document,
+        document_id: row.document_id.to_string(),
         name: row.name,
         class: row.class,
         mentions: row
@@ -118,6 +153,7 @@ fn exported_relation(row: store::RelationRow) -> ExportedRelation {
     ExportedRelation {
         id: row.id.to_string(),
         document: row.document,
+        document_id: row.document_id.to_string(),
         subject: row.subject.to_string(),
         subject_name: row.subject_name,
         predicate: row.predicate,

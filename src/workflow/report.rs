@@ -3,8 +3,9 @@
 use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
 use serde::Serialize;
 
+use super::{ProgressReport, WebhookReport};
 use crate::{
-    flow::{ExecutionStatus, Intake, Stage},
+    flow::{BatchCounts, BatchStateName, ExecutionStatus, Intake, Stage},
     store::{self, Batch, Store, StoreError},
 };
 
@@ -66,6 +67,21 @@ pub struct DocumentCounts {
     pub duplicate: u64,
 }
 
+impl From<&BatchCounts> for DocumentCounts {
+    fn from(counts: &BatchCounts) -> Self {
+        Self {
+            total: counts.submitted(),
+            completed: counts.completed,
+            partial: counts.partial,
+            failed: counts.failed,
+            abandoned: counts.abandoned,
+            cancelled: counts.cancelled,
+            refused: counts.refused,
+            duplicate: counts.duplicate,
+        }
+    }
+}
+
 /// Calls of the extractor: paid calls of a model, or tries of units where none is called.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct CallCounts {
@@ -115,6 +131,19 @@ pub async fn calls_so_far(
     Ok(calls(&mut transaction, organization, id).await?.made)
 }
 
+impl From<store::Budget> for SpentReport {
+    fn from(budget: store::Budget) -> Self {
+        let tokens = |count: i64| u64::try_from(count).unwrap_or(0);
+        Self {
+            prompt_tokens: tokens(budget.prompt_tokens),
+            cached_tokens: tokens(budget.cached_tokens),
+            completion_tokens: tokens(budget.completion_tokens),
+            cost: dollars(budget.spent.cost),
+            reserved_cost: dollars(budget.reserved.cost),
+        }
+    }
+}
+
 async fn calls(
     transaction: &mut store::AppTransaction,
     organization: OrganizationId,
@@ -127,17 +156,10 @@ async fn calls(
             spent: None,
         });
     };
-    let tokens = |count: i64| u64::try_from(count).unwrap_or(0);
     Ok(Calls {
-        made: tokens(budget.calls),
+        made: u64::try_from(budget.calls).unwrap_or(0),
         replayed: store::replays(transaction, organization, id).await?,
-        spent: Some(SpentReport {
-            prompt_tokens: tokens(budget.prompt_tokens),
-            cached_tokens: tokens(budget.cached_tokens),
-            completion_tokens: tokens(budget.completion_tokens),
-            cost: dollars(budget.spent.cost),
-            reserved_cost: dollars(budget.reserved.cost),
-        }),
+        spent: Some(budget.into()),
     })
 }
 
@@ -146,7 +168,7 @@ async fn calls(
     clippy::cast_precision_loss,
     reason = "exact up to nine million dollars"
 )]
-fn dollars(nanodollars: i64) -> f64 {
+pub(super) fn dollars(nanodollars: i64) -> f64 {
     nanodollars as f64 / 1e9
 }
 
@@ -176,9 +198,9 @@ pub struct FailedUnitReport {
     pub message: String,
 }
 
-/// A batch with its executions.
+/// A batch and how far it is.
 #[derive(Debug, Clone, Serialize)]
-pub struct BatchDetails {
+pub struct BatchStatus {
     /// The report.
     #[serde(flatten)]
     pub report: BatchReport,
@@ -188,24 +210,22 @@ pub struct BatchDetails {
     pub paused: Option<String>,
     /// The furthest stage that one of its executions has entered.
     pub stage: Option<Stage>,
-    /// How many executions are where; for people, who don't want to count.
-    #[serde(skip)]
-    pub stages: Vec<StageReport>,
+    /// How far it is.
+    pub progress: ProgressReport,
+    /// How the news of its end stands, if somebody wants to be told.
+    pub webhook: Option<WebhookReport>,
+}
+
+/// A batch with its executions.
+#[derive(Debug, Clone, Serialize)]
+pub struct BatchDetails {
+    /// The batch.
+    #[serde(flatten)]
+    pub status: BatchStatus,
     /// Units that failed for good, in documents that are partial or failed, and why; a thousand at most.
     pub failed_units: Vec<FailedUnitReport>,
     /// Its executions; ten thousand at most.
     pub executions: Vec<ExecutionReport>,
-}
-
-/// How many executions are at a stage, by status.
-#[derive(Debug, Clone, Serialize)]
-pub struct StageReport {
-    /// The stage.
-    pub stage: Stage,
-    /// The status.
-    pub status: &'static str,
-    /// How many.
-    pub count: u64,
 }
 
 /// An execution.
@@ -282,7 +302,40 @@ pub async fn report(
     Ok(Some(of(&batch, &calls, calls_before, failed)))
 }
 
-/// The report of a batch with its executions. `None`: there is no such batch.
+/// A batch and how far it is. `None`: there is no such batch.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn status(
+    store: &Store,
+    organization: OrganizationId,
+    id: BatchId,
+) -> Result<Option<BatchStatus>, StoreError> {
+    let mut transaction = store.app(organization).await?;
+    let Some(batch) = store::batch_by_id(&mut transaction, organization, id).await? else {
+        return Ok(None);
+    };
+    let in_work = store::documents_in_work(&mut transaction, organization, id).await?;
+    let calls = calls(&mut transaction, organization, id).await?;
+    let failed = failed(&mut transaction, organization, &batch).await?;
+    let notice = store::notice(&mut transaction, organization, id).await?;
+    let resolves =
+        batch.state.name() == BatchStateName::Resolving || batch.counts.resolution.is_some();
+    Ok(Some(BatchStatus {
+        report: of(&batch, &calls, 0, failed),
+        generation: batch.generation,
+        stage: if resolves {
+            Some(Stage::Resolve)
+        } else {
+            batch.counts.furthest
+        },
+        progress: ProgressReport::of(&batch, in_work),
+        webhook: notice.map(WebhookReport::from),
+        paused: batch.paused.filter(|_| !batch.state.name().has_ended()),
+    }))
+}
+
+/// A batch with its executions. `None`: there is no such batch.
 ///
 /// # Errors
 /// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
@@ -291,38 +344,16 @@ pub async fn details(
     organization: OrganizationId,
     id: BatchId,
 ) -> Result<Option<BatchDetails>, StoreError> {
-    let Some(report) = report(store, organization, id, 0).await? else {
+    let Some(status) = status(store, organization, id).await? else {
         return Ok(None);
     };
     let mut transaction = store.app(organization).await?;
-    let Some(batch) = store::batch_by_id(&mut transaction, organization, id).await? else {
-        return Ok(None);
-    };
-    let counts = store::status_counts(&mut transaction, organization, id).await?;
-    let begun = counts
-        .iter()
-        .filter(|(_, status, _)| *status != ExecutionStatus::Queued);
-    let stage = begun.map(|(stage, ..)| *stage).max();
     let executions =
         store::executions(&mut transaction, organization, id, None, EXECUTIONS).await?;
-    let mut stages: Vec<StageReport> = counts
-        .into_iter()
-        .map(|(stage, status, count)| StageReport {
-            stage,
-            status: status.as_str(),
-            count,
-        })
-        .collect();
-    stages.sort_by_key(|row| (row.stage, row.status));
-    let executions = executions.into_iter().map(ExecutionReport::from).collect();
     Ok(Some(BatchDetails {
-        failed_units: report.failed_units.clone(),
-        report,
-        generation: batch.generation,
-        paused: batch.paused.filter(|_| !batch.state.name().has_ended()),
-        stage,
-        stages,
-        executions,
+        failed_units: status.report.failed_units.clone(),
+        status,
+        executions: executions.into_iter().map(ExecutionReport::from).collect(),
     }))
 }
 
@@ -369,16 +400,7 @@ fn of(batch: &Batch, calls: &Calls, before: u64, failed: Failed) -> BatchReport 
         name: batch.name.clone(),
         state: batch.state.name().as_str(),
         open: batch.intake == Intake::Open,
-        documents: DocumentCounts {
-            total: counts.submitted(),
-            completed: counts.completed,
-            partial: counts.partial,
-            failed: counts.failed,
-            abandoned: counts.abandoned,
-            cancelled: counts.cancelled,
-            refused: counts.refused,
-            duplicate: counts.duplicate,
-        },
+        documents: counts.into(),
         entities: counts.entities,
         relations: counts.relations,
         clusters: counts.clusters,

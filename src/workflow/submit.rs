@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use super::change;
 use crate::{
-    flow::{Event, EventKind, Failure, FailurePolicy, Filling, IllegalMove, Intake},
+    flow::{Event, EventKind, Failure, FailurePolicy, Filling, IllegalMove, Intake, Tolerance},
     graph::Ontology,
+    notify::Address,
     pipeline::{BatchConfig, ModelChoice, NewDocument, Settings, content_hash},
     store::{self, BatchSpec, Caps, Changed, DocumentRow, Refused, Store, StoreError},
 };
@@ -42,6 +43,10 @@ pub struct NewBatch {
     pub policy: FailurePolicy,
     /// Extra rounds that `retry-failed` gives.
     pub max_retries: u32,
+    /// How many documents may be given up before the rest is cancelled; none is any number.
+    pub tolerance: Option<Tolerance>,
+    /// Its share of the fleet against other open batches of its organization; 1 to 1,000.
+    pub weight: u32,
 }
 
 /// How long Postgres may be away during a submission: the owner of private servers may end at any time, and another
@@ -118,6 +123,8 @@ impl Submission {
             concurrency: batch.concurrency,
             policy: batch.policy,
             max_retries: batch.max_retries,
+            tolerance: batch.tolerance,
+            weight: batch.weight,
         };
         let id = store::add_batch(&mut transaction, organization, &spec).await?;
         if let Some((_, caps)) = batch.model {
@@ -180,6 +187,16 @@ impl Submission {
             refused: Vec::new(),
             bytes: 0,
         }
+    }
+
+    /// Has the end of the batch told to `address`. Before the seal, so that no end can come before it.
+    ///
+    /// # Errors
+    /// [`SubmitError::Store`]; trying again may help.
+    pub async fn notify(&self, address: &Address) -> Result<(), SubmitError> {
+        Ok(notify(&self.store, self.organization, self.batch, address)
+            .await
+            .map(drop)?)
     }
 
     /// The batch's id.
@@ -303,6 +320,22 @@ impl Submission {
         transaction.commit().await.map_err(StoreError::from)?;
         Ok(Changed::default())
     }
+}
+
+/// Has the end of a batch, and of its later generations, told to `address`; `false`: it has ended already.
+///
+/// # Errors
+/// [`StoreError`]; trying again may help.
+pub async fn notify(
+    store: &Store,
+    organization: OrganizationId,
+    batch: BatchId,
+    address: &Address,
+) -> Result<bool, StoreError> {
+    let mut transaction = store.app(organization).await?;
+    let set = store::set_notify(&mut transaction, organization, batch, address.as_str()).await?;
+    transaction.commit().await?;
+    Ok(set)
 }
 
 /// Waits a while after a transient error, unless it has lasted too long.

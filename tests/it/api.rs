@@ -355,6 +355,8 @@ async fn a_batch_that_was_left_open_can_be_cancelled() {
         concurrency: 5,
         policy: graphmill::flow::FailurePolicy::ContinueOnFailure,
         max_retries: 0,
+        tolerance: None,
+        weight: 1,
     };
     let mut submission = graphmill::workflow::Submission::open(&store, organization, &batch)
         .await
@@ -375,6 +377,41 @@ async fn a_batch_that_was_left_open_can_be_cancelled() {
     assert_eq!(report["state"], "Cancelled");
     assert_eq!(report["documents"]["total"], 0);
     drop(worker);
+    server.stop();
+}
+
+#[tokio::test]
+async fn a_batch_says_who_is_told_of_its_end() {
+    let otherwise = "http://127.0.0.1:9/otherwise?token=Zanzibar";
+    let secret = "Zanzibar-Zanzibar-Zanzibar";
+    let server = Server::with(&["--notify", otherwise, "--notify-secret", secret]).await;
+    let good = documents(&[("a", "Zanzibar")]);
+    for address in [
+        "Zanzibar",
+        "ftp://example.com/",
+        "http://Zanzibar:b@example.com/",
+    ] {
+        let body = with(&good, "notify", json!(address));
+        let refused = problem(server.submit(&body).await, 422).await;
+        assert_eq!(refused["place"], "notify", "{refused}");
+    }
+    let own = with(
+        &good,
+        "notify",
+        json!("https://example.com/own?token=Zanzibar"),
+    );
+    for (body, wanted) in [
+        (good, "http://127.0.0.1:9/otherwise"),
+        (own, "https://example.com/own"),
+    ] {
+        let opened = object(server.submit(&body).await, 201).await;
+        let path = format!("/api/batches/{}", opened["batch_id"].as_str().unwrap());
+        let status = object(server.get(&path).await, 200).await;
+        // It has not ended: there is no delivery yet.
+        assert_eq!(status["webhook"], json!({ "url": wanted }));
+        assert_eq!(status["progress"]["documents"]["current"], 0);
+        assert_eq!(status["progress"]["seconds_left"], Value::Null);
+    }
     server.stop();
 }
 
@@ -414,6 +451,11 @@ async fn what_can_not_be_meant_is_a_problem_that_says_where() {
         ),
         ("extractor", with(&good, "extractor", json!("Zanzibar"))),
         ("partial", with(&good, "partial", json!("Zanzibar"))),
+        // There is no secret to sign with.
+        (
+            "notify",
+            with(&good, "notify", json!("https://example.com")),
+        ),
         ("name", with(&good, "name", json!("a\nb"))),
         ("name", with(&good, "name", json!(""))),
     ];

@@ -3,8 +3,12 @@
 
 mod answers;
 mod budget;
+mod estimate;
 mod limits;
+mod losses;
 mod once;
+mod organization;
+mod replicas;
 mod setup;
 mod storm;
 
@@ -123,13 +127,18 @@ impl Scene {
 
     /// A worker with a short lease.
     fn worker(&self, base_url: &str, arguments: &[&str]) -> Process {
+        let mut command = self.working(base_url);
+        self.process(command.args(arguments))
+    }
+
+    /// What starts such a worker.
+    fn working(&self, base_url: &str) -> Command {
         let mut command = self.calling(base_url);
         command
             .args(["worker", "--lease", "3s", "--stager-period", "20ms"])
             .args(["--sweeper-period", "100ms", "--log", "graphmill=info"])
-            .args(arguments)
             .stdout(Stdio::null());
-        self.process(&mut command)
+        command
     }
 
     /// Starts it; its log is kept.

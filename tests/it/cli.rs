@@ -1,10 +1,12 @@
 //! The command line, as its users have it: the real binary, its exit codes, its words and its JSON.
 
 mod evaluate;
+mod export;
 mod graph;
 mod interrupt;
 mod ontology;
 mod private;
+mod resolve;
 mod resume;
 mod run;
 mod usage;

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::Arc,
 };
 
@@ -24,7 +24,7 @@ use graphmill_jobs::{BatchId, OrganizationId};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection, Row};
 
-use crate::support::{self, Database, Redis};
+use crate::support::{self, Database, Redis, example};
 
 const ORGANIZATION: OrganizationId = OrganizationId::DEFAULT;
 
@@ -93,6 +93,8 @@ impl Scene {
             concurrency: 4,
             policy: FailurePolicy::ContinueOnFailure,
             max_retries: 0,
+            tolerance: None,
+            weight: 1,
         };
         let mut submission = Submission::open(&self.store, ORGANIZATION, &batch)
             .await
@@ -149,24 +151,6 @@ impl Scene {
         }
         seen
     }
-}
-
-/// An example program, built with the tests.
-fn example(name: &str) -> Command {
-    let tests = std::env::current_exe().unwrap();
-    let folder = tests.parent().and_then(Path::parent).unwrap();
-    let program = folder.join("examples").join(name);
-    assert!(program.exists(), "not built: cargo build --example {name}");
-    let mut command = Command::new(program);
-    for name in [
-        "DATABASE_URL",
-        "REDIS_URL",
-        "GRAPHMILL_DATA_DIR",
-        "GRAPHMILL_LOG",
-    ] {
-        command.env_remove(name);
-    }
-    command
 }
 
 /// Runs `chaos` to its end: its lines of JSON, and what else it said.

@@ -2,7 +2,9 @@
 //! test ends with the counts equal to the rows and to the log, no lease held and no job left (`Drill::ends`).
 
 mod failing;
+mod policing;
 mod sequencing;
+mod sharing;
 mod signals;
 mod stopping;
 mod working;

@@ -28,13 +28,13 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
 /// A Redis of the test's own, on a socket in a directory of its own.
-struct TestRedis {
+pub(crate) struct TestRedis {
     dir: TempDir,
     server: Child,
 }
 
 impl TestRedis {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let server = Self::spawn(&dir);
         let redis = Self { dir, server };
@@ -62,7 +62,7 @@ impl TestRedis {
             .unwrap()
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!(
             "redis+unix://{}",
             self.dir.path().join("redis.sock").display()
@@ -77,12 +77,12 @@ impl TestRedis {
         .await;
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.server.kill().unwrap();
         self.server.wait().unwrap();
     }
 
-    async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.server = Self::spawn(&self.dir);
         self.answers().await;
     }

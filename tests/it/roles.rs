@@ -70,20 +70,30 @@ async fn seed(ground: &Ground, organization: OrganizationId) {
          insert into evidence (relation_id, workflow_execution_id, organization_id, ordinal, start_char, end_char,
                                text)
              select id, workflow_execution_id, '{of}', 0, 0, 1, 'n' from relation where organization_id = '{of}';
-         insert into cluster (id, organization_id, batch_id, resolution_id, ordinal, name, type)
-             values (gen_random_uuid(), '{of}', '{batch}', gen_random_uuid(), 0, 'n', 'person');
-         insert into cluster_member (cluster_id, entity_id, organization_id)
-             select id, gen_random_uuid(), '{of}' from cluster where organization_id = '{of}';
-         insert into same_as (id, organization_id, batch_id, resolution_id, left_cluster_id, right_cluster_id, score,
+         insert into cluster (id, organization_id, batch_id, resolution_id, name, type)
+             values (gen_random_uuid(), '{of}', '{batch}', gen_random_uuid(), 'n', 'person');
+         insert into cluster_member (cluster_id, entity_id, resolution_id, organization_id)
+             select id, gen_random_uuid(), resolution_id, '{of}' from cluster where organization_id = '{of}';
+         insert into cluster_key (key, cluster_id, entity_id, resolution_id, organization_id)
+             select 1, id, gen_random_uuid(), resolution_id, '{of}' from cluster where organization_id = '{of}';
+         insert into resolution (id, organization_id, batch_id, workflow_execution_id, digest)
+             values (gen_random_uuid(), '{of}', '{batch}', gen_random_uuid(), '');
+         insert into resolution_turn (organization_id) values ('{of}');
+         insert into same_as (id, organization_id, batch_id, resolution_id, left_entity_id, right_entity_id, score,
                               reason)
              values (gen_random_uuid(), '{of}', '{batch}', gen_random_uuid(), gen_random_uuid(), gen_random_uuid(),
                      1, 'r');
+         insert into same_as_member (same_as_id, organization_id, side, entity_id, batch_id, document_id, name, type)
+             values (gen_random_uuid(), '{of}', 'left', gen_random_uuid(), '{batch}', gen_random_uuid(), 'n', 'person');
          insert into llm_call (id, organization_id, provider, model, request_hash, attempt, outcome, claim_until)
              values (gen_random_uuid(), '{of}', 'p', 'm', '', 1, 'intent', now());
          insert into model_endpoint (organization_id, endpoint, model, known) values ('{of}', 'e', 'm', 'k');
          insert into dropped_item (organization_id, workflow_execution_id, stage, unit, reason, count)
              select '{of}', id, 'mentions', 0, 'ungrounded', 1 from workflow_execution where organization_id = '{of}';
-         insert into budget (organization_id, batch_id) values ('{of}', '{batch}');"
+         insert into webhook_delivery (batch_id, generation, organization_id, id, state_data, counts)
+             values ('{batch}', 1, '{of}', gen_random_uuid(), '{{}}', '{{}}');
+         insert into budget (organization_id, batch_id) values ('{of}', '{batch}');
+         insert into organization_budget (organization_id) values ('{of}');"
     );
     ground.execute(rows).await.unwrap();
 }
@@ -283,13 +293,23 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
         "select * from relation",
         "select * from evidence",
         "select * from cluster",
+        "select * from cluster_member",
+        "select * from cluster_key",
+        "select * from resolution",
+        "select * from resolution_turn",
+        "select * from same_as",
+        "select * from same_as_member",
         "select * from llm_call",
         "select * from api_key",
         "select * from budget",
+        "select max_cost, spent_cost from organization_budget",
         "select * from model_endpoint",
         "select * from dropped_item",
         "select input, output, error from workflow_execution",
         "select config from batch",
+        "select notify_url from batch",
+        "select body from webhook_delivery",
+        "select * from webhook_delivery",
     ] {
         let refused = attempt(&mut engine, read).await.unwrap_err();
         assert!(refused.contains("permission denied"), "{read}: {refused}");
@@ -297,7 +317,7 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
     for (table, may) in [
         (
             "batch",
-            "state state_data counts stopping started_at ended_at updated_at",
+            "state state_data counts stopping pace started_at ended_at updated_at",
         ),
         (
             "workflow_execution",
@@ -308,6 +328,11 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
         ("workflow_signal", "outcome delivered_at"),
         ("event_outbox", ""),
         ("event", ""),
+        (
+            "webhook_delivery",
+            "status attempts next_due lease_owner lease_epoch lease_until last_error settled_at",
+        ),
+        ("organization_budget", ""),
     ] {
         let may: Vec<&str> = may.split(' ').collect();
         let columns = ground
@@ -340,6 +365,8 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
             "event",
             "event_cursor",
             "event_outbox",
+            "organization_budget",
+            "webhook_delivery",
             "worker",
             "workflow_activity",
             "workflow_execution",

@@ -27,9 +27,11 @@ pub(crate) use self::graphmill::{Said, bare, command, examples, migrated, say};
 pub(crate) use database::{Database, template};
 pub(crate) use drill::{Drill, Scripted, quick};
 pub(crate) use graph::without_ids;
-pub(crate) use ground::{Ground, OURS, documents, new_batch, poll, refusal, texts};
+pub(crate) use ground::{
+    BUDGETS_THAT_ARE_WRONG, Ground, OURS, documents, new_batch, poll, refusal, texts,
+};
 pub(crate) use model_server::{ModelProcess, ModelServer, bill};
-pub(crate) use process::{Keeper, is_running, keep};
+pub(crate) use process::{Keeper, example, is_running, keep};
 pub(crate) use redis::Redis;
 
 /// Room that a folder in memory must have, in bytes.

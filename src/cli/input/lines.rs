@@ -257,7 +257,7 @@ fn wrong_type(field: &str, value: &Value, wanted: &str) -> Failure {
 }
 
 /// serde's reason with the column alone: it counts lines from this one.
-fn reason(error: &serde_json::Error) -> String {
+pub(crate) fn reason(error: &serde_json::Error) -> String {
     let whole = error.to_string();
     let what = whole
         .rsplit_once(" at line ")

@@ -458,6 +458,7 @@ mod tests {
             parent: None,
             label: None,
             description: "something\nin two lines".to_owned(),
+            iri: None,
         };
         let many: Vec<Class> = (0..5000).map(class).collect();
         let few = classes(&many.iter().take(2).collect::<Vec<_>>());

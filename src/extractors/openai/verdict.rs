@@ -46,6 +46,16 @@ const FORMAT_WORDS: [&str; 7] = [
     "unable to generate parser",
 ];
 
+/// How servers say that they have no model of that name, or none that the key may use.
+///
+/// **Source:** the code is OpenAI's, Groq's and LM Studio's. A 404 says it in words at vLLM ("The model `x` does not
+/// exist."), Ollama ("model 'x' not found") and Gemini ("models/x is not found"), and by `type` and "model: x" at
+/// Anthropic; a 400 does at `DeepSeek`, `LiteLLM`, Mistral ("Invalid model: x") and `OpenRouter`.
+const NO_MODEL_CODE: &str = "model_not_found";
+const NO_MODEL_WORDS: [&str; 4] = ["does not exist", "not found", "not exist", "have access"];
+const NO_MODEL_BEGINNINGS: [&str; 2] = ["invalid model", "model not exist"];
+const NO_MODEL_ENDING: &str = "is not a valid model id";
+
 /// How much of a message is looked at: what a server says stands first, what it echoes later.
 const LOOKED_AT: usize = 400;
 
@@ -109,6 +119,14 @@ fn refused(status: u16, said: &Said) -> Verdict {
             ),
         };
     }
+    if said.is_no_model(status) {
+        return Verdict::Blocked {
+            reason: format!(
+                "the model's server has no model of this name, or not for this key (HTTP {status}{code}): have it \
+                 served there, then resume; or cancel this batch and begin another with the right --model"
+            ),
+        };
+    }
     // A size that only this server calls too large, and forms that it calls an error of its own.
     let can_be_the_request = matches!(status, 400 | 413 | 422 | 500);
     if can_be_the_request && (status == 413 || said.is_overflow()) {
@@ -153,8 +171,8 @@ fn refused(status: u16, said: &Said) -> Verdict {
         404 => Verdict::Refused {
             why: Refusal::NotFound,
             message: format!(
-                "the model's server knows no such model or address (HTTP 404{code}): check GRAPHMILL_MODEL and \
-                 OPENAI_BASE_URL, which ends in /v1 as a rule"
+                "the model's server has nothing at this address (HTTP 404{code}): check OPENAI_BASE_URL, which ends in \
+                 /v1 as a rule"
             ),
         },
         // 400, 422, and what nobody has heard of.
@@ -257,6 +275,28 @@ impl Said {
 
     fn is_overflow(&self) -> bool {
         self.says(&OVERFLOW_WORDS) || self.has_code(|code| OVERFLOW_CODES.contains(&code))
+    }
+
+    /// Whether it is the model that is not there. Words count only where no prompt is echoed: a 404, and the
+    /// beginning and the end of what a 400 says.
+    fn is_no_model(&self, status: u16) -> bool {
+        let message = self.message.trim();
+        match status {
+            404 => {
+                self.has_code(|code| code == NO_MODEL_CODE)
+                    || message.contains("model") && self.says(&NO_MODEL_WORDS)
+                    || message.starts_with("model:")
+                        && self.has_code(|code| code == "not_found_error")
+            }
+            400 | 403 | 422 => {
+                self.has_code(|code| code == NO_MODEL_CODE)
+                    || NO_MODEL_BEGINNINGS
+                        .iter()
+                        .any(|words| message.starts_with(words))
+                    || message.trim_end_matches('.').ends_with(NO_MODEL_ENDING)
+            }
+            _ => false,
+        }
     }
 
     /// The part of the request that is not known there.

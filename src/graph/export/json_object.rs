@@ -4,10 +4,9 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::Section;
+use super::{ExportedCluster, ExportedDocument, ExportedEntity, ExportedRelation, Rows, Section};
 
 /// An object that is being written; one array is always open.
-#[derive(Debug)]
 pub(super) struct JsonObject<W> {
     out: W,
     /// Whether the open array has no rows yet.
@@ -23,25 +22,41 @@ impl<W: Write> JsonObject<W> {
         Ok(Self { out, empty: true })
     }
 
-    /// Ends the open section and begins another.
-    pub(super) fn section(&mut self, section: Section) -> io::Result<()> {
-        self.empty = true;
-        write!(self.out, "],\n\"{}\":[", section.as_str())
-    }
-
-    pub(super) fn row(&mut self, row: &impl Serialize) -> io::Result<()> {
+    fn row(&mut self, row: &impl Serialize) -> io::Result<()> {
         self.out
             .write_all(if self.empty { b"\n" } else { b",\n" })?;
         self.empty = false;
         serde_json::to_writer(&mut self.out, row)?;
         Ok(())
     }
+}
 
-    /// Ends the last section and the object.
-    pub(super) fn end(mut self) -> io::Result<W> {
+impl<W: Write> Rows<W> for JsonObject<W> {
+    fn section(&mut self, section: Section) -> io::Result<()> {
+        self.empty = true;
+        write!(self.out, "],\n\"{}\":[", section.as_str())
+    }
+
+    fn document(&mut self, row: &ExportedDocument) -> io::Result<()> {
+        self.row(row)
+    }
+
+    fn entity(&mut self, row: &ExportedEntity) -> io::Result<()> {
+        self.row(row)
+    }
+
+    fn relation(&mut self, row: &ExportedRelation) -> io::Result<()> {
+        self.row(row)
+    }
+
+    fn cluster(&mut self, row: &ExportedCluster) -> io::Result<()> {
+        self.row(row)
+    }
+
+    fn end(mut self: Box<Self>) -> io::Result<Vec<W>> {
         // Links between clusters are not drawn yet; the field is there for readers to rely on.
         self.out.write_all(b"],\n\"same_as\":[]}\n")?;
         self.out.flush()?;
-        Ok(self.out)
+        Ok(vec![self.out])
     }
 }

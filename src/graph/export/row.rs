@@ -46,6 +46,9 @@ pub struct ExportedEntity {
     pub id: String,
     /// The caller's id of its document.
     pub document: String,
+    /// Our id of it, with its prefix: for the formats that are graphs, whose things hang together by it.
+    #[serde(skip)]
+    pub document_id: String,
     /// Its name.
     pub name: String,
     /// Its class.
@@ -53,6 +56,13 @@ pub struct ExportedEntity {
     pub class: String,
     /// Where it is named, in order.
     pub mentions: Vec<ExportedMention>,
+}
+
+impl ExportedEntity {
+    /// The normal form of its value, if it is one: that of its first mention.
+    pub(super) fn value(&self) -> Option<&str> {
+        self.mentions.first()?.value.as_deref()
+    }
 }
 
 /// Where a relation is stated. Offsets count Unicode scalar values of the document.
@@ -73,6 +83,9 @@ pub struct ExportedRelation {
     pub id: String,
     /// The caller's id of its document.
     pub document: String,
+    /// Our id of it, with its prefix: for the formats that are graphs, whose things hang together by it.
+    #[serde(skip)]
+    pub document_id: String,
     /// The subject's entity id.
     pub subject: String,
     /// The subject's name: for CSV alone, whose rows should read without a join.

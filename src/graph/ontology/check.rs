@@ -5,6 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use oxrdf::NamedNode;
+
 use super::{
     Class, ClassId, Flaw, NameLabel, Ontology, OntologyError, RelationType, RelationTypeId,
 };
@@ -25,6 +27,7 @@ pub(super) struct DraftClass {
     pub(super) parent: Option<Placed<String>>,
     pub(super) label: Option<NameLabel>,
     pub(super) description: String,
+    pub(super) iri: Option<String>,
 }
 
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub(super) struct DraftRelation {
     pub(super) domain: Placed<Vec<Placed<String>>>,
     pub(super) range: Placed<Vec<Placed<String>>>,
     pub(super) description: String,
+    pub(super) iri: Option<String>,
 }
 
 /// An ontology before it is known to hold together.
@@ -116,9 +120,16 @@ pub(super) fn checked(draft: Draft, mut flaws: Vec<Flaw>) -> Result<Ontology, On
                 domain: ids(relation.domain),
                 range: ids(relation.range),
                 description: relation.description,
+                iri: relation.iri,
             })
             .collect(),
     })
+}
+
+/// Whether an IRI can be written as it is in every notation: it is valid, and its scheme can't be taken for a prefix.
+pub(in crate::graph) fn is_exportable(iri: &str) -> bool {
+    let known = ["http://", "https://", "urn:"];
+    known.iter().any(|scheme| iri.starts_with(scheme)) && NamedNode::new(iri).is_ok()
 }
 
 /// The ids of one kind: fit, and each there once.
@@ -240,6 +251,7 @@ fn parents_first(classes: Vec<DraftClass>) -> Vec<Class> {
             parent: class.parent.map(|parent| ClassId(parent.value)),
             label: class.label,
             description: class.description,
+            iri: class.iri,
         })
         .collect()
 }

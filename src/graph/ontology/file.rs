@@ -7,12 +7,12 @@ use toml::{
 
 use super::{
     Flaw, NameLabel, OntologyError,
-    check::{Draft, DraftClass, DraftRelation, Placed, nearest},
+    check::{Draft, DraftClass, DraftRelation, Placed, is_exportable, nearest},
 };
 
 const TOP: &[&str] = &["name", "version", "class", "relation"];
-const CLASS: &[&str] = &["id", "parent", "label", "description"];
-const RELATION: &[&str] = &["id", "domain", "range", "description"];
+const CLASS: &[&str] = &["id", "parent", "label", "description", "iri"];
+const RELATION: &[&str] = &["id", "domain", "range", "description", "iri"];
 const LABELS: &str = "PER, ORG, LOC or MISC";
 
 /// Reads a draft and the flaws that it has in itself. What is not TOML at all is an error at once.
@@ -43,12 +43,15 @@ pub(super) fn read(text: &str) -> Result<(Draft, Vec<Flaw>), OntologyError> {
             .optional(&mut reader, "label")
             .and_then(|label| reader.label(&label));
         let description = class.text(&mut reader, "description");
+        let iri = class.optional(&mut reader, "iri");
+        let iri = iri.and_then(|iri| reader.iri(iri));
         if let (Some(id), Some(description)) = (id, description) {
             draft.classes.push(DraftClass {
                 id,
                 parent,
                 label,
                 description: description.value,
+                iri,
             });
         }
     }
@@ -58,6 +61,8 @@ pub(super) fn read(text: &str) -> Result<(Draft, Vec<Flaw>), OntologyError> {
         let domain = relation.list(&mut reader, "domain");
         let range = relation.list(&mut reader, "range");
         let description = relation.text(&mut reader, "description");
+        let iri = relation.optional(&mut reader, "iri");
+        let iri = iri.and_then(|iri| reader.iri(iri));
         if let (Some(id), Some(domain), Some(range), Some(description)) =
             (id, domain, range, description)
         {
@@ -66,6 +71,7 @@ pub(super) fn read(text: &str) -> Result<(Draft, Vec<Flaw>), OntologyError> {
                 domain,
                 range,
                 description: description.value,
+                iri,
             });
         }
     }
@@ -141,6 +147,18 @@ impl<'t> Reader<'t> {
             self.flaws.push(Flaw::new(label.place, message));
         }
         found
+    }
+
+    fn iri(&mut self, iri: Placed<String>) -> Option<String> {
+        if is_exportable(&iri.value) {
+            return Some(iri.value);
+        }
+        let message = format!(
+            "`{}` is no IRI that can be exported: it begins with http://, https:// or urn:",
+            iri.value.escape_debug()
+        );
+        self.flaws.push(Flaw::new(iri.place, message));
+        None
     }
 }
 

@@ -12,7 +12,7 @@ use oxttl::TurtleParser;
 
 use super::{
     Flaw, NameLabel, Ontology, OntologyError,
-    check::{self, Draft, DraftClass, DraftRelation, Place, Placed},
+    check::{self, Draft, DraftClass, DraftRelation, Place, Placed, is_exportable},
     file::place,
 };
 
@@ -308,6 +308,7 @@ impl Graph {
                 .map(|value| Placed { value, place }),
             label,
             description: self.description(iri, id),
+            iri: Some(iri.to_owned()).filter(|iri| is_exportable(iri)),
         }
     }
 
@@ -382,6 +383,7 @@ impl Graph {
             domain,
             range,
             description: self.description(iri, id),
+            iri: Some(iri.to_owned()).filter(|iri| is_exportable(iri)),
         })
     }
 

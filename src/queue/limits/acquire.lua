@@ -1,11 +1,13 @@
 -- One look of a waiter: its place in the line, and a permit if its turn has come.
--- ARGV: 11 permit, 12 ticket, 13 tokens (estimate), 14 how long the waiter still waits
--- Returns {1, generation, now}, or {0, reason, wait, whether it stays in the line, how many are before it, failures}
+-- ARGV: 11 permit, 12 ticket, 13 tokens (estimate), 14 how long the waiter still waits, 15 whose call it is,
+--       16 the weight of that, 17 tokens that a newcomer is ahead of the others
+-- Returns {1, generation, now}, or {0, reason, wait, whether it stays in the line, how many are before it, failures};
+-- and at the end, whether others have stricter limits, which hold here too
 local id, ticket, tokens, left = ARGV[11], ARGV[12], tonumber(ARGV[13]), tonumber(ARGV[14])
 
 -- asked again because the answer got lost
 if redis.call('ZSCORE', SLOTS, id) then
-  return {1, generation, now}
+  return {1, generation, now, differs}
 end
 
 -- Waiters that fell silent block nobody from now on, but keep their place for a while.
@@ -26,9 +28,21 @@ end
 
 local place = tonumber(redis.call('HGET', PLACES, ticket) or '')
 if not place then
-  place = num('places', 0) + 1
-  set('places', place)
-  redis.call('HSET', PLACES, ticket, string.format('%d', place))
+  -- Start-time fair queueing: a call's place is where its owner's calls have come to, in tokens by weight. Whoever
+  -- comes anew begins a little ahead of where the line is; within one owner it is first come, first served.
+  local owner, behind = ARGV[15], num('served', 0) - tonumber(ARGV[17])
+  local account = tonumber(redis.call('HGET', ACCOUNTS, owner) or '') or behind
+  place = math.max(account, behind)
+  redis.call('HSET', ACCOUNTS, owner, string.format('%.3f', place + math.max(tokens, 1) / tonumber(ARGV[16])))
+  redis.call('HSET', PLACES, ticket, string.format('%.3f', place))
+  if redis.call('HLEN', ACCOUNTS) > 1000 then
+    local all = redis.call('HGETALL', ACCOUNTS)
+    for i = 1, #all, 2 do
+      if (tonumber(all[i + 1]) or behind) <= behind then
+        redis.call('HDEL', ACCOUNTS, all[i])
+      end
+    end
+  end
 end
 redis.call('ZADD', LINE, place, ticket)
 local rank = redis.call('ZRANK', LINE, ticket)
@@ -80,6 +94,7 @@ else
 end
 
 if not reason then
+  set('served', math.max(num('served', 0), place))
   redis.call('ZREM', LINE, ticket)
   redis.call('ZREM', HERE, ticket)
   redis.call('HDEL', PLACES, ticket)
@@ -98,7 +113,7 @@ if not reason then
   end
   call_next()
   keep()
-  return {1, generation, now}
+  return {1, generation, now, differs}
 end
 
 -- Those that wait for a moment all know it; they shall not all ask in the same millisecond.
@@ -130,4 +145,4 @@ else
 end
 set('spent', spent)
 keep()
-return {0, reason, wait, stays and 1 or 0, rank, num('failures', 0)}
+return {0, reason, wait, stays and 1 or 0, rank, num('failures', 0), differs}

@@ -1,9 +1,10 @@
 -- What every step of the limiter begins with: the settings, the server's time, the state, and what is over by now.
--- KEYS: 1 state, 2 calls, 3 slots, 4 line, 5 here, 6 places
+-- KEYS: 1 state, 2 calls, 3 slots, 4 line, 5 here, 6 places, 7 accounts
 -- ARGV: 1 requests a window (0: any), 2 tokens a window (0: any), 3 most calls at once, 4 window, 5 a slot's lease,
 --       6 failures that open the breaker (0: never), 7 how long it stays open, 8 successes that close it,
 --       9 wake-up channel, 10 how long a place in the line is kept; then those of the step. Times are milliseconds.
 local STATE, CALLS, SLOTS, LINE, HERE, PLACES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local ACCOUNTS = KEYS[7]
 local rpm, tpm, cap = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local window, lease = tonumber(ARGV[4]), tonumber(ARGV[5])
 local trip, open_for, mend = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -27,6 +28,29 @@ local function set(name, value)
   end
   state[name] = value
   redis.call('HSET', STATE, name, value)
+end
+
+-- Replicas should have the same limits. Where they differ, the strictest of those that somebody asked with within the
+-- last window holds for all: a looser one takes effect when nobody has the stricter one any more.
+local differs = 0
+local function strictest(name, mine)
+  local theirs, at = num(name, 0), num(name .. '_at', 0)
+  local fresh = at <= now and now - at < window
+  if fresh and theirs > 0 and (mine == 0 or theirs < mine) then
+    differs = 1
+    return theirs
+  end
+  if theirs ~= mine or not fresh or now - at > window / 4 then
+    set(name, mine)
+    set(name .. '_at', now)
+  end
+  return mine
+end
+local before = num('cap', 0)
+rpm, tpm, cap = strictest('rpm', rpm), strictest('tpm', tpm), strictest('cap', cap)
+if cap > before and num('limit', 0) >= before then
+  -- it was at its cap and not lowered by the server: so it is with the new one
+  set('limit', cap)
 end
 
 -- The clamps are for a server whose clock was set back: no pause outlasts its longest by that.
@@ -108,7 +132,7 @@ end
 local function keep()
   local ttl = math.ceil(math.max(120000, 2 * window, 10 * lease, 2 * open_for, 2 * memory) + math.max(0, paused - now))
   redis.call('PEXPIRE', STATE, ttl + 3600000)
-  for i = 2, 6 do
+  for i = 2, 7 do
     redis.call('PEXPIRE', KEYS[i], ttl)
   end
 end

@@ -11,7 +11,7 @@ use sqlx::{PgConnection, query};
 use uuid::Uuid;
 
 use crate::{
-    flow::{Event, EventKind, ExecutionStatus, Failure, FailureCode, Withdrawn},
+    flow::{Event, EventKind, ExecutionStatus, Failure, FailureCode, Stage, Withdrawn},
     store::{StoreError, event::append_event, parsed, to_json},
 };
 
@@ -50,7 +50,7 @@ pub(super) async fn withdraw(
     }
     // The newest last: what became of that one became of the document.
     let rows = query!(
-        r#"select id, document_id as "document_id!", generation, status, partial from workflow_execution
+        r#"select id, document_id as "document_id!", generation, status, current_activity, partial from workflow_execution
            where organization_id = $1 and document_id = any($2) and workflow_type = 'extraction'
            order by document_id, generation for update"#,
         organization.uuid(),
@@ -65,10 +65,19 @@ pub(super) async fn withdraw(
     for row in rows {
         let status: ExecutionStatus = parsed("a status", &row.status)?;
         let is_earlier = row.generation < generation;
-        newest.insert(row.document_id, (row.id, status, row.partial, is_earlier));
+        let at = Stage::of_activity(&row.current_activity).ok_or_else(|| {
+            StoreError::decode("an activity name")(row.current_activity.clone().into())
+        })?;
+        newest.insert(
+            row.document_id,
+            (row.id, status, at, row.partial, is_earlier),
+        );
     }
-    for (document, (_, status, partial, is_earlier)) in &newest {
+    for (document, (_, status, at, partial, is_earlier)) in &newest {
         let was = was.entry(*document).or_default();
+        for (passed, stage) in was.passed.iter_mut().zip(Stage::of_a_document()) {
+            *passed = u64::from(stage < *at || *status == ExecutionStatus::Completed);
+        }
         match status {
             ExecutionStatus::Completed => {
                 was.completed = 1;

@@ -4,6 +4,8 @@
 //! by an array of ids, not by a join: the planner takes what a limit lets through for a tenth of all that waits, and
 //! for so many it would read the whole table. And each status is asked for by itself, so that its index serves.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
 use sqlx::{PgConnection, query, query_scalar};
@@ -56,7 +58,29 @@ pub async fn admit(
     most: usize,
     incarnation: i64,
 ) -> Result<Admitted, StoreError> {
-    admit_from(connection, organization, batch, None, most, incarnation).await
+    let limits = AdmitLimits {
+        most,
+        ..AdmitLimits::default()
+    };
+    admit_from(connection, organization, batch, None, limits, incarnation).await
+}
+
+/// What bounds an admission besides the batch's own concurrency.
+#[derive(Debug, Clone, Copy)]
+pub struct AdmitLimits {
+    /// At most so many now.
+    pub most: usize,
+    /// Not more than so many in processing: the batch's part, while others want theirs.
+    pub processing: Option<u64>,
+}
+
+impl Default for AdmitLimits {
+    fn default() -> Self {
+        Self {
+            most: usize::MAX,
+            processing: None,
+        }
+    }
 }
 
 /// [`admit`], but looking from a place on only: at the head of the index lie the entries of all that was admitted
@@ -70,13 +94,13 @@ pub async fn admit_from(
     organization: OrganizationId,
     batch: BatchId,
     from: Option<Mark>,
-    most: usize,
+    limits: AdmitLimits,
     incarnation: i64,
 ) -> Result<Admitted, StoreError> {
     let Mark(from_due, from_id) = from.unwrap_or(Mark(DateTime::UNIX_EPOCH, Uuid::nil()));
     let rows = query!(
         r#"with slots as (
-               select greatest(0, least($3::bigint, b.concurrency - (
+               select greatest(0, least($3::bigint, least(b.concurrency, $8::bigint) - (
                    select count(*) from workflow_execution e
                    where e.batch_id = b.id and e.status = 'processing'))) as free
                from batch b
@@ -110,21 +134,25 @@ pub async fn admit_from(
            order by a.id"#,
         organization.uuid(),
         batch.uuid(),
-        i64::try_from(most).unwrap_or(i64::MAX),
+        i64::try_from(limits.most).unwrap_or(i64::MAX),
         incarnation,
         WORKFLOW_VERSION,
         from_due,
         from_id,
+        limits
+            .processing
+            .map_or(i64::MAX, |most| i64::try_from(most).unwrap_or(i64::MAX)),
     )
     .fetch_all(connection)
     .await?;
-    let more = !rows.is_empty() && rows.len() == most;
+    let more = !rows.is_empty() && rows.len() == limits.most;
     let reached = rows.iter().map(|row| Mark(row.due_at, row.id)).max();
     let rings = rows
         .into_iter()
         .map(|row| {
             Ok(Ringable {
                 organization,
+                batch,
                 execution: row.id.into(),
                 epoch: row.lease_epoch,
                 stage: stage(&row.current_activity)?,
@@ -137,6 +165,28 @@ pub async fn admit_from(
         more,
         reached,
     })
+}
+
+/// How many executions each of these batches has in processing; those without any are left out.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn processing_of(
+    connection: &mut PgConnection,
+    batches: &[BatchId],
+) -> Result<HashMap<BatchId, u64>, StoreError> {
+    let ids: Vec<Uuid> = batches.iter().map(|id| id.uuid()).collect();
+    let rows = query!(
+        r#"select batch_id, count(*) as "count!" from workflow_execution
+           where batch_id = any($1) and status = 'processing' group by batch_id"#,
+        &ids,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.batch_id.into(), row.count.unsigned_abs()))
+        .collect())
 }
 
 /// Cancels what a stopping batch has not begun or has not in work, at most `most` at a time; returns how many.

@@ -138,13 +138,14 @@ async fn pauses(name: &str, then: &str, why: &[&str]) {
     for part in why {
         assert!(reason.contains(part), "{part}: {reason}");
     }
-    // Others may have been on their way when the first answer paused the batch.
-    support::eventually("calls on their way have ended", async || {
-        with(&scene.ledger(name), "intent").is_empty()
+    // Others may be on their way, or about to ask, when the first answer pauses the batch: none of them is answered.
+    support::eventually("every call was rejected", async || {
+        let ledger = scene.ledger(name);
+        ledger.len() == with(&ledger, "rejected").len()
     })
     .await;
     let ledger = scene.ledger(name);
-    assert_eq!(ledger.len(), with(&ledger, "rejected").len(), "{ledger:#?}");
+    assert_eq!(with(&ledger, "answered").len(), 0, "{ledger:#?}");
     let told: Vec<&str> = ledger
         .iter()
         .filter_map(|call| call.error.as_deref())
@@ -175,4 +176,11 @@ async fn a_wrong_key_pauses_the_batch_and_is_not_repeated() {
     let message = format!("Incorrect API key provided: {KEY}.");
     let then = format!("{{ fail = {{ status = 401, message = \"{message}\" }} }}");
     pauses("unauthorized", &then, &["401"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_is_not_there_pauses_the_batch() {
+    let then = "{ fail = { status = 404 } }";
+    let why = ["no model of this name", "model_not_found", "--model"];
+    pauses("no-model", then, &why).await;
 }

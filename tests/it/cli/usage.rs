@@ -15,8 +15,8 @@ fn a_wrong_value_is_answered_with_the_right_ones() {
         ),
         (["--extractor", "x"], "choose from local"),
         (["--partial", "x"], "allow, fail"),
-        (["--export", "x:y"], "use `json` or `csv`"),
-        (["--export", "json"], "FORMAT:FILE"),
+        (["--export", "x:y"], "use `json`, `csv`, `turtle`"),
+        (["--export", "json"], "FORMAT:PATH"),
         (
             ["--export", "json:/nonexistent/x"],
             "`/nonexistent/x` can't be written",

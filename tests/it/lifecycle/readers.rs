@@ -58,7 +58,7 @@ async fn what_was_withdrawn_is_in_no_report_and_is_not_tried_again() {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(details.report.failures.len(), 3);
+    assert_eq!(details.status.report.failures.len(), 3);
     assert_eq!(details.failed_units.len(), 3, "two of d0, one of d1");
 
     let dropped = "insert into dropped_item (organization_id, workflow_execution_id, stage, unit, reason, count)
@@ -77,7 +77,7 @@ async fn what_was_withdrawn_is_in_no_report_and_is_not_tried_again() {
         .await
         .unwrap()
         .unwrap();
-    assert!(details.report.failures.is_empty(), "{details:?}");
+    assert!(details.status.report.failures.is_empty(), "{details:?}");
     assert!(details.failed_units.is_empty(), "{details:?}");
     let documents: Vec<_> = details
         .executions
@@ -85,13 +85,11 @@ async fn what_was_withdrawn_is_in_no_report_and_is_not_tried_again() {
         .filter_map(|execution| execution.document.as_deref())
         .collect();
     assert_eq!(documents, ["d2"]);
-    let extractions: u64 = details
-        .stages
-        .iter()
-        .filter(|row| row.stage != graphmill::flow::Stage::Resolve)
-        .map(|row| row.count)
-        .sum();
-    assert_eq!(extractions, 1);
+    let stages = &details.status.progress.stages;
+    let through: Vec<_> = (stages.iter())
+        .map(|stage| (stage.done.current, stage.done.total))
+        .collect();
+    assert_eq!(through, [(1, 1); 6]);
     let mut read = ground.app().await;
     let page = store::document_page(&mut read, OURS, batch, None, 100)
         .await

@@ -400,7 +400,12 @@ async fn by_the_bill_a_rerun_costs_what_the_dry_run_says_and_going_back_nothing(
     let batch = BatchId::from(batch.parse::<uuid::Uuid>().unwrap());
     scene.ground.assert_counts_equal_rows(batch).await;
 
-    // What can't be meant.
+    what_cannot_be_meant_is_refused(&scene, &toml);
+    assert_eq!(scene.billed(0).0, after);
+}
+
+/// Expects the batch `paid` and the prompt file `own.md`; bills nothing.
+fn what_cannot_be_meant_is_refused(scene: &Scene, toml: &str) {
     scene.write(
         "broken.toml",
         &toml.replacen("[[relation]]", "[[relation]", 1),
@@ -447,5 +452,4 @@ async fn by_the_bill_a_rerun_costs_what_the_dry_run_says_and_going_back_nothing(
         &["open", "--from", "relations", "--dry-run"],
         "sealed batch",
     );
-    assert_eq!(scene.billed(0).0, after);
 }

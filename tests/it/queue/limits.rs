@@ -116,6 +116,46 @@ async fn of_twenty_callers_five_run_and_fifteen_wait_in_order_and_all_succeed() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_replicas_have_different_limits_the_strictest_holds_until_nobody_has_it() {
+    let redis = TestRedis::start().await;
+    let loose = LimitSettings {
+        minute: Duration::from_secs(2),
+        ..five()
+    };
+    let strict = replica(
+        &redis,
+        &LimitSettings {
+            concurrency: 2,
+            ..loose
+        },
+    )
+    .await;
+    let loose = replica(&redis, &loose).await;
+    call(&strict, ANSWERED).await;
+    let mut held = vec![
+        granted(&loose, "a", 0, AT_ONCE).await,
+        granted(&loose, "b", 0, AT_ONCE).await,
+    ];
+    let waiting = waits(&loose, "c", 0).await;
+    assert_eq!(waiting.reason, WaitReason::Concurrency);
+    // Whoever has the stricter limit does not call any more: after a minute it is not known any more.
+    held.push(granted(&loose, "c", 0, LONG).await);
+    for permit in held {
+        permit.settle(ANSWERED).await;
+    }
+    // One that comes back with it counts again at once, also one that has a limit where the others have none.
+    let requests = LimitSettings {
+        requests_per_minute: Some(1),
+        minute: Duration::from_secs(60),
+        ..five()
+    };
+    let limited = replica(&redis, &requests).await;
+    call(&limited, ANSWERED).await;
+    let waiting = waits(&loose, "d", 0).await;
+    assert_eq!(waiting.reason, WaitReason::Requests);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_freed_slot_goes_to_another_replica_at_once() {
     let redis = TestRedis::start().await;
     let one = LimitSettings {
@@ -366,4 +406,55 @@ async fn five_thousand_waiters_and_calls_of_100_ms() {
             (after.1 - before.1) / 0.12,
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newcomer_s_calls_go_ahead_and_then_it_shares_by_tokens() {
+    let redis = TestRedis::start().await;
+    let settings = LimitSettings {
+        concurrency: 1,
+        ..LimitSettings::default()
+    };
+    let limiter = replica(&redis, &settings).await;
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let first = granted(&limiter, "first", 10, LONG).await;
+    let mut callers = JoinSet::new();
+    let mut there = 0;
+    // The large batch has used up what a newcomer is ahead by; the others are three of one, all equal in tokens.
+    for (owner, weight, count) in [("large", 1.0, 12), ("small", 1.0, 2), ("heavy", 3.0, 9)] {
+        for n in 0..count {
+            let (caller, order) = (limiter.clone(), Arc::clone(&order));
+            callers.spawn(async move {
+                let of = graphmill::queue::Owner {
+                    name: owner,
+                    weight,
+                };
+                let ticket = format!("{owner}-{n}");
+                let permit = match caller.acquire_for(of, &ticket, 30_000, LONG).await {
+                    Acquired::Granted(permit) => permit,
+                    Acquired::Wait(waiting) => panic!("{ticket}: {waiting}"),
+                };
+                order.lock().unwrap().push(owner);
+                permit.settle(ANSWERED).await;
+            });
+            there += 1;
+            until("the caller is there", async || {
+                limiter.status().await.waiting == there
+            })
+            .await;
+        }
+    }
+    first.settle(ANSWERED).await;
+    while let Some(caller) = callers.join_next().await {
+        caller.unwrap();
+    }
+    let order = order.lock().unwrap();
+    let at = |owner: &str, nth: usize| {
+        let mut places = (0..order.len()).filter(|&place| order[place] == owner);
+        places.nth(nth).unwrap()
+    };
+    // All three begin at the same place; from there on each is where its tokens by weight have come to.
+    assert!(at("small", 1) < at("large", 2), "{order:?}");
+    assert!(at("heavy", 8) < at("large", 4), "{order:?}");
+    assert!(at("heavy", 8) > at("large", 2), "{order:?}");
 }

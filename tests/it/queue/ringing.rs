@@ -248,3 +248,70 @@ async fn slots_are_all_used_and_never_exceeded() {
     assert_eq!(probe.most.load(Ordering::SeqCst), 7);
     workers.drain(SECONDS).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_first_is_taken_first_and_what_is_behind_is_taken_too() {
+    let redis = TestRedis::start().await;
+    let queue = Queue::connect(&redis.url()).await.unwrap();
+    let (behind, first) = (rings(40), rings(6));
+    queue.ring(Stage::Chunk, &behind, WINDOW).await.unwrap();
+    let rung = queue.ring_first(Stage::Chunk, &first, WINDOW, false).await;
+    assert_eq!(rung.unwrap(), [Rung::Pushed; 6]);
+    // Where it waits makes no difference to whether it is there.
+    let again = queue.ring_again(Stage::Chunk, &first, WINDOW).await;
+    assert_eq!(again.unwrap(), [Rung::Present; 6]);
+    let again = queue.ring_first(Stage::Chunk, &behind, WINDOW, true).await;
+    assert_eq!(again.unwrap(), vec![Rung::Present; 40]);
+    assert_eq!(queue.depth(Stage::Chunk).await.unwrap(), 46);
+    let full = queue.ring_first(Stage::Chunk, &rings(1), 6, false).await;
+    assert_eq!(full.unwrap(), [Rung::Full]);
+
+    let probe = Arc::new(Probe::gated());
+    let workers = work(&queue, Slots::each(0).with(Stage::Chunk, 8), &probe);
+    probe.running(8).await;
+    let begun = |rings: &[graphmill_jobs::Ring]| -> usize {
+        rings
+            .iter()
+            .map(|ring| probe.times(Stage::Chunk, ring))
+            .sum()
+    };
+    assert_eq!((begun(&first), begun(&behind)), (6, 2));
+    probe.open(46);
+    probe.ended(46).await;
+    until("all is acknowledged", async || {
+        redis.leftovers().await.is_empty()
+    })
+    .await;
+    workers.drain(SECONDS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_behind_does_not_wait_for_ever() {
+    let redis = TestRedis::start().await;
+    let queue = Queue::connect(&redis.url()).await.unwrap();
+    let (behind, first) = (rings(4), rings(400));
+    queue.ring(Stage::Chunk, &behind, WINDOW).await.unwrap();
+    queue
+        .ring_first(Stage::Chunk, &first, WINDOW, false)
+        .await
+        .unwrap();
+    let probe = Arc::new(Probe::gated());
+    let workers = work(&queue, Slots::each(0).with(Stage::Chunk, 8), &probe);
+    // So many at once that the clock has no say: of eight, six are of those in front.
+    for step in 1..=50 {
+        probe.running(8.min(404 - (step - 1) * 8)).await;
+        probe.open(8);
+        probe.ended(step * 8).await;
+        let begun: usize = behind
+            .iter()
+            .map(|ring| probe.times(Stage::Chunk, ring))
+            .sum();
+        if begun == behind.len() {
+            probe.open(404);
+            probe.ended(404).await;
+            workers.drain(SECONDS).await;
+            return;
+        }
+    }
+    panic!("what is behind has waited for all that is in front");
+}

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use graphmill::{
     extractors::{ChunkText, ExtractError, Extractor, Extractors, Local, UnitName},
     graph::{FoundRelation, Mention, MentionType, Ontology, Text, TypedMention},
+    notify::Messenger,
     queue::Queue,
     store::{Batch, Store},
     worker::{Worker, WorkerSettings},
@@ -141,6 +142,16 @@ impl Drill {
     ) {
         let queue = Queue::connect(self.redis.url()).await.unwrap();
         let worker = Worker::start(store, queue, extractors, settings).await;
+        self.workers.push(worker.unwrap());
+    }
+
+    /// Starts a worker whose extractor just works, and which delivers webhooks.
+    pub(crate) async fn start_notifying(&mut self, messenger: Messenger) {
+        let store = self.ground.store.clone();
+        let queue = Queue::connect(self.redis.url()).await.unwrap();
+        let extractors = Extractors::default().with(Scripted::plain());
+        let worker =
+            Worker::start_notifying(store, queue, extractors, quick(), Some(messenger)).await;
         self.workers.push(worker.unwrap());
     }
 

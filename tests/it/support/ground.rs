@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use graphmill::{
-    flow::{BatchCounts, FailurePolicy, Intake, RetryPolicy},
+    flow::{BatchCounts, FailurePolicy, Intake, RetryPolicy, Stage},
     graph::Ontology,
     pipeline::{NewDocument, Settings},
     store::{self, AppTransaction, Batch, PoolSettings, Store},
@@ -24,6 +24,23 @@ pub(crate) struct Ground {
 
 /// Whose rows most tests write.
 pub(crate) const OURS: OrganizationId = OrganizationId::DEFAULT;
+
+/// Budgets of batches that are not the sum of their calls, with both.
+pub(crate) const BUDGETS_THAT_ARE_WRONG: &str = "
+    with s as (
+        select b.batch_id, b.reserved_cost, b.reserved_tokens, b.spent_cost, b.spent_tokens, b.calls,
+               coalesce(sum(c.reserved_cost) filter (where c.outcome = 'intent' or c.outcome = 'in_doubt' and not c.late),
+                        0) as ledger_reserved_cost,
+               coalesce(sum(c.reserved_tokens) filter (where c.outcome = 'intent' or c.outcome = 'in_doubt' and not c.late),
+                        0) as ledger_reserved_tokens,
+               coalesce(sum(c.cost), 0) as ledger_cost,
+               coalesce(sum(c.prompt_tokens + c.completion_tokens), 0) as ledger_tokens,
+               count(*) filter (where c.outcome = 'answered' or c.late) as ledger_calls
+        from budget b left join llm_call c on c.batch_id = b.batch_id and c.organization_id = b.organization_id
+        group by b.batch_id, b.organization_id)
+    select s::text from s
+    where (reserved_cost, reserved_tokens, spent_cost, spent_tokens, calls)
+          is distinct from (ledger_reserved_cost, ledger_reserved_tokens, ledger_cost, ledger_tokens, ledger_calls)";
 
 impl Ground {
     pub(crate) async fn new() -> Self {
@@ -217,6 +234,7 @@ impl Ground {
                 "{what}"
             );
         }
+        self.assert_stages_equal_rows(&batch).await;
         self.assert_nothing_left_of_withdrawn(id).await;
         let failed = if batch.intake == Intake::Open {
             counts.failed
@@ -238,6 +256,50 @@ impl Ground {
         self.assert_quiet().await;
     }
 
+    /// As many documents are through each stage as are at a later one or completed; and each generation's end was told
+    /// once.
+    async fn assert_stages_equal_rows(&self, batch: &Batch) {
+        let executions = |what: &str| {
+            format!(
+                "select count(*) from workflow_execution e
+                 where batch_id = '{}' and workflow_type = 'extraction' and withdrawn_at is null and {what}
+                   and not exists (select from workflow_execution later where later.document_id = e.document_id
+                                   and later.generation > e.generation)",
+                batch.id.uuid()
+            )
+        };
+        for stage in Stage::of_a_document() {
+            let later: Vec<String> = Stage::of_a_document()
+                .filter(|later| *later > stage)
+                .map(|later| format!("'{}'", later.activity_name()))
+                .collect();
+            let through = if later.is_empty() {
+                "status = 'completed'".to_owned()
+            } else {
+                format!(
+                    "(status = 'completed' or current_activity in ({}))",
+                    later.join(", ")
+                )
+            };
+            assert_eq!(
+                i64::try_from(batch.counts.through(stage)).unwrap(),
+                self.number(executions(&through)).await,
+                "through {stage}"
+            );
+        }
+        let ends = ["BatchCompleted", "BatchFailed", "BatchCancelled"];
+        let told = self.events(batch.id).await;
+        let told = told
+            .iter()
+            .filter(|event| ends.contains(&event.kind.name()));
+        let ended = batch.generation - i32::from(!batch.state.name().has_ended());
+        assert_eq!(
+            told.count(),
+            usize::try_from(ended).unwrap(),
+            "the end of each generation is told once"
+        );
+    }
+
     /// Nothing that was found in a withdrawn document is there any more.
     async fn assert_nothing_left_of_withdrawn(&self, id: BatchId) {
         let of_withdrawn = format!(
@@ -257,7 +319,7 @@ impl Ground {
         );
     }
 
-    /// The log is whole, and nothing is held or left over.
+    /// The log is whole, budgets are what the ledger says, and nothing is held or left over.
     async fn assert_quiet(&self) {
         self.until(
             "the outbox is empty",
@@ -268,6 +330,8 @@ impl Ground {
         let gaps = "select count(*) from (select position - lag(position, 1, 0::bigint) over (order by position) as step
                     from event) steps where step <> 1";
         assert_eq!(self.number(gaps).await, 0, "the positions have no gaps");
+        let wrong = self.texts(BUDGETS_THAT_ARE_WRONG).await;
+        assert!(wrong.is_empty(), "budgets and their calls: {wrong:#?}");
         for (what, sql) in [
             (
                 "leases held",
@@ -403,6 +467,8 @@ pub(crate) fn new_batch(name: &str) -> NewBatch {
         concurrency: 5,
         policy: FailurePolicy::ContinueOnFailure,
         max_retries: 0,
+        tolerance: None,
+        weight: 1,
     }
 }
 

@@ -117,6 +117,24 @@ pub(crate) fn keep() {
     servers.stop();
 }
 
+/// An example program, built with the tests.
+pub(crate) fn example(name: &str) -> Command {
+    let tests = std::env::current_exe().unwrap();
+    let folder = tests.parent().and_then(Path::parent).unwrap();
+    let program = folder.join("examples").join(name);
+    assert!(program.exists(), "not built: cargo build --example {name}");
+    let mut command = Command::new(program);
+    for name in [
+        "DATABASE_URL",
+        "REDIS_URL",
+        "GRAPHMILL_DATA_DIR",
+        "GRAPHMILL_LOG",
+    ] {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// Whether a process lives; a zombie doesn't.
 pub(crate) fn is_running(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

@@ -93,7 +93,75 @@ const TABLE: &[(u16, &str, &str)] = &[
     (407, "", "blocked"),
     (301, "", "blocked"),
     (400, "", "request"),
-    (404, r#"{"error":{"code":"model_not_found"}}"#, "not found"),
+    (404, "", "not found"),
+    (404, "404 page not found", "not found"),
+    (
+        404,
+        r#"{"error":{"message":"Invalid URL (POST /v2/chat/completions)","type":"invalid_request_error"}}"#,
+        "not found",
+    ),
+    (404, r#"{"detail":"Not Found"}"#, "not found"),
+    (404, r#"{"error":{"code":"model_not_found"}}"#, "blocked"),
+    (
+        403,
+        r#"{"error":{"message":"Project `p` does not have access to model `m`","type":"invalid_request_error","code":"model_not_found"}}"#,
+        "blocked",
+    ),
+    // vLLM, old and new.
+    (
+        404,
+        r#"{"object":"error","message":"The model `m` does not exist.","type":"NotFoundError","param":null,"code":404}"#,
+        "blocked",
+    ),
+    (
+        404,
+        r#"{"error":{"message":"The model `m` does not exist.","type":"NotFoundError","param":"model","code":404}}"#,
+        "blocked",
+    ),
+    // Ollama, old and new.
+    (
+        404,
+        r#"{"error":{"message":"model \"m\" not found, try pulling it first","type":"api_error","param":null,"code":null}}"#,
+        "blocked",
+    ),
+    (
+        404,
+        r#"{"error":{"message":"model 'm' not found","type":"not_found_error","param":null,"code":null}}"#,
+        "blocked",
+    ),
+    // Anthropic and Gemini.
+    (
+        404,
+        r#"{"type":"error","error":{"type":"not_found_error","message":"model: m"}}"#,
+        "blocked",
+    ),
+    (
+        404,
+        r#"[{"error":{"code":404,"message":"models/m is not found for API version v1main, or is not supported","status":"NOT_FOUND"}}]"#,
+        "blocked",
+    ),
+    // Mistral, DeepSeek, OpenRouter.
+    (
+        400,
+        r#"{"object":"error","message":"Invalid model: m","type":"invalid_model","param":null,"code":"1500"}"#,
+        "blocked",
+    ),
+    (
+        400,
+        r#"{"error":{"message":"Model Not Exist","type":"invalid_request_error","param":null,"code":"invalid_request_error"}}"#,
+        "blocked",
+    ),
+    (
+        400,
+        r#"{"error":{"message":"m is not a valid model ID","code":400}}"#,
+        "blocked",
+    ),
+    // What it echoes is not what it says.
+    (
+        400,
+        r#"{"error":{"message":"Bad content: 'the model does not exist, an invalid model: m'","code":400}}"#,
+        "request",
+    ),
     (405, "", "request"),
     (413, "", "overflow"),
     (422, "", "request"),

@@ -313,7 +313,9 @@ async fn keys_of_a_wrong_type_or_full_of_nonsense_heal() {
         .await
         .unwrap();
     let prefix = keys[0].rsplit_once(':').unwrap().0;
-    for key in ["state", "calls", "slots", "line", "here", "places"] {
+    for key in [
+        "state", "calls", "slots", "line", "here", "places", "accounts",
+    ] {
         let key = format!("{prefix}:{key}");
         let _: () = redis::pipe()
             .del(&key)

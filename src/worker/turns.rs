@@ -1,0 +1,349 @@
+//! Turns at this process' processors and connections: while several batches have work, only so many stages compute or
+//! write at a time, and whose turn is next is decided by what each batch has had so far.
+//!
+//! Each batch has an account of the time for which it had a turn, divided by its weight; the next turn is the batch's
+//! with the least on it. So batches share by what their work takes, whatever a document of theirs is like, and nothing
+//! is kept free for anybody who does not want it. Whoever comes anew, or has wanted nothing for a while, is put
+//! [`CREDIT`] behind the others and so goes ahead of them until that is used up: a small batch is through before it
+//! shares with a large one. Knows no stage, row or queue. Invariants: with several batches no more than [`State::most`]
+//! turns are held, but for those that were held for [`LONGEST`]; a batch alone waits for none; a turn that nobody waits for any more is given to the next.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use graphmill_jobs::BatchId;
+use tokio::sync::oneshot;
+
+/// How far behind the others a newcomer is put, in seconds of turns. **Source:** measured: ten short documents take
+/// half of it on a busy machine of two cores.
+const CREDIT: f64 = 2.0;
+/// After that a turn counts as given back, though its work goes on: whoever works so long for one stage waits for
+/// something rather than that it computes, or is stuck.
+pub(super) const LONGEST: Duration = Duration::from_millis(100);
+/// What a turn is taken to last before it is known. **Source:** a bare stage of a short document takes 2 to 10 ms.
+const GUESS: f64 = 0.005;
+/// For so long after a newcomer's last turn the others leave it room: between two of its steps lies a way through
+/// Redis. **Source:** a hop takes 2 to 20 ms.
+const LINGER: Duration = Duration::from_millis(50);
+/// Accounts that are kept at most; those of batches that are level with a newcomer go first.
+const ACCOUNTS: usize = 1024;
+
+/// The turns of a process; clones are the same.
+#[derive(Clone)]
+pub(super) struct Turns(Arc<Mutex<State>>);
+
+struct State {
+    /// Turns that may be held at a time, while several batches have work.
+    most: usize,
+    /// So many of them the others keep while a newcomer is ahead.
+    beside: usize,
+    /// Whether several batches have work.
+    shared: bool,
+    /// Turns held by batches that are ahead, and by the others.
+    held: [usize; 2],
+    /// When one that is ahead had a turn for the last time.
+    ahead: Option<Instant>,
+    /// Where the accounts of those at work stand.
+    level: f64,
+    accounts: HashMap<BatchId, Account>,
+}
+
+struct Account {
+    /// Seconds of turns by weight.
+    had: f64,
+    weight: f64,
+    waiting: VecDeque<oneshot::Sender<Turn>>,
+}
+
+/// A turn. Dropping it gives it to the next.
+pub(super) struct Turn {
+    turns: Turns,
+    batch: BatchId,
+    since: Instant,
+    ahead: bool,
+}
+
+impl Turns {
+    /// Enough turns that `processors` are kept busy while some wait for the disk.
+    pub(super) fn new(processors: usize) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            most: 4 * processors + 8,
+            beside: 2 * processors,
+            shared: false,
+            held: [0, 0],
+            ahead: None,
+            level: 0.0,
+            accounts: HashMap::new(),
+        })))
+    }
+
+    /// Says whether several batches have work.
+    pub(super) fn share(&self, shared: bool) {
+        let was = std::mem::replace(&mut self.lock().shared, shared);
+        if was && !shared {
+            self.hand_out();
+        }
+    }
+
+    /// Waits for a turn of `batch`. Safe to be cancelled.
+    pub(super) async fn take(&self, batch: BatchId, weight: f64) -> Turn {
+        let (sender, turn) = oneshot::channel();
+        {
+            let mut state = self.lock();
+            state.open(batch, weight).waiting.push_back(sender);
+        }
+        self.hand_out();
+        match turn.await {
+            Ok(turn) => turn,
+            // The sender is kept until it is used; were it lost, work would still go on.
+            Err(_) => Turn {
+                turns: self.clone(),
+                batch,
+                since: Instant::now(),
+                ahead: false,
+            },
+        }
+    }
+
+    /// Gives free turns to those that wait.
+    fn hand_out(&self) {
+        loop {
+            let (turn, sender) = {
+                let mut state = self.lock();
+                let Some((batch, ahead)) = state.next() else {
+                    return;
+                };
+                let Some(sender) = state.begin(batch, ahead) else {
+                    return;
+                };
+                let turn = Turn {
+                    turns: self.clone(),
+                    batch,
+                    since: Instant::now(),
+                    ahead,
+                };
+                (turn, sender)
+            };
+            // Outside of the lock: a turn that nobody waits for any more is dropped here, and goes back.
+            drop(sender.send(turn));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn open(&mut self, batch: BatchId, weight: f64) -> &mut Account {
+        let behind = self.level - CREDIT;
+        if self.accounts.len() >= ACCOUNTS {
+            self.accounts
+                .retain(|_, account| !account.waiting.is_empty() || account.had > behind);
+        }
+        let account = self.accounts.entry(batch).or_insert_with(|| Account {
+            had: behind,
+            weight,
+            waiting: VecDeque::new(),
+        });
+        account.weight = weight.max(1e-6);
+        account.had = account.had.max(behind);
+        account
+    }
+
+    /// Whose turn is next, and whether it is ahead of the others; none if nobody may have one now.
+    fn next(&self) -> Option<(BatchId, bool)> {
+        if self.shared && self.held[0] + self.held[1] >= self.most {
+            return None;
+        }
+        let (batch, account) = self
+            .accounts
+            .iter()
+            .filter(|(_, account)| account.waiting.iter().any(|waiter| !waiter.is_closed()))
+            .min_by(|(_, a), (_, b)| a.had.total_cmp(&b.had))?;
+        let ahead = account.had < self.level - CREDIT / 8.0;
+        // The processors stay busy, but those who are behind are not to crowd out a newcomer. Whoever ends a turn then
+        // hands out the next, so nobody needs to be woken when that time is over.
+        let lately = self.held[0] > 0 || self.ahead.is_some_and(|at| at.elapsed() < LINGER);
+        let crowded = self.shared && !ahead && lately && self.held[1] >= self.beside;
+        (!crowded).then_some((*batch, ahead))
+    }
+
+    fn begin(&mut self, batch: BatchId, ahead: bool) -> Option<oneshot::Sender<Turn>> {
+        let account = self.accounts.get_mut(&batch)?;
+        let sender = loop {
+            let sender = account.waiting.pop_front()?;
+            if !sender.is_closed() {
+                break sender;
+            }
+        };
+        self.level = self.level.max(account.had);
+        account.had += GUESS / account.weight;
+        self.held[usize::from(!ahead)] += 1;
+        Some(sender)
+    }
+
+    fn end(&mut self, batch: BatchId, ahead: bool, lasted: f64) {
+        self.held[usize::from(!ahead)] -= 1;
+        if ahead {
+            self.ahead = Some(Instant::now());
+        }
+        if let Some(account) = self.accounts.get_mut(&batch) {
+            account.had += (lasted - GUESS) / account.weight;
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let lasted = self.since.elapsed().as_secs_f64();
+        self.turns.lock().end(self.batch, self.ahead, lasted);
+        self.turns.hand_out();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    type Order = Arc<Mutex<Vec<BatchId>>>;
+
+    /// Lines up `count` of `batch`, each of which notes when its turn has come, and ends it at once.
+    async fn line_up(
+        turns: &Turns,
+        batch: BatchId,
+        weight: f64,
+        count: usize,
+        order: &Order,
+    ) -> JoinSet<()> {
+        let mut waiters = JoinSet::new();
+        for _ in 0..count {
+            let (turns, order) = (turns.clone(), Arc::clone(order));
+            waiters.spawn(async move {
+                let _turn = turns.take(batch, weight).await;
+                order.lock().unwrap().push(batch);
+            });
+        }
+        tokio::task::yield_now().await;
+        waiters
+    }
+
+    async fn take_all(turns: &Turns, batch: BatchId) -> Vec<Turn> {
+        let mut held = Vec::new();
+        turns.share(true);
+        let most = turns.lock().most;
+        for _ in 0..most {
+            held.push(turns.take(batch, 1.0).await);
+        }
+        held
+    }
+
+    #[tokio::test]
+    async fn there_are_only_so_many_turns_and_for_a_batch_alone_any_number() {
+        let turns = Turns::new(2);
+        let batch = BatchId::generate();
+        let mut held = take_all(&turns, batch).await;
+        assert_eq!(held.len(), 16);
+        let order = Order::default();
+        let mut waiters = line_up(&turns, batch, 1.0, 3, &order).await;
+        assert!(order.lock().unwrap().is_empty());
+        held.pop();
+        while waiters.join_next().await.is_some() {}
+        assert_eq!(order.lock().unwrap().len(), 3);
+        turns.share(false);
+        for _ in 0..100 {
+            held.push(turns.take(batch, 1.0).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_newcomer_goes_ahead_of_all_that_wait() {
+        let turns = Turns::new(1);
+        let (large, small, order) = (BatchId::generate(), BatchId::generate(), Order::default());
+        let held = take_all(&turns, large).await;
+        // It has been at work for a while.
+        for account in turns.lock().accounts.values_mut() {
+            account.had = 10.0;
+        }
+        turns.lock().level = 10.0;
+        let mut waiters = line_up(&turns, large, 1.0, 50, &order).await;
+        let mut others = line_up(&turns, small, 1.0, 10, &order).await;
+        drop(held);
+        while waiters.join_next().await.is_some() {}
+        while others.join_next().await.is_some() {}
+        let order = order.lock().unwrap();
+        assert_eq!(order.len(), 60);
+        assert!(order[..10].iter().all(|batch| *batch == small));
+    }
+
+    #[test]
+    fn who_has_had_as_much_shares_by_weight() {
+        let turns = Turns::new(1);
+        let mut state = turns.lock();
+        let (heavy, light) = (BatchId::generate(), BatchId::generate());
+        let mut waiting = Vec::new();
+        for (batch, weight) in [(heavy, 3.0), (light, 1.0)] {
+            for _ in 0..100 {
+                let (sender, receiver) = oneshot::channel();
+                state.open(batch, weight).waiting.push_back(sender);
+                waiting.push(receiver);
+            }
+        }
+        let mut of_heavy = 0;
+        for _ in 0..100 {
+            let (batch, ahead) = state.next().unwrap();
+            drop(state.begin(batch, ahead).unwrap());
+            of_heavy += usize::from(batch == heavy);
+            state.end(batch, ahead, 0.01);
+        }
+        assert!((74..=76).contains(&of_heavy), "{of_heavy}");
+    }
+
+    #[test]
+    fn who_had_longer_turns_has_fewer_of_them() {
+        let turns = Turns::new(1);
+        let mut state = turns.lock();
+        let (long, short) = (BatchId::generate(), BatchId::generate());
+        let mut waiting = Vec::new();
+        for batch in [long, short] {
+            for _ in 0..200 {
+                let (sender, receiver) = oneshot::channel();
+                state.open(batch, 1.0).waiting.push_back(sender);
+                waiting.push(receiver);
+            }
+        }
+        let mut of_long = 0;
+        for _ in 0..150 {
+            let (batch, ahead) = state.next().unwrap();
+            drop(state.begin(batch, ahead).unwrap());
+            of_long += usize::from(batch == long);
+            state.end(batch, ahead, if batch == long { 0.04 } else { 0.01 });
+        }
+        assert!(
+            (28..=32).contains(&of_long),
+            "a fifth of the turns, half of the time: {of_long}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_nobody_waits_for_any_more_goes_to_the_next() {
+        let turns = Turns::new(1);
+        let (gone, next, order) = (BatchId::generate(), BatchId::generate(), Order::default());
+        let held = take_all(&turns, BatchId::generate()).await;
+        let mut waiters = line_up(&turns, gone, 1.0, 20, &order).await;
+        waiters.abort_all();
+        while waiters.join_next().await.is_some() {}
+        let mut others = line_up(&turns, next, 1.0, 3, &order).await;
+        drop(held);
+        while others.join_next().await.is_some() {}
+        assert_eq!(order.lock().unwrap()[..], [next; 3]);
+        assert_eq!(turns.lock().held, [0, 0], "none is lost");
+    }
+}
