@@ -119,6 +119,7 @@ impl Bench {
                     pause: CancellationToken::new(),
                     workplace: pipeline::Workplace::here(),
                     gate: Arc::new(pipeline::Open),
+                    past: pipeline::Past::default(),
                 };
                 tokio::spawn(async move { pipeline::extract(&work).await.map(|_| ()) })
             })

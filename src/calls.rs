@@ -82,6 +82,8 @@ pub struct Caller {
     pub weight: f64,
     /// What is called.
     pub model: ModelChoice,
+    /// What takes the place of the extractor's own prompt, if anything does.
+    pub prompt: Option<Arc<str>>,
     /// Whether work may still begin; asked right before a request is sent.
     pub gate: Arc<dyn Gate>,
     /// Once cancelled, calls in flight are dropped.
@@ -189,6 +191,10 @@ struct Question {
 impl Calls for Door {
     fn model(&self) -> &str {
         &self.caller.model.name
+    }
+
+    fn prompt(&self) -> Option<&str> {
+        self.caller.prompt.as_deref()
     }
 
     async fn call(&self, unit: &UnitName, request: &CallRequest) -> Result<Answer, CallError> {

@@ -174,7 +174,7 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Servers(args) => servers::servers(servers, args).await,
         Command::Migrate => migrate::migrate(servers).await,
         Command::Doctor(args) => doctor::doctor(servers, args).await,
-        Command::Batch(args) => batch::batch(servers, args).await,
+        Command::Batch(args) => batch::batch(servers, args, extractors).await,
         Command::Execution(args) => execution::execution(servers, args).await,
         Command::Estimate(args) => estimate::estimate_batch(&args),
         Command::Budget(args) => budget::budget(servers, args).await,

@@ -29,7 +29,9 @@ pub use given::Given;
 #[cfg(feature = "train")]
 pub use local::train;
 pub use local::{Local, RelationScorer};
-pub use model::{Estimate, Model, ModelSettings, StageEstimate, estimate};
+pub use model::{
+    Estimate, Model, ModelSettings, PromptFlaw, StageEstimate, check_prompt, estimate,
+};
 pub use openai::{OpenAi, OpenAiError, OpenAiSettings, Secret, verdict};
 pub use price::{ModelChoice, Price};
 
@@ -118,6 +120,13 @@ pub trait Extractor: Send + Sync + 'static {
     /// document. `None`: it calls no model.
     fn calling(&self, calls: Arc<dyn Calls>) -> Option<Arc<dyn Extractor>> {
         drop(calls);
+        None
+    }
+
+    /// The name and version of the prompt that it has for a stage, if it asks a model there. Another version of the
+    /// prompt finds other things: it is part of what a unit is given.
+    fn prompt(&self, stage: &str) -> Option<&str> {
+        let _ = stage;
         None
     }
 

@@ -7,6 +7,7 @@
 mod activity;
 mod batch;
 mod change;
+mod counts;
 mod delivery;
 mod event;
 mod execution;
@@ -20,11 +21,9 @@ mod signal;
 mod stage;
 
 pub use activity::{ActivityEvent, ActivityStatus};
-pub use batch::{
-    BatchCounts, BatchEvent, BatchState, BatchStateName, NextStep, Progress, ResolutionEnd,
-    Stopping,
-};
+pub use batch::{BatchEvent, BatchState, BatchStateName, NextStep, Progress, Stopping};
 pub use change::{Admission, BatchChange, Filling, Intake};
+pub use counts::{BatchCounts, ResolutionEnd};
 pub use delivery::{DeliveryStatus, Heard, after_attempt};
 pub use event::{Event, EventKind, Replaced, Withdrawn};
 pub use execution::{ExecutionEvent, ExecutionStatus};

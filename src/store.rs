@@ -20,6 +20,7 @@ mod link;
 mod ontology;
 mod organization_budget;
 mod patience;
+mod rerun;
 mod resolution;
 mod retry;
 mod schema;
@@ -45,8 +46,8 @@ pub use batch::{
 };
 pub use budget::{Budget, Caps, Spent, batches_with_budgets, budget, recount_budget, set_budget};
 pub use checkpoint::{
-    CheckpointRow, FailedUnit, UnitCounts, UnitEnd, calls, checkpoints_of, failed_units,
-    record_units, unit_counts,
+    CheckpointRow, FailedUnit, UnitCounts, UnitEnd, calls, checkpoints_of, earlier_checkpoints,
+    failed_units, record_units, unit_counts,
 };
 pub use cluster::{
     ClusterRow, Joined, NewCluster, NewKey, NewMember, Published, Resolvable, add_clusters,
@@ -90,6 +91,10 @@ pub use organization_budget::{
     organization_budget, recount_organization_budget, spent_in_all,
 };
 pub use patience::Patience;
+pub use rerun::{
+    PaidStage, add_reruns, current_executions, paid_by_stage, rerun_counts, set_batch_setup,
+    units_done,
+};
 pub use resolution::{
     Publishable, abandoned_resolutions, begin_resolution, change_clusters, publish_resolution,
     resolution_written, sweep_resolution, take_turn,

@@ -18,6 +18,7 @@ use graphmill::{
 use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
 use sha2::{Digest, Sha256};
 use tokio::{sync::Mutex, task::JoinSet, time::sleep};
+use uuid::Uuid;
 
 use crate::{
     documents::LONG,
@@ -109,6 +110,8 @@ impl Scene {
         self.begun.elapsed().as_millis()
     }
 
+    /// Submits a batch, in an organization of its own: the clusters of a batch follow from those that the organization
+    /// has, so that the graphs of two batches would depend on which of them is resolved first.
     pub(crate) async fn submit(
         &self,
         name: &str,
@@ -128,7 +131,14 @@ impl Scene {
             tolerance: None,
             weight: 1,
         };
-        let mut submission = Submission::open(&self.store, OrganizationId::DEFAULT, &batch).await?;
+        let organization = OrganizationId::from(Uuid::now_v7());
+        self.ground
+            .rows(format!(
+                "insert into organization (id, name) values ('{}', '{name}') on conflict do nothing",
+                organization.uuid()
+            ))
+            .await?;
+        let mut submission = Submission::open(&self.store, organization, &batch).await?;
         for document in documents {
             submission.add(document).await?;
         }
@@ -177,7 +187,7 @@ impl Scene {
             ))
             .await?;
         let id = rows.first().and_then(|row| row.first());
-        let uuid: uuid::Uuid = id.context("no such document")?.parse()?;
+        let uuid: Uuid = id.context("no such document")?.parse()?;
         Ok(uuid.into())
     }
 
@@ -296,13 +306,23 @@ impl Scene {
         Ok(Some(since.elapsed().as_secs_f64()))
     }
 
+    async fn organization(&self, batch: BatchId) -> Result<OrganizationId> {
+        let question = format!(
+            "select organization_id from batch where id = '{}'",
+            batch.uuid()
+        );
+        let rows = self.ground.rows(question).await?;
+        let id = rows.first().and_then(|row| row.first());
+        Ok(id.context("no such batch")?.parse::<Uuid>()?.into())
+    }
+
     /// The batch's graph without its ids, and a hash of it.
     pub(crate) async fn graph(&self, batch: BatchId) -> Result<(String, String)> {
         // New connections: those of before may have been cut.
         let store = Store::connect(&self.ground.database_url, &POOLS).await?;
         let json = workflow::export(
             &store,
-            OrganizationId::DEFAULT,
+            self.organization(batch).await?,
             batch,
             ExportFormat::Json,
             Vec::new(),

@@ -3,6 +3,7 @@
 mod add;
 mod list;
 mod remove;
+mod rerun;
 mod resume;
 mod seal;
 mod show;
@@ -20,6 +21,7 @@ pub(super) use resume::raise;
 use super::{error::CliError, session::Session};
 use crate::{
     config::{BudgetArgs, ServerArgs},
+    extractors::Extractors,
     flow::Signal,
     workflow,
 };
@@ -79,6 +81,8 @@ enum BatchCommand {
         #[command(flatten)]
         budget: BudgetArgs,
     },
+    /// Work an ended batch again from a stage on, with another ontology or prompt; what still holds is reused.
+    Rerun(rerun::RerunArgs),
     /// Try again what failed: documents that were given up, stopped or left partial; what is done is not done again.
     Retry {
         /// The batch's id or name.
@@ -86,14 +90,22 @@ enum BatchCommand {
     },
 }
 
-pub(super) async fn batch(servers: &ServerArgs, args: BatchArgs) -> Result<ExitCode, CliError> {
+pub(super) async fn batch(
+    servers: &ServerArgs,
+    args: BatchArgs,
+    extractors: Extractors,
+) -> Result<ExitCode, CliError> {
     let session = Session::open(servers, true).await?;
-    let done = work(&session, args).await;
+    let done = work(&session, args, &extractors).await;
     session.close().await;
     done
 }
 
-async fn work(session: &Session, args: BatchArgs) -> Result<ExitCode, CliError> {
+async fn work(
+    session: &Session,
+    args: BatchArgs,
+    extractors: &Extractors,
+) -> Result<ExitCode, CliError> {
     match args.command {
         BatchCommand::List { json } => list::list(session, json).await?,
         BatchCommand::Show { batch, json } => show::show(session, &batch, json).await?,
@@ -107,6 +119,7 @@ async fn work(session: &Session, args: BatchArgs) -> Result<ExitCode, CliError> 
             raise(session, find(session, &batch).await?, &budget).await?;
             ask(session, &batch, Signal::Resume).await?;
         }
+        BatchCommand::Rerun(args) => rerun::rerun(session, &args, extractors).await?,
         BatchCommand::Retry { batch } => ask(session, &batch, Signal::Retry).await?,
     }
     Ok(ExitCode::SUCCESS)

@@ -149,6 +149,7 @@ impl Direct {
             pause: CancellationToken::new(),
             workplace: self.workplace.clone(),
             gate: Arc::new(pipeline::Open),
+            past: pipeline::Past::default(),
         };
         async move {
             match pipeline::extract(&work).await {

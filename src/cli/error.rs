@@ -12,7 +12,7 @@ use crate::{
     store::StoreError,
     telemetry::LogFilterError,
     worker::WorkerError,
-    workflow::{ExportFailure, LinkError, RemoveError, SignalError, SubmitError},
+    workflow::{ExportFailure, LinkError, RemoveError, RerunError, SignalError, SubmitError},
 };
 
 /// Some document did not complete, or was refused.
@@ -88,6 +88,7 @@ impl From<SubmitError> for CliError {
             )),
             SubmitError::Illegal(refused) => {
                 let remedy = match refused.machine {
+                    "open batch" => "seal it first (`graphmill batch seal`), and wait for its end",
                     "sealed batch" => "wait for its end (`graphmill batch watch`), or cancel it",
                     "ended batch" => "it is sealed",
                     "stopping batch" => "wait for its end (`graphmill batch watch`)",
@@ -109,6 +110,17 @@ impl From<RemoveError> for CliError {
             RemoveError::Change(error) => error.into(),
             unknown @ RemoveError::Unknown(_) => {
                 Self::Usage(format!("{unknown}: nothing was removed"))
+            }
+        }
+    }
+}
+
+impl From<RerunError> for CliError {
+    fn from(error: RerunError) -> Self {
+        match error {
+            RerunError::Change(error) => error.into(),
+            RerunError::Unknown | RerunError::NoRecipe(_) | RerunError::Chunks => {
+                Self::Usage(error.to_string())
             }
         }
     }

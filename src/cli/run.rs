@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config::{BudgetArgs, ModelArgs, NotifyArgs, PipelineArgs, ServerArgs, WorkerArgs},
     extractors::{Extractor, Extractors, Local, RelationScorer},
-    flow::{FailurePolicy, Filling, Intake, Signal, Tolerance},
+    flow::{FailurePolicy, Intake, Signal, Tolerance},
     graph::Ontology,
     notify::{Address, Messenger},
     pipeline::{ModelChoice, Settings},
@@ -445,8 +445,8 @@ async fn resumed(
     }
     if let Some(found) = found {
         let mut signals = Vec::new();
-        if found.intake == Intake::Filling(Filling::Retry) {
-            // A retry of it was cut off.
+        if matches!(found.intake, Intake::Filling(filling) if filling.is_of_its_own()) {
+            // A retry or a re-run of it was cut off.
             signals.push(Signal::Retry);
         }
         // Whatever it was paused for: whoever goes on with it wants to know whether that is over.

@@ -158,6 +158,11 @@ pub trait Calls: Send + Sync {
     /// The model's name, as the body is to have it.
     fn model(&self) -> &str;
 
+    /// What takes the place of the built-in prompt in the stage that is worked, if anything does.
+    fn prompt(&self) -> Option<&str> {
+        None
+    }
+
     /// Asks, or finds the answer that was given before. May be dropped at any await.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use estimate::{Estimate, StageEstimate, estimate};
+pub use prompt::{PromptFlaw, check as check_prompt};
 
 use self::ask::Door;
 use super::{Calls, ChunkText, Dropped, ExtractError, Extractor, UnitName};
@@ -82,6 +83,10 @@ impl Extractor for Model {
 
     fn calls_models(&self) -> bool {
         true
+    }
+
+    fn prompt(&self, stage: &str) -> Option<&str> {
+        Some(prompt::of_stage(stage)?.id())
     }
 
     fn calling(&self, calls: Arc<dyn Calls>) -> Option<Arc<dyn Extractor>> {

@@ -1,5 +1,5 @@
 //! What may be asked of a batch from outside while it lives: add documents to it, take some away, keep it open, seal
-//! it. Decided without a look at the database.
+//! it, work it again otherwise. Decided without a look at the database.
 //!
 //! An unsealed batch takes changes as they come; a sealed one that has not ended takes none; one that has ended takes
 //! them into its next generation, which whoever changes it seals again.
@@ -17,11 +17,13 @@ pub enum BatchChange {
     Remove,
     /// Say that no more documents will come.
     Seal,
+    /// Work what it holds again, from a stage on.
+    Rerun,
 }
 
 impl BatchChange {
     /// Every change.
-    pub const ALL: [Self; 3] = [Self::Add, Self::Remove, Self::Seal];
+    pub const ALL: [Self; 4] = [Self::Add, Self::Remove, Self::Seal, Self::Rerun];
 
     /// The change's name in refusals.
     #[must_use]
@@ -30,6 +32,7 @@ impl BatchChange {
             Self::Add => "add",
             Self::Remove => "remove",
             Self::Seal => "seal",
+            Self::Rerun => "rerun",
         }
     }
 }
@@ -44,9 +47,17 @@ pub enum Filling {
     Retry,
     /// Its next generation is being filled with what changes.
     Addition,
+    /// Its next generation is being filled with all that it holds.
+    Rerun,
 }
 
 impl Filling {
+    /// Whether documents that the batch has are given new executions: which ones was decided when it began.
+    #[must_use]
+    pub const fn is_of_its_own(self) -> bool {
+        matches!(self, Self::Retry | Self::Rerun)
+    }
+
     /// The name in tables.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -54,6 +65,7 @@ impl Filling {
             Self::Submission => "submission",
             Self::Retry => "retry",
             Self::Addition => "addition",
+            Self::Rerun => "rerun",
         }
     }
 }
@@ -98,17 +110,23 @@ impl Intake {
             })
         };
         match (self, change) {
-            (_, BatchChange::Add | BatchChange::Remove) if state.has_ended() => {
+            (_, BatchChange::Add | BatchChange::Remove | BatchChange::Rerun)
+                if state.has_ended() =>
+            {
                 Ok(Admission::NextGeneration)
             }
             (_, BatchChange::Seal) if state.has_ended() => refused("ended batch"),
             // What is added would be cancelled at once. Whoever stops a batch seals it, so a seal is never too late.
-            (_, BatchChange::Add | BatchChange::Remove) if stopping.is_some() => {
+            (_, BatchChange::Add | BatchChange::Remove | BatchChange::Rerun)
+                if stopping.is_some() =>
+            {
                 refused("stopping batch")
             }
             (Self::Sealed, _) => refused("sealed batch"),
-            // It adds what is missing and seals: what came in between would be part of the retry.
-            (Self::Filling(Filling::Retry), _) => refused("batch in preparation"),
+            // It adds what is missing and seals: what came in between would be part of it.
+            (Self::Filling(Filling::Retry | Filling::Rerun), _) => refused("batch in preparation"),
+            // What it holds is not all there yet.
+            (_, BatchChange::Rerun) => refused("open batch"),
             (Self::Open | Self::Filling(Filling::Submission | Filling::Addition), _) => {
                 Ok(Admission::Now)
             }
@@ -120,11 +138,12 @@ impl Intake {
 mod tests {
     use super::*;
 
-    const INTAKES: [Intake; 5] = [
+    const INTAKES: [Intake; 6] = [
         Intake::Open,
         Intake::Filling(Filling::Submission),
         Intake::Filling(Filling::Retry),
         Intake::Filling(Filling::Addition),
+        Intake::Filling(Filling::Rerun),
         Intake::Sealed,
     ];
 
@@ -140,7 +159,7 @@ mod tests {
                             Intake::Open | Intake::Filling(Filling::Submission | Filling::Addition)
                         );
                         let wanted = match (state.has_ended(), change) {
-                            (true, BatchChange::Seal) => None,
+                            (true, BatchChange::Seal) | (false, BatchChange::Rerun) => None,
                             (true, _) => Some(Admission::NextGeneration),
                             (false, BatchChange::Seal) => is_open.then_some(Admission::Now),
                             (false, _) => (is_open && stopping.is_none()).then_some(Admission::Now),

@@ -231,6 +231,21 @@ pub enum EventKind {
         /// Which generation begins, from 2.
         generation: i32,
     },
+    /// An ended batch was opened again: every document of it is worked again, from a stage on.
+    BatchRerun {
+        /// Which generation begins, from 2.
+        generation: i32,
+        /// The first stage that is worked otherwise.
+        from: Stage,
+        /// How many of its documents had completed.
+        completed: u64,
+        /// How many of those had failed units.
+        partial: u64,
+        /// How many had been given up.
+        abandoned: u64,
+        /// How many had been stopped.
+        cancelled: u64,
+    },
     /// The batch is done.
     BatchCompleted,
     /// The batch ended without success.
@@ -272,6 +287,7 @@ impl EventKind {
             Self::BatchResumed => "BatchResumed",
             Self::BatchRetried { .. } => "BatchRetried",
             Self::BatchReopened { .. } => "BatchReopened",
+            Self::BatchRerun { .. } => "BatchRerun",
             Self::BatchCompleted => "BatchCompleted",
             Self::BatchFailed { .. } => "BatchFailed",
             Self::BatchCancelled => "BatchCancelled",

@@ -15,10 +15,16 @@ use crate::{
 };
 
 /// One unit: the document.
-pub(super) fn plan() -> Vec<Unit> {
+pub(super) fn plan(settings: &ChunkSettings) -> Vec<Unit> {
     vec![Unit {
         number: 0,
-        input: Vec::new(),
+        input: [
+            settings.chars,
+            settings.overlap_sentences,
+            settings.min_chars,
+        ]
+        .map(u32::to_be_bytes)
+        .concat(),
         job: Job::Chunk,
     }]
 }

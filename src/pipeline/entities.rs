@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use super::{
     findings::Findings,
-    stage::{Job, Unit, UnitResult, Work, confidence, grounded},
+    stage::{Job, Unit, UnitResult, Work, add_name, confidence, grounded},
     units::{UnitGroup, UnitOutput, UnitRecord},
 };
 use crate::{
@@ -45,22 +45,28 @@ pub(super) fn plan(findings: &Findings, records: &[UnitRecord], size: usize) -> 
         .into_iter()
         .chain((0..).filter(|number| !taken.contains(number)));
     for (number, members) in numbers.zip(open.chunks(size.max(1))) {
-        let input = members
-            .iter()
-            .flat_map(|&index| {
-                let span = findings.mentions[index].span;
-                [span.start.to_be_bytes(), span.end.to_be_bytes()].concat()
-            })
-            .collect();
-        units.push(Unit {
-            number,
-            input,
-            job: Job::Entities {
-                members: members.to_vec(),
-            },
-        });
+        units.push(group(findings, number, members.to_vec()));
     }
     units
+}
+
+/// The unit of these mentions.
+pub(super) fn group(findings: &Findings, number: i32, members: Vec<usize>) -> Unit {
+    let mut input = Vec::new();
+    for &index in &members {
+        let mention = &findings.mentions[index];
+        add_name(
+            &mut input,
+            mention.span,
+            mention.label,
+            mention.value.as_ref(),
+        );
+    }
+    Unit {
+        number,
+        input,
+        job: Job::Entities { members },
+    }
 }
 
 pub(super) async fn work(

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     findings::Findings,
+    recipe::Digests,
+    reuse::Past,
     stage::{self, Document, Outcome, Settings, Work},
     threads::Threads,
     units::{self, CheckpointError, Gate, Open, Tried, UnitOutcome, UnitOutput, UnitRecord},
@@ -112,6 +114,7 @@ pub(super) struct Case {
     text: String,
     extractor: String,
     ontology: Ontology,
+    digests: Digests,
     settings: Settings,
     round: i32,
     records: Vec<Kept>,
@@ -155,6 +158,7 @@ impl Case {
             text: work.document.text.as_str().to_owned(),
             extractor: work.extractor.name().to_owned(),
             ontology: (*work.ontology).clone(),
+            digests: work.past.digests,
             settings: work.settings,
             round: work.round,
             records: records.iter().map(kept).collect::<Result<_, _>>()?,
@@ -252,6 +256,10 @@ pub async fn perform(errand: &Errand, extractors: &Extractors) -> Result<Value, 
         pause: CancellationToken::new(),
         workplace: Workplace::here(),
         gate: Arc::new(Open),
+        past: Past {
+            digests: case.digests,
+            earlier: None,
+        },
     };
     let records = case.records().map_err(|_| strange())?;
     let findings = Arc::new(Findings::of(&records));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     findings::Findings,
-    stage::{Job, Unit, UnitResult, Work, confidence, grounded},
+    stage::{Job, Unit, UnitResult, Work, add_name, confidence, grounded},
     units::UnitOutput,
 };
 use crate::{
@@ -23,8 +23,12 @@ pub(super) fn plan(findings: &Findings) -> Vec<Unit> {
             }
             let mut input = [span.start.to_be_bytes(), span.end.to_be_bytes()].concat();
             for mention in mentions {
-                input.extend(mention.span.start.to_be_bytes());
-                input.extend(mention.span.end.to_be_bytes());
+                add_name(
+                    &mut input,
+                    mention.span,
+                    mention.label,
+                    mention.value.as_ref(),
+                );
                 input.extend(mention.class.as_str().as_bytes());
             }
             Some(Unit {

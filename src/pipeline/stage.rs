@@ -13,6 +13,7 @@ use super::{
     errand::{DEATHS, Workplace},
     findings::{self, Findings},
     mentions, relations,
+    reuse::{self, Past},
     suspicion::{self, Suspicion},
     units::{
         self, CheckpointError, Checkpoints, Gate, Hindrance, Planned, Ran, UnitOutcome, UnitOutput,
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     extractors::{ExtractError, Extractor, ModelChoice, UnitName},
     flow::{Failure, FailureCode, Stage},
-    graph::{DocumentGraph, Ontology, Text},
+    graph::{DocumentGraph, NameLabel, Ontology, Span, Text, Value},
 };
 
 /// A document to work on.
@@ -83,7 +84,7 @@ pub struct Work {
     pub document: Document,
     /// Who extracts.
     pub extractor: Arc<dyn Extractor>,
-    /// What may be found.
+    /// What may be found in the stage.
     pub ontology: Arc<Ontology>,
     /// How.
     pub settings: Settings,
@@ -95,6 +96,8 @@ pub struct Work {
     pub workplace: Workplace,
     /// Asked before each unit.
     pub gate: Arc<dyn Gate>,
+    /// What was found before with the same input.
+    pub past: Past,
 }
 
 /// What came of a stage.
@@ -141,7 +144,14 @@ pub async fn run(
     records: &mut Vec<UnitRecord>,
     checkpoints: &mut dyn Checkpoints,
 ) -> Result<Outcome, CheckpointError> {
-    let findings = Arc::new(Findings::of(records));
+    reuse::drop_stale(stage, work, records);
+    let mut findings = Findings::of(records);
+    let adopted = reuse::adoptable(stage, work, &findings, records);
+    if !adopted.is_empty() {
+        adopt(records, adopted, checkpoints).await?;
+        findings = Findings::of(records);
+    }
+    let findings = Arc::new(findings);
     if stage == Stage::Assemble {
         return match suspicion::canary(work, records, checkpoints).await? {
             Some(outcome) => Ok(outcome),
@@ -190,6 +200,20 @@ pub async fn run(
     Ok(judge(stage, units, work, records))
 }
 
+/// Takes over what earlier generations found. It costs nothing to be taken over again: it goes with the next write.
+async fn adopt(
+    records: &mut Vec<UnitRecord>,
+    adopted: Vec<UnitRecord>,
+    checkpoints: &mut dyn Checkpoints,
+) -> Result<(), CheckpointError> {
+    for record in adopted {
+        records.retain(|old| (old.stage, old.unit) != (record.stage, record.unit));
+        checkpoints.record(record.clone(), true).await?;
+        records.push(record);
+    }
+    Ok(())
+}
+
 /// The units of a stage, and how many of them may be in work at once; `None` for a stage that is not a document's, or
 /// has no units.
 pub(super) fn plan(
@@ -200,7 +224,7 @@ pub(super) fn plan(
 ) -> Option<(Vec<Unit>, usize)> {
     let settings = &work.settings;
     Some(match stage {
-        Stage::Chunk => (chunk::plan(), 1),
+        Stage::Chunk => (chunk::plan(&settings.chunks), 1),
         Stage::Mentions => (mentions::plan(findings), settings.parallel_chunks),
         Stage::Entities => (
             entities::plan(findings, records, settings.group_size),
@@ -224,7 +248,7 @@ pub(super) const fn tries_before(record: &UnitRecord, round: i32) -> Option<u32>
 /// What a plan says of a unit; the rest follows from the stage.
 pub(super) struct Unit {
     pub(super) number: i32,
-    /// What tells this unit's input from another's, besides the document and the extractor.
+    /// What tells this unit's input from another's, besides the document, the extractor and the recipe.
     pub(super) input: Vec<u8>,
     pub(super) job: Job,
 }
@@ -240,9 +264,23 @@ impl Unit {
         let mut hash = Sha256::new();
         hash.update(stage.as_str());
         hash.update(work.extractor.name());
+        hash.update(work.past.digests.of_stage(stage));
         hash.update(&self.input);
         hash.finalize().into()
     }
+}
+
+/// Adds to a unit's input what an extractor is told of a name.
+pub(super) fn add_name(
+    input: &mut Vec<u8>,
+    span: Span,
+    label: Option<NameLabel>,
+    value: Option<&Value>,
+) {
+    input.extend(span.start.to_be_bytes());
+    input.extend(span.end.to_be_bytes());
+    // They have a JSON form.
+    input.extend(serde_json::to_vec(&(label, value)).unwrap_or_default());
 }
 
 /// The work of a unit.

@@ -105,7 +105,7 @@ pub struct UnitRecord {
     pub unit: i32,
     /// Which of the batch's rounds its tries were made in.
     pub round: i32,
-    /// Tries in that round.
+    /// Tries in that round; 0: an earlier generation had found it.
     pub tries: u32,
     /// Processes that died of it, while they worked it alone.
     pub deaths: u32,

@@ -1,7 +1,7 @@
 //! The table `checkpoint`: what became of each unit. One that is done is never written again, unless it was given
 //! something else since.
 
-use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
+use graphmill_jobs::{BatchId, DocumentId, OrganizationId, WorkflowExecutionId};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::{PgConnection, query, query_scalar};
@@ -18,7 +18,7 @@ pub struct CheckpointRow {
     pub unit: i32,
     /// The batch's round that its tries were made in.
     pub round: i32,
-    /// Tries in that round.
+    /// Tries in that round; 0: it is inherited, which stands in the table as epoch 0.
     pub tries: i32,
     /// Processes that died while they worked on it alone.
     pub deaths: i32,
@@ -82,8 +82,9 @@ pub async fn record_units(
            ), written as (
                insert into checkpoint (organization_id, workflow_execution_id, lease_epoch, stage, unit,
                                        round, tries, input_hash, outcome, output, failure, deaths)
-               select h.organization_id, h.id, h.lease_epoch, u.stage, u.unit, u.round, u.tries, u.hash,
-                      u.outcome, u.output, u.failure, u.deaths
+               -- Under epoch 0, which no lease has: inherited.
+               select h.organization_id, h.id, case when u.tries = 0 then 0 else h.lease_epoch end, u.stage, u.unit,
+                      u.round, greatest(u.tries, 1), u.hash, u.outcome, u.output, u.failure, u.deaths
                from held h
                cross join unnest($4::text[], $5::integer[], $6::integer[], $7::integer[], $8::bytea[],
                                  $9::text[], $10::jsonb[], $11::jsonb[], $12::integer[])
@@ -158,6 +159,49 @@ pub async fn checkpoints_of(
                     .try_into()
                     .map_err(|_| StoreError::decode("a hash")("it is not 32 bytes long".into()))?,
                 end,
+            })
+        })
+        .collect()
+}
+
+/// What was found in a document before `generation`: each unit's checkpoints that are done, one for each input, the
+/// newest.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn earlier_checkpoints(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    document: DocumentId,
+    generation: i32,
+) -> Result<Vec<CheckpointRow>, StoreError> {
+    let rows = query!(
+        "select distinct on (c.stage, c.unit, c.input_hash) c.stage, c.unit, c.round, c.tries, c.deaths, c.input_hash,
+                c.output
+         from workflow_execution e
+         join checkpoint c on c.organization_id = e.organization_id and c.workflow_execution_id = e.id
+         where e.organization_id = $1 and e.document_id = $2 and e.workflow_type = 'extraction' and e.generation < $3
+           and c.outcome = 'done'
+         order by c.stage, c.unit, c.input_hash, e.generation desc",
+        organization.uuid(),
+        document.uuid(),
+        generation,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(CheckpointRow {
+                stage: parsed("a stage", &row.stage)?,
+                unit: row.unit,
+                round: row.round,
+                tries: row.tries,
+                deaths: row.deaths,
+                input_hash: row
+                    .input_hash
+                    .try_into()
+                    .map_err(|_| StoreError::decode("a hash")("it is not 32 bytes long".into()))?,
+                end: UnitEnd::Done(row.output.unwrap_or(Value::Null)),
             })
         })
         .collect()

@@ -1,4 +1,4 @@
-//! What a batch's documents are worked with: read once a process, since it never changes.
+//! What a batch's documents are worked with: read once a process and generation, within which it never changes.
 
 use std::{
     collections::HashMap,
@@ -10,9 +10,9 @@ use graphmill_jobs::{BatchId, OrganizationId};
 use super::Engine;
 use crate::{
     extractors::{Extractor, ModelChoice},
-    graph::Ontology,
-    pipeline::{BatchConfig, Settings},
-    store::{self, StoreError},
+    pipeline::{ByStage, Digests, Recipe, Settings},
+    store::StoreError,
+    workflow::{self, Setup},
 };
 
 /// Batches remembered at most; the memory of a worker stays flat.
@@ -23,43 +23,47 @@ pub(super) struct BatchContext {
     /// None: this process has no extractor of that name.
     pub(super) extractor: Option<Arc<dyn Extractor>>,
     pub(super) extractor_name: String,
-    pub(super) ontology: Arc<Ontology>,
+    pub(super) recipes: ByStage<Recipe>,
+    pub(super) digests: Digests,
     pub(super) settings: Settings,
     /// The model that is called, if any.
     pub(super) model: Option<ModelChoice>,
 }
 
 #[derive(Default)]
-pub(super) struct Batches(Mutex<HashMap<BatchId, Arc<BatchContext>>>);
+pub(super) struct Batches(Mutex<HashMap<(BatchId, i32), Arc<BatchContext>>>);
 
 impl Batches {
-    /// The context of a batch; `None` if it is gone.
+    /// The context of a batch's generation; `None` if it is gone.
     pub(super) async fn get(
         &self,
         engine: &Engine,
         organization: OrganizationId,
-        id: BatchId,
+        id: (BatchId, i32),
     ) -> Result<Option<Arc<BatchContext>>, StoreError> {
         if let Some(context) = self.lock().get(&id) {
             return Ok(Some(Arc::clone(context)));
         }
         let mut transaction = engine.store.app(organization).await?;
-        let Some((extractor, ontology, config)) =
-            store::batch_setup(&mut transaction, organization, id).await?
-        else {
+        let Some(setup) = workflow::setup(&mut transaction, organization, id.0).await? else {
             return Ok(None);
         };
-        let ontology = store::ontology_by_id(&mut transaction, organization, ontology).await?;
         transaction.rollback().await?;
-        let BatchConfig { settings, model } =
-            serde_json::from_value(config).map_err(|error| StoreError::Decode {
-                what: "a batch's configuration",
-                source: error.into(),
-            })?;
+        let Setup {
+            extractor: extractor_name,
+            settings,
+            model,
+            recipes,
+        } = setup;
+        let extractor = engine.extractors.get(&extractor_name);
         let context = Arc::new(BatchContext {
-            extractor: engine.extractors.get(&extractor),
-            extractor_name: extractor,
-            ontology: Arc::new(ontology),
+            digests: extractor
+                .as_ref()
+                .map(|extractor| Digests::of(&recipes, &**extractor, model.as_ref()))
+                .unwrap_or_default(),
+            extractor,
+            extractor_name,
+            recipes,
             settings,
             model,
         });
@@ -71,7 +75,7 @@ impl Batches {
         Ok(Some(context))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<BatchId, Arc<BatchContext>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(BatchId, i32), Arc<BatchContext>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -29,11 +29,9 @@ use crate::{
     calls::Caller,
     flow::{Failure, FailureCode, IllegalMove, Stage},
     graph::Text,
-    pipeline::{
-        self, CheckpointError, Document, UnitOutcome, UnitOutput, UnitRecord, Work, Workplace,
-    },
+    pipeline::{self, CheckpointError, Document, Past, UnitRecord, Work, Workplace},
     queue::Handler,
-    store::{self, CheckpointRow, Lease, LeaseRequest, Patience, StoreError, UnitEnd},
+    store::{self, Lease, LeaseRequest, Patience, StoreError},
     workflow,
 };
 
@@ -228,10 +226,13 @@ impl Executor {
         let organization = lease.fence.organization;
         let context = engine
             .batches
-            .get(engine, organization, lease.batch)
+            .get(engine, organization, (lease.batch, lease.generation))
             .await?
             .ok_or(ExecuteError::Gone)?;
-        let Some(work) = self.load(lease, document, &context, pause, hang_up).await? else {
+        let loaded = self
+            .load(stage, lease, document, &context, pause, hang_up)
+            .await?;
+        let Some(work) = loaded else {
             let failure = Failure::transient(
                 FailureCode::Extractor,
                 format!(
@@ -267,6 +268,7 @@ impl Executor {
     /// The document with its checkpoints; `None` if this process lacks the batch's extractor.
     async fn load(
         &self,
+        stage: Stage,
         lease: &Lease,
         document: graphmill_jobs::DocumentId,
         context: &BatchContext,
@@ -276,7 +278,12 @@ impl Executor {
         let Some(extractor) = context.extractor.clone() else {
             return Ok(None);
         };
-        let recent::Settled { document, records } = match self.0.recent.take(lease.fence) {
+        let recipe = context.recipes.of(stage);
+        let recent::Settled {
+            document,
+            records,
+            earlier,
+        } = match self.0.recent.take(lease.fence) {
             Some(settled) => settled,
             None => self.read(lease, document).await?,
         };
@@ -293,6 +300,7 @@ impl Executor {
                 execution: lease.fence.execution,
                 weight: self.0.shares.weight(lease.batch),
                 model: model.clone(),
+                prompt: recipe.prompt.clone(),
                 gate: gate.clone(),
                 hang_up,
             });
@@ -305,12 +313,16 @@ impl Executor {
         let work = Work {
             document,
             extractor,
-            ontology: Arc::clone(&context.ontology),
+            ontology: Arc::clone(&recipe.ontology),
             settings: context.settings,
             round: lease.round,
             pause,
             workplace,
             gate,
+            past: Past {
+                digests: context.digests,
+                earlier,
+            },
         };
         Ok(Some((work, records)))
     }
@@ -327,16 +339,24 @@ impl Executor {
             .await?
             .ok_or(ExecuteError::Gone)?;
         let rows = store::checkpoints_of(&mut read, organization, execution).await?;
+        let records = workflow::unit_records(rows)?;
+        let mut earlier = None;
+        if lease.generation > 1 {
+            let generation = lease.generation;
+            let rows =
+                store::earlier_checkpoints(&mut read, organization, document, generation).await?;
+            earlier = Some(workflow::unit_records(rows)?.into());
+        }
         read.rollback().await.map_err(StoreError::from)?;
-        let records = rows
-            .into_iter()
-            .map(to_record)
-            .collect::<Result<Vec<_>, _>>()?;
         let document = Document {
             name: name.into(),
             text: Text::new(text),
         };
-        Ok(recent::Settled { document, records })
+        Ok(recent::Settled {
+            document,
+            records,
+            earlier,
+        })
     }
 }
 
@@ -376,32 +396,5 @@ fn given_up(error: ExecuteError) -> Result<End, ExecuteError> {
             failure: Failure::transient(FailureCode::Worker, message),
             wait: TROUBLE_WAIT,
         }
-    })
-}
-
-fn to_record(row: CheckpointRow) -> Result<UnitRecord, StoreError> {
-    let outcome = match row.end {
-        UnitEnd::Done(json) => {
-            let output =
-                UnitOutput::from_json(row.stage, json).map_err(|error| StoreError::Decode {
-                    what: "a checkpoint",
-                    source: error.into(),
-                })?;
-            UnitOutcome::Done(output.ok_or_else(|| StoreError::Decode {
-                what: "a checkpoint",
-                source: "its stage keeps none".into(),
-            })?)
-        }
-        UnitEnd::Retry(failure) => UnitOutcome::Retry(failure),
-        UnitEnd::Failed(failure) => UnitOutcome::Failed(failure),
-    };
-    Ok(UnitRecord {
-        stage: row.stage,
-        unit: row.unit,
-        round: row.round,
-        tries: u32::try_from(row.tries).unwrap_or(0),
-        deaths: u32::try_from(row.deaths).unwrap_or(0),
-        input_hash: row.input_hash,
-        outcome,
     })
 }

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use graphmill_jobs::WorkflowExecutionId;
@@ -25,6 +25,8 @@ const DOCUMENTS: usize = 1024;
 pub(super) struct Settled {
     pub(super) document: Document,
     pub(super) records: Vec<UnitRecord>,
+    /// What earlier generations found, if this is not the first.
+    pub(super) earlier: Option<Arc<[UnitRecord]>>,
 }
 
 #[derive(Default)]
@@ -92,6 +94,7 @@ mod tests {
         Settled {
             document,
             records: Vec::new(),
+            earlier: None,
         }
     }
 

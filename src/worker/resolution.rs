@@ -19,6 +19,7 @@ use uuid::Uuid;
 use self::{place::Placed, read::STEP, rows::Rows};
 use super::{Engine, executor::ExecuteError};
 use crate::{
+    flow::Stage,
     pipeline::CheckpointError,
     store::{self, Lease, Publishable, StoreError},
 };
@@ -44,11 +45,11 @@ pub(super) async fn work(engine: &Engine, lease: &Lease) -> Result<Resolved, Exe
     };
     let context = engine
         .batches
-        .get(engine, organization, batch)
+        .get(engine, organization, (batch, lease.generation))
         .await?
         .ok_or(ExecuteError::Gone)?;
     let given = read::read(&engine.store, organization, batch).await?;
-    let ontology = Arc::clone(&context.ontology);
+    let ontology = Arc::clone(&context.recipes.of(Stage::Resolve).ontology);
     let placed = tokio::task::spawn_blocking(move || place::place(given, &ontology))
         .await
         .map_err(|_| ExecuteError::Resolution)?;

@@ -108,6 +108,7 @@ impl Came {
         let keep = matches!(end, End::Stage { .. }).then_some(recent::Settled {
             document: work.document,
             records,
+            earlier: work.past.earlier,
         });
         let worked = Worked {
             end,

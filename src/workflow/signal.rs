@@ -16,8 +16,8 @@ use crate::{
 /// Executions that are queued again in one step. **Source:** no transaction may last five seconds, and each brings
 /// its checkpoints along.
 const STEP: i64 = 200;
-/// A retry goes on, or was cut off.
-const RETRYING: Intake = Intake::Filling(Filling::Retry);
+/// Documents that are re-run, in one step: they bring nothing along.
+const RERUN_STEP: i64 = 1000;
 /// Executions that are made due in one step.
 const WAITING_STEP: i64 = 1000;
 
@@ -97,11 +97,11 @@ pub async fn signal_batch(
         return retry(store, organization, batch, None).await;
     }
     if signal == Signal::Cancel {
-        // A retry that was cut off has counted documents that it has not added: they must be there to be stopped.
+        // A retry or a re-run that was cut off has counted documents that it has not added: they must be there to be stopped.
         let mut read = store.app(organization).await?;
         let found = store::batch_by_id(&mut read, organization, batch).await?;
         drop(read);
-        if found.is_some_and(|found| found.intake == RETRYING) {
+        if found.is_some_and(|found| is_refilled(found.intake)) {
             add_retries(store, organization, batch).await?;
         }
     }
@@ -266,7 +266,7 @@ async fn retry(
             transaction.commit().await.map_err(StoreError::from)?;
             return Ok(BatchSignalled::Retrying(taken_up));
         }
-    } else if found.intake != RETRYING {
+    } else if !is_refilled(found.intake) {
         drop(transaction);
         return retry_waiting(store, organization, batch).await;
     }
@@ -276,9 +276,14 @@ async fn retry(
     Ok(BatchSignalled::Retrying(taken_up))
 }
 
+/// A retry or a re-run goes on, or was cut off.
+pub(super) const fn is_refilled(intake: Intake) -> bool {
+    matches!(intake, Intake::Filling(filling) if filling.is_of_its_own())
+}
+
 /// Adds what is missing of the executions of the batch's generation, in steps, and seals the batch. Doing it twice, or
 /// in two places at once, adds nothing twice.
-async fn add_retries(
+pub(super) async fn add_retries(
     store: &Store,
     organization: OrganizationId,
     batch: BatchId,
@@ -289,19 +294,32 @@ async fn add_retries(
         let Some(found) = store::batch_by_id(&mut transaction, organization, batch).await? else {
             return Ok(());
         };
-        if found.intake != RETRYING {
+        if !is_refilled(found.intake) {
             return Ok(());
         }
-        let last = store::add_retries(
-            &mut transaction,
-            organization,
-            batch,
-            found.generation,
-            None,
-            after,
-            STEP,
-        )
-        .await?;
+        let (connection, generation) = (&mut transaction, found.generation);
+        let last = if found.intake == Intake::Filling(Filling::Rerun) {
+            store::add_reruns(
+                connection,
+                organization,
+                batch,
+                generation,
+                after,
+                RERUN_STEP,
+            )
+            .await?
+        } else {
+            store::add_retries(
+                connection,
+                organization,
+                batch,
+                generation,
+                None,
+                after,
+                STEP,
+            )
+            .await?
+        };
         if last.is_none() {
             seal(&mut transaction, organization, batch).await?;
         }

@@ -155,10 +155,9 @@ impl Submission {
         let mut transaction = store.app(organization).await?;
         let found = store::batch_by_id(&mut transaction, organization, batch).await?;
         match found.map(|found| found.intake) {
-            // One that is being retried has all its documents.
-            None | Some(Intake::Sealed | Intake::Filling(Filling::Retry)) => {
-                Err(SubmitError::Sealed)
-            }
+            None | Some(Intake::Sealed) => Err(SubmitError::Sealed),
+            // One that is being retried or re-run has all its documents.
+            Some(Intake::Filling(filling)) if filling.is_of_its_own() => Err(SubmitError::Sealed),
             Some(intake) => Ok(Self::of(store, organization, batch, intake)),
         }
     }

@@ -159,6 +159,7 @@ const ROOMS: [Room; 16] = [
             "extractors::Model",
             "extractors::OpenAi",
             "extractors::DirectCalls",
+            "extractors::check_prompt",
             "extractors::estimate",
             "extractors::Estimate",
             "extractors::ModelSettings",

@@ -8,6 +8,7 @@ mod killed;
 mod open;
 mod paid;
 mod readers;
+mod rerun;
 
 use std::{
     collections::HashMap,

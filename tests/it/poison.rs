@@ -597,6 +597,7 @@ fn suspect(isolation: &Arc<Mortal>) -> Work {
             ..Workplace::here()
         },
         gate: Arc::new(Open),
+        past: graphmill::pipeline::Past::default(),
     }
 }
 

@@ -181,6 +181,7 @@ fn work(text: &str, extractor: Arc<dyn Extractor>) -> Result<Work> {
         pause: CancellationToken::new(),
         workplace: Workplace::here(),
         gate: Arc::new(Open),
+        past: graphmill::pipeline::Past::default(),
     })
 }
 

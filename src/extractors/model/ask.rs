@@ -23,7 +23,7 @@ use super::{
 /// What to ask, and what an answer must look like.
 pub(super) struct Task<'a> {
     /// The prompt that `system` was made of.
-    pub(super) prompt: Prompt,
+    pub(super) prompt: Prompt<'a>,
     /// What is the same for every chunk.
     pub(super) system: &'a str,
     /// What is asked now.
@@ -71,6 +71,11 @@ impl Door {
             settings,
             dialect: Mutex::new(None),
         }
+    }
+
+    /// The prompt to ask with: the built-in one, or what takes its place.
+    pub(super) fn prompt<'a>(&'a self, built_in: Prompt<'a>) -> Prompt<'a> {
+        self.calls.prompt().map_or(built_in, Prompt::new)
     }
 
     /// The way to the model.

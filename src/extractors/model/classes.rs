@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     super::{DropReason, Dropped, ExtractError, UnitName},
     ask::{Door, Reply, Task},
-    prompt,
+    prompt::{self, Prompt},
 };
 use crate::graph::{
     Class, ClassId, Mention, MentionType, NameLabel, Ontology, Span, Text, name_key,
@@ -98,11 +98,16 @@ pub(super) fn offered<'a>(names: &[Name], ontology: &'a Ontology) -> Vec<&'a Cla
 }
 
 /// The question about names.
-pub(super) fn task(text: &Text, names: &[Name], classes: &[&Class]) -> Task<'static> {
+pub(super) fn task<'a>(
+    prompt: Prompt<'a>,
+    text: &Text,
+    names: &[Name],
+    classes: &[&Class],
+) -> Task<'a> {
     let ids = id_schema(classes.iter().map(|class| class.id.as_str()), true);
     Task {
-        prompt: prompt::CLASSES,
-        system: prompt::CLASSES.text(),
+        prompt,
+        system: prompt.text(),
         user: format!(
             "{}\n{}",
             prompt::classes(classes),
@@ -130,6 +135,7 @@ pub(super) async fn classify(
     ontology: &Ontology,
     dropped: &mut Dropped,
 ) -> Result<Vec<MentionType>, ExtractError> {
+    let prompt = door.prompt(prompt::CLASSES);
     let mut types = Vec::new();
     let mut open = vec![names(text, group)];
     while let Some(mut names) = open.pop() {
@@ -138,22 +144,24 @@ pub(super) async fn classify(
             dropped.add(DropReason::NoClass, mentions(&names));
             continue;
         }
-        let (items, malformed, cut_off) =
-            match door.ask(unit, &task(text, &names, &classes)).await? {
-                Reply::Items {
-                    items,
-                    malformed,
-                    cut_off,
-                } => (items, malformed, cut_off),
-                Reply::TooLong(message) => {
-                    if names.len() < 2 {
-                        return Err(ExtractError::Terminal(message));
-                    }
-                    let second = names.split_off(names.len() / 2);
-                    open.extend([second, names]);
-                    continue;
+        let (items, malformed, cut_off) = match door
+            .ask(unit, &task(prompt, text, &names, &classes))
+            .await?
+        {
+            Reply::Items {
+                items,
+                malformed,
+                cut_off,
+            } => (items, malformed, cut_off),
+            Reply::TooLong(message) => {
+                if names.len() < 2 {
+                    return Err(ExtractError::Terminal(message));
                 }
-            };
+                let second = names.split_off(names.len() / 2);
+                open.extend([second, names]);
+                continue;
+            }
+        };
         let answered = answers(&items, &names, &classes, &mut types, dropped);
         let mut rest: Vec<Name> = names
             .into_iter()
@@ -303,7 +311,7 @@ mod tests {
         let text = Text::new(TEXT);
         let ontology = Ontology::builtin().unwrap();
         let names = names(&text, &[mention(0, None)]);
-        let schema = task(&text, &names, &offered(&names, &ontology)).schema;
+        let schema = task(prompt::CLASSES, &text, &names, &offered(&names, &ontology)).schema;
         super::super::tests::assert_strict(&serde_json::from_str(&schema).unwrap());
     }
 }

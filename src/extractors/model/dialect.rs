@@ -62,7 +62,7 @@ const AGAIN: f32 = 0.5;
 #[derive(Debug)]
 pub(super) struct Question<'a> {
     /// The prompt that `system` was made of.
-    pub(super) prompt: Prompt,
+    pub(super) prompt: Prompt<'a>,
     /// What is the same for every chunk.
     pub(super) system: &'a str,
     /// What is asked now.

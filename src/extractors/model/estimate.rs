@@ -89,19 +89,23 @@ pub fn estimate(
     settings: ModelSettings,
 ) -> Estimate {
     let mut estimate = Estimate::default();
-    let system = prompt::mentions(ontology);
+    let system = prompt::mentions(prompt::MENTIONS, ontology);
     let mut all: Vec<TypedMention> = Vec::new();
     for &chunk in chunks {
         let guessed = local::guessed(text, chunk, ontology);
         let stretch = text.slice(chunk);
         let items = MENTION * count(guessed.len());
-        estimate.mentions += weighed(&mentions::task(&system, stretch), items, settings);
+        estimate.mentions += weighed(
+            &mentions::task(prompt::MENTIONS, &system, stretch),
+            items,
+            settings,
+        );
         let things = relations::things(text, chunk, &guessed);
         let types = relations::offered(&things, ontology);
         if !types.is_empty() {
             // About one statement for two things.
             let items = RELATION * count(things.len().div_ceil(2));
-            let task = relations::task(stretch, &things, &types);
+            let task = relations::task(prompt::RELATIONS, stretch, &things, &types);
             estimate.relations += weighed(&task, items, settings);
         }
         all.extend(guessed);
@@ -121,7 +125,11 @@ pub fn estimate(
         let names = classes::names(text, group);
         let offered = classes::offered(&names, ontology);
         let items = CLASS * count(names.len());
-        estimate.entities += weighed(&classes::task(text, &names, &offered), items, settings);
+        estimate.entities += weighed(
+            &classes::task(prompt::CLASSES, text, &names, &offered),
+            items,
+            settings,
+        );
     }
     estimate
 }

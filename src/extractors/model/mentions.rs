@@ -12,7 +12,7 @@ use super::{
     ask::{Door, Reply, Task},
     halves::{DEPTH, halves},
     locate::{Ends, Haystack, Match},
-    prompt,
+    prompt::{self, Prompt},
 };
 use crate::graph::{Mention, NameLabel, Ontology};
 
@@ -29,9 +29,9 @@ struct Item {
 }
 
 /// The question about a stretch of text.
-pub(super) fn task<'a>(system: &'a str, stretch: &str) -> Task<'a> {
+pub(super) fn task<'a>(prompt: Prompt<'a>, system: &'a str, stretch: &str) -> Task<'a> {
     Task {
-        prompt: prompt::MENTIONS,
+        prompt,
         system,
         user: prompt::text(stretch),
         schema: SCHEMA.to_owned(),
@@ -50,7 +50,8 @@ pub(super) async fn mentions(
     dropped: &mut Dropped,
 ) -> Result<Vec<Mention>, ExtractError> {
     let text = chunk.text.as_str();
-    let system = prompt::mentions(ontology);
+    let prompt = door.prompt(prompt::MENTIONS);
+    let system = prompt::mentions(prompt, ontology);
     let mut found = Vec::new();
     let mut open = vec![(chunk.text.bytes(chunk.span), 0)];
     while let Some((bytes, depth)) = open.pop() {
@@ -58,7 +59,7 @@ pub(super) async fn mentions(
         if stretch.trim().is_empty() {
             continue;
         }
-        let reply = door.ask(unit, &task(&system, stretch)).await?;
+        let reply = door.ask(unit, &task(prompt, &system, stretch)).await?;
         let smaller = (depth < DEPTH).then(|| halves(text, &bytes)).flatten();
         let (items, malformed, cut_off) = match reply {
             Reply::Items {

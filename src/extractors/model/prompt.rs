@@ -9,12 +9,12 @@ use crate::graph::{Class, Mention, NameLabel, Ontology, RelationType, Text};
 
 /// A prompt file. Its first line is what the server sees and what the ledger has; a changed prompt is a new version.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Prompt(&'static str);
+pub(super) struct Prompt<'a>(&'a str);
 
-pub(super) const MENTIONS: Prompt = Prompt(include_str!("prompts/mentions.md"));
-pub(super) const CLASSES: Prompt = Prompt(include_str!("prompts/classes.md"));
-pub(super) const RELATIONS: Prompt = Prompt(include_str!("prompts/relations.md"));
-pub(super) const PROBE: Prompt = Prompt(include_str!("prompts/probe.md"));
+pub(super) const MENTIONS: Prompt<'static> = Prompt(include_str!("prompts/mentions.md"));
+pub(super) const CLASSES: Prompt<'static> = Prompt(include_str!("prompts/classes.md"));
+pub(super) const RELATIONS: Prompt<'static> = Prompt(include_str!("prompts/relations.md"));
+pub(super) const PROBE: Prompt<'static> = Prompt(include_str!("prompts/probe.md"));
 
 const FRONT: &str = "graphmill task: ";
 
@@ -42,21 +42,142 @@ pub(super) const LABELS: [(NameLabel, &str, &str); 4] = [
     (NameLabel::Misc, "MISC", "any other name, date or amount"),
 ];
 
-impl Prompt {
+/// What is wrong with a prompt file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptFlaw {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+/// Bytes of a prompt, at most. **Source:** 24 KB are about 6,000 tokens, sent with every chunk: see `DESCRIBED`.
+const LONGEST: usize = 24 << 10;
+
+/// What stands where the labels are to be filled in.
+const LABELS_HERE: &str = "{labels}";
+
+/// The built-in prompt of a stage, if a model is asked in it.
+pub(super) fn of_stage(stage: &str) -> Option<Prompt<'static>> {
+    match stage {
+        "mentions" => Some(MENTIONS),
+        "entities" => Some(CLASSES),
+        "relations" => Some(RELATIONS),
+        _ => None,
+    }
+}
+
+/// Whether `text` can take the place of the prompt of `stage`: returns it as it is to be kept, `None` if it is the
+/// built-in one.
+///
+/// # Errors
+/// [`PromptFlaw`] says where and what to do.
+pub fn check(stage: &str, text: &str) -> Result<Option<String>, PromptFlaw> {
+    let flaw = |line: usize, message: String| Err(PromptFlaw { line, message });
+    let Some(built_in) = of_stage(stage) else {
+        return flaw(1, format!("no model is asked in `{stage}`"));
+    };
+    // As an editor may have saved it: the same words are the same prompt.
+    let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
+    let text = format!("{}\n", text.trim_end());
+    if text.trim_end() == built_in.0.trim_end() {
+        return Ok(None);
+    }
+    let (task, _) = built_in.id().split_once('@').unwrap_or_default();
+    let remedy = format!("begin the file with `{FRONT}{task}@NAME`, with a name of your own");
+    let first = text.lines().next().unwrap_or_default();
+    let version = first
+        .strip_prefix(FRONT)
+        .and_then(|id| id.strip_prefix(task)?.strip_prefix('@'));
+    let Some(version) = version else {
+        return flaw(
+            1,
+            format!("a prompt of `{stage}` says first what it is: {remedy}"),
+        );
+    };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if version.is_empty() || version.len() > 64 || !version.chars().all(is_name) {
+        return flaw(
+            1,
+            format!("`{version}` is no version: {remedy} (letters, digits, `.`, `_` and `-`)"),
+        );
+    }
+    if first == built_in.0.lines().next().unwrap_or_default() {
+        return flaw(
+            1,
+            format!(
+                "`{}` is the built-in prompt, and this is another one: {remedy}, so that the ledger tells them apart",
+                built_in.id()
+            ),
+        );
+    }
+    let last = text.lines().count();
+    if text.lines().skip(1).all(|line| line.trim().is_empty()) {
+        return flaw(last, "nothing follows the first line".to_owned());
+    }
+    if text.len() > LONGEST {
+        let line = text.as_bytes()[..LONGEST]
+            .split(|&byte| byte == b'\n')
+            .count();
+        return flaw(
+            line,
+            format!("the prompt has more than {LONGEST} bytes: it is sent with every question"),
+        );
+    }
+    let wants_labels = built_in.0.contains(LABELS_HERE);
+    let labels = text.lines().position(|line| line.contains(LABELS_HERE));
+    match labels {
+        None if wants_labels => {
+            return flaw(
+                last,
+                format!(
+                    "`{LABELS_HERE}` is missing: put it where the labels and their meanings are to stand"
+                ),
+            );
+        }
+        Some(line) if !wants_labels => {
+            return flaw(
+                line + 1,
+                format!(
+                    "nothing is filled in for `{LABELS_HERE}` in a prompt of `{stage}`: leave it out"
+                ),
+            );
+        }
+        Some(_) | None => {}
+    }
+    // Servers that take no schema know the form of the answer from here alone.
+    let answer = format!("\"{task}\"");
+    if !text.contains(&answer) {
+        return flaw(
+            last,
+            format!(
+                "the form of the answer is missing: say that it is one JSON object with the list {answer}, as the built-in prompt does"
+            ),
+        );
+    }
+    Ok(Some(text))
+}
+
+impl<'a> Prompt<'a> {
+    /// The prompt with that text, which was checked when it was given.
+    pub(super) const fn new(text: &'a str) -> Self {
+        Self(text)
+    }
+
     /// Its name and version, as the ledger has them.
-    pub(super) fn id(self) -> &'static str {
+    pub(super) fn id(self) -> &'a str {
         let front = self.0.lines().next().unwrap_or_default();
         front.strip_prefix(FRONT).unwrap_or(front)
     }
 
     /// Its text.
-    pub(super) const fn text(self) -> &'static str {
+    pub(super) const fn text(self) -> &'a str {
         self.0
     }
 }
 
 /// The system message of `mentions`.
-pub(super) fn mentions(ontology: &Ontology) -> String {
+pub(super) fn mentions(prompt: Prompt<'_>, ontology: &Ontology) -> String {
     let mut labels = String::new();
     for (label, name, meaning) in LABELS {
         let classes: Vec<&Class> = ontology
@@ -83,7 +204,7 @@ pub(super) fn mentions(ontology: &Ontology) -> String {
         }
         labels.push('\n');
     }
-    MENTIONS.0.replace("{labels}", labels.trim_end())
+    prompt.0.replace(LABELS_HERE, labels.trim_end())
 }
 
 /// What a tagger calls the names of a class: those of a class without a label are none of the first three.
@@ -232,10 +353,81 @@ mod tests {
                     .starts_with(&format!("graphmill task: {id}\n"))
             );
         }
-        let filled = mentions(&Ontology::builtin().unwrap());
+        let filled = mentions(MENTIONS, &Ontology::builtin().unwrap());
         assert!(filled.starts_with("graphmill task: mentions@1\n"));
         assert!(filled.contains("- LOC: a place; location ("), "{filled}");
         assert!(!filled.contains("{labels}"));
+    }
+
+    #[test]
+    fn a_prompt_file_is_taken_or_refused_with_its_place() {
+        let own = |built_in: Prompt<'_>| built_in.0.replacen("@1\n", "@own-2\n", 1);
+        for (stage, built_in) in [
+            ("mentions", MENTIONS),
+            ("entities", CLASSES),
+            ("relations", RELATIONS),
+        ] {
+            assert_eq!(check(stage, built_in.0), Ok(None), "the built-in one");
+            let text = own(built_in);
+            let windows = format!("\u{feff}{}\n\n", text.replace('\n', "\r\n"));
+            assert_eq!(check(stage, &windows), check(stage, &text));
+            let taken = check(stage, &text).unwrap().unwrap();
+            assert!(Prompt::new(&taken).id().ends_with("@own-2"));
+        }
+        let refused = |stage: &str, text: &str, line: usize, part: &str| {
+            let flaw = check(stage, text).unwrap_err();
+            assert_eq!(flaw.line, line, "{flaw:?}");
+            assert!(flaw.message.contains(part), "{flaw:?}");
+        };
+        refused(
+            "relations",
+            "List what is stated.",
+            1,
+            "graphmill task: relations@NAME",
+        );
+        refused("relations", &own(MENTIONS), 1, "relations@NAME");
+        refused(
+            "relations",
+            "graphmill task: relations@\nx",
+            1,
+            "no version",
+        );
+        refused(
+            "relations",
+            "graphmill task: relations@a b\nx",
+            1,
+            "no version",
+        );
+        refused("relations", &format!("{}More.", RELATIONS.0), 1, "built-in");
+        refused(
+            "relations",
+            "graphmill task: relations@2\n\n",
+            1,
+            "nothing follows",
+        );
+        let mentions = own(MENTIONS).replace("{labels}", "PER, ORG");
+        refused(
+            "mentions",
+            &mentions,
+            mentions.lines().count(),
+            "`{labels}` is missing",
+        );
+        let relations = own(RELATIONS).replace("Rules:", "{labels}");
+        refused("relations", &relations, 7, "leave it out");
+        refused(
+            "relations",
+            "graphmill task: relations@2\nAnswer.",
+            2,
+            "\"relations\"",
+        );
+        let long = format!("{}{}", own(RELATIONS), "word ".repeat(LONGEST / 4));
+        assert!(
+            check("relations", &long)
+                .unwrap_err()
+                .message
+                .contains("bytes")
+        );
+        assert!(check("assemble", "x").is_err());
     }
 
     #[test]

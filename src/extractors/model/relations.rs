@@ -10,7 +10,7 @@ use super::{
     classes::{id_schema, number},
     halves::{DEPTH, halves},
     locate::{Ends, Haystack, Match},
-    prompt,
+    prompt::{self, Prompt},
 };
 use crate::graph::{
     ClassId, FoundRelation, Ontology, RelationType, Span, Text, TypedMention, name_key,
@@ -73,14 +73,19 @@ pub(super) fn offered<'a>(things: &[Thing<'_>], ontology: &'a Ontology) -> Vec<&
 }
 
 /// The question about a stretch of text.
-pub(super) fn task(stretch: &str, things: &[Thing<'_>], types: &[&RelationType]) -> Task<'static> {
+pub(super) fn task<'a>(
+    prompt: Prompt<'a>,
+    stretch: &str,
+    things: &[Thing<'_>],
+    types: &[&RelationType],
+) -> Task<'a> {
     let ids = id_schema(types.iter().map(|relation| relation.id.as_str()), false);
     let entities = things
         .iter()
         .map(|thing| (thing.name, thing.class.as_str()));
     Task {
-        prompt: prompt::RELATIONS,
-        system: prompt::RELATIONS.text(),
+        prompt,
+        system: prompt.text(),
         user: format!(
             "{}\n{}\n{}",
             prompt::relations(types),
@@ -111,6 +116,7 @@ pub(super) async fn relations(
     ontology: &Ontology,
     dropped: &mut Dropped,
 ) -> Result<Vec<FoundRelation>, ExtractError> {
+    let prompt = door.prompt(prompt::RELATIONS);
     let text = chunk.text;
     let mut found: Vec<FoundRelation> = Vec::new();
     let mut open = vec![(text.bytes(chunk.span), 0)];
@@ -121,7 +127,9 @@ pub(super) async fn relations(
             continue;
         }
         let stretch = &text.as_str()[bytes.clone()];
-        let reply = door.ask(unit, &task(stretch, &things, &types)).await?;
+        let reply = door
+            .ask(unit, &task(prompt, stretch, &things, &types))
+            .await?;
         let smaller = (depth < DEPTH)
             .then(|| halves(text.as_str(), &bytes))
             .flatten();
@@ -382,7 +390,7 @@ mod tests {
     fn the_schema_is_strict() {
         let ontology = Ontology::builtin().unwrap();
         let types: Vec<&RelationType> = ontology.relations.iter().collect();
-        let schema = task(TEXT, &[], &types).schema;
+        let schema = task(prompt::RELATIONS, TEXT, &[], &types).schema;
         super::super::tests::assert_strict(&serde_json::from_str(&schema).unwrap());
     }
 }

@@ -49,11 +49,9 @@ async fn ten_documents_are_queued_and_all_complete() {
 async fn what_is_tolerated_goes_on_and_what_is_not_ends_the_batch() {
     let mut drill = Drill::with(fails_below(2)).await;
     let ground = Arc::clone(&drill.ground);
-    let two = ground.submit(&tolerating("two", "2"), documents(20)).await;
-    let tenth = ground
-        .submit(&tolerating("tenth", "10%"), documents(20))
-        .await;
-    for batch in [two, tenth] {
+    for (name, tolerance) in [("two", "2"), ("tenth", "10%")] {
+        let batch = tolerating(name, tolerance);
+        let batch = ground.submit(&batch, documents(20)).await;
         let ended = ground.ended(batch).await;
         assert_eq!(ended.state.name(), BatchStateName::Completed);
         assert_eq!((ended.counts.completed, ended.counts.abandoned), (18, 2));

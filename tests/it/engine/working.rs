@@ -82,6 +82,7 @@ async fn direct(batch: &NewBatch, document: &NewDocument) -> Value {
         pause: CancellationToken::new(),
         workplace: pipeline::Workplace::here(),
         gate: Arc::new(pipeline::Open),
+        past: pipeline::Past::default(),
     };
     let graph = pipeline::extract(&work).await.unwrap();
     // Through the line's own JSON, so that confidences are rounded as the export rounds them.

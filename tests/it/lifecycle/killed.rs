@@ -17,7 +17,7 @@ use crate::support::{Redis, folder, poll};
 /// Cells at a time: each has a Redis and two processes.
 const PARALLEL: usize = 5;
 
-struct Worker(Child);
+pub(super) struct Worker(pub(super) Child);
 
 impl Drop for Worker {
     fn drop(&mut self) {
@@ -27,14 +27,14 @@ impl Drop for Worker {
 }
 
 /// A database, a Redis, and worker processes with the extractor that waits before each unit.
-struct Cell {
-    ground: Ground,
-    redis: Redis,
-    fails: PathBuf,
+pub(super) struct Cell {
+    pub(super) ground: Ground,
+    pub(super) redis: Redis,
+    pub(super) fails: PathBuf,
 }
 
 impl Cell {
-    fn worker(&self, milliseconds: u32) -> Worker {
+    pub(super) fn worker(&self, milliseconds: u32) -> Worker {
         let tests = std::env::current_exe().unwrap();
         let program = tests.parent().and_then(Path::parent).unwrap();
         let program = program.join("examples/own_extractor");
@@ -54,7 +54,7 @@ impl Cell {
         Worker(child)
     }
 
-    async fn submit(&self, policy: FailurePolicy) -> BatchId {
+    pub(super) async fn submit(&self, policy: FailurePolicy) -> BatchId {
         let batch = NewBatch {
             extractor: "witness".to_owned(),
             policy,
