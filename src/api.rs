@@ -7,6 +7,7 @@
 //! begun is not cut off by its client's leaving, by a time-out or by a graceful stop. Every error is an RFC 9457
 //! problem, and none quotes a document.
 
+mod access;
 mod batches;
 mod body;
 mod changes;
@@ -24,7 +25,6 @@ use axum::{
     middleware,
     routing::{delete, get, post},
 };
-use graphmill_jobs::OrganizationId;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
@@ -46,8 +46,6 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(35);
 const SUBMISSIONS: usize = 8;
 /// The least that a body may have, in bytes, however small a document must be.
 const LEAST_BODY_LIMIT: u64 = 64 << 20;
-/// Whose everything is, until there are keys. Only loopback addresses are served for that reason.
-const ORGANIZATION: OrganizationId = OrganizationId::DEFAULT;
 
 /// What every route needs; cheap to clone.
 #[derive(Clone)]

@@ -14,13 +14,14 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use graphmill_jobs::BatchId;
+use graphmill_jobs::{BatchId, OrganizationId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::Instrument;
 
 use super::{
-    ORGANIZATION, State,
+    State,
+    access::{Reads, Writes},
     body::{self, SubmissionBody},
     intake::{self, Checked, Entry},
     problem::Problem,
@@ -46,6 +47,7 @@ const LISTED: i64 = 50;
 /// `POST /api/batches`: 201 with the report once all is durable and sealed, or kept open if it says so.
 pub(super) async fn submit(
     extract::State(state): extract::State<State>,
+    Writes(organization): Writes,
     Extension(Arrived(arrived)): Extension<Arrived>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -77,7 +79,7 @@ pub(super) async fn submit(
         })
     };
     let (checked, open) = parsing.await.map_err(|error| Problem::bug(&error))??;
-    match tokio::time::timeout(BEGIN_TIMEOUT, shared.store.app(ORGANIZATION)).await {
+    match tokio::time::timeout(BEGIN_TIMEOUT, shared.store.app(organization)).await {
         Ok(begun) => drop(begun?),
         Err(_) => {
             return Err(Problem::new(
@@ -89,7 +91,14 @@ pub(super) async fn submit(
     let name = checked.batch.name.clone();
     let submitted = checked.entries.len() as u64;
     let opened = Arc::new(OnceLock::new());
-    let work = write(state.clone(), checked, open, Arc::clone(&opened)).in_current_span();
+    let work = write(
+        state.clone(),
+        organization,
+        checked,
+        open,
+        Arc::clone(&opened),
+    )
+    .in_current_span();
     let task = shared.submissions.spawn(work);
     let until = arrived + ANSWER_TIMEOUT;
     let id = match tokio::time::timeout_at(until, task).await {
@@ -106,7 +115,7 @@ pub(super) async fn submit(
             return Err(naming(late.with("name", name), opened.get()));
         }
     };
-    let mut report = report(&state, id).await.map_err(|problem| {
+    let mut report = report(&state, organization, id).await.map_err(|problem| {
         problem
             .with("batch_id", id.to_string())
             .with("sealed", !open)
@@ -120,13 +129,14 @@ pub(super) async fn submit(
 /// Writes a submission down. Says which batch it is as soon as there is one.
 async fn write(
     state: State,
+    organization: OrganizationId,
     checked: Checked,
     open: bool,
     opened: Arc<OnceLock<BatchId>>,
 ) -> Result<BatchId, Problem> {
     let written = async {
         let batch = &checked.batch;
-        let mut submission = Submission::open(&state.0.store, ORGANIZATION, batch).await?;
+        let mut submission = Submission::open(&state.0.store, organization, batch).await?;
         let _ = opened.set(submission.batch());
         if let Some(address) = &checked.notify {
             submission.notify(address).await?;
@@ -185,6 +195,7 @@ pub(super) struct ListQuery {
 /// `GET /api/batches?limit=`: the newest batches.
 pub(super) async fn list(
     extract::State(state): extract::State<State>,
+    Reads(organization): Reads,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let limit = query
@@ -197,17 +208,18 @@ pub(super) async fn list(
                 format!("the one parameter is `limit`, a whole number within 1 to {MOST_LISTED}"),
             )
         })?;
-    let batches = workflow::list(&state.0.store, ORGANIZATION, limit).await?;
+    let batches = workflow::list(&state.0.store, organization, limit).await?;
     Ok(Json(json!({ "batches": batches })))
 }
 
 /// `GET /api/batches/{id or name}`: the report, how far the batch is, and how the news of its end stands.
 pub(super) async fn show(
     extract::State(state): extract::State<State>,
+    Reads(organization): Reads,
     Path(wanted): Path<String>,
 ) -> Result<Json<BatchStatus>, Problem> {
-    let id = find(&state, &wanted).await?;
-    let status = workflow::status(&state.0.store, ORGANIZATION, id).await?;
+    let id = find(&state, organization, &wanted).await?;
+    let status = workflow::status(&state.0.store, organization, id).await?;
     Ok(Json(status.ok_or_else(unknown)?))
 }
 
@@ -215,11 +227,12 @@ pub(super) async fn show(
 /// again changes nothing; 409 if the batch has ended.
 pub(super) async fn cancel(
     extract::State(state): extract::State<State>,
+    Writes(organization): Writes,
     Path(wanted): Path<String>,
 ) -> Result<(StatusCode, Json<BatchReport>), Problem> {
-    let id = find(&state, &wanted).await?;
+    let id = find(&state, organization, &wanted).await?;
     let store = &state.0.store;
-    match workflow::signal_batch(store, ORGANIZATION, id, Signal::Cancel).await? {
+    match workflow::signal_batch(store, organization, id, Signal::Cancel).await? {
         BatchSignalled::Done => tracing::info!(batch.id = %id, "a batch is being cancelled"),
         BatchSignalled::Nothing | BatchSignalled::Retrying(_) => {}
         BatchSignalled::Ended => {
@@ -230,22 +243,33 @@ pub(super) async fn cancel(
             .with("batch_id", id.to_string()));
         }
     }
-    Ok((StatusCode::ACCEPTED, Json(report(&state, id).await?)))
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(report(&state, organization, id).await?),
+    ))
 }
 
-pub(super) async fn find(state: &State, wanted: &str) -> Result<BatchId, Problem> {
+pub(super) async fn find(
+    state: &State,
+    organization: OrganizationId,
+    wanted: &str,
+) -> Result<BatchId, Problem> {
     // No batch has such a name, and Postgres takes no NUL.
     let can_be = !wanted.chars().any(char::is_control);
     let found = if can_be {
-        workflow::find_batch(&state.0.store, ORGANIZATION, wanted).await?
+        workflow::find_batch(&state.0.store, organization, wanted).await?
     } else {
         None
     };
     found.ok_or_else(unknown)
 }
 
-pub(super) async fn report(state: &State, id: BatchId) -> Result<BatchReport, Problem> {
-    workflow::report(&state.0.store, ORGANIZATION, id, 0)
+pub(super) async fn report(
+    state: &State,
+    organization: OrganizationId,
+    id: BatchId,
+) -> Result<BatchReport, Problem> {
+    workflow::report(&state.0.store, organization, id, 0)
         .await?
         .ok_or_else(unknown)
 }

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tracing::Instrument;
 
 use super::{
-    ORGANIZATION, State,
+    State,
+    access::Writes,
     batches::{find, report, submit_problem},
     body::{self, AdditionBody},
     intake::{self, Entry},
@@ -25,6 +26,7 @@ use crate::workflow::{self, BatchReport, RemoveError, Submission};
 /// again for them, and sealed; 409 if it is sealed and has not ended.
 pub(super) async fn add(
     extract::State(state): extract::State<State>,
+    Writes(organization): Writes,
     Path(wanted): Path<String>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
@@ -32,7 +34,7 @@ pub(super) async fn add(
     let Ok(_turn) = shared.permits.acquire().await else {
         return Err(Problem::of(StatusCode::SERVICE_UNAVAILABLE));
     };
-    let id = find(&state, &wanted).await?;
+    let id = find(&state, organization, &wanted).await?;
     let bytes = receive::json(request, super::body_limit(shared.limits)).await?;
     let limits = shared.limits;
     // Checking many megabytes would keep a thread from answering others.
@@ -44,7 +46,7 @@ pub(super) async fn add(
     let entries = parsing.await.map_err(|error| Problem::bug(&error))??;
     let store = shared.store.clone();
     let work = async move {
-        let mut submission = Submission::to(&store, ORGANIZATION, id).await?;
+        let mut submission = Submission::to(&store, organization, id).await?;
         for entry in entries {
             match entry {
                 Entry::Document(document) => submission.add(document).await?,
@@ -82,9 +84,10 @@ pub(super) async fn add(
 /// there is no such document.
 pub(super) async fn remove(
     extract::State(state): extract::State<State>,
+    Writes(organization): Writes,
     Path((wanted, document)): Path<(String, String)>,
 ) -> Result<Json<Value>, Problem> {
-    let id = find(&state, &wanted).await?;
+    let id = find(&state, organization, &wanted).await?;
     let unknown = || {
         Problem::new(
             StatusCode::NOT_FOUND,
@@ -98,7 +101,7 @@ pub(super) async fn remove(
     }
     let store = state.0.store.clone();
     let work = async move {
-        workflow::remove_documents(&store, ORGANIZATION, id, std::slice::from_ref(&document)).await
+        workflow::remove_documents(&store, organization, id, std::slice::from_ref(&document)).await
     };
     let task = state.0.submissions.spawn(work.in_current_span());
     match task.await.map_err(|panic| Problem::bug(&panic))? {
@@ -113,12 +116,16 @@ pub(super) async fn remove(
 /// `POST /api/batches/{id or name}/seal`: 202 with the report; 409 if it is sealed already.
 pub(super) async fn seal(
     extract::State(state): extract::State<State>,
+    Writes(organization): Writes,
     Path(wanted): Path<String>,
 ) -> Result<(StatusCode, Json<BatchReport>), Problem> {
-    let id = find(&state, &wanted).await?;
-    workflow::seal_batch(&state.0.store, ORGANIZATION, id)
+    let id = find(&state, organization, &wanted).await?;
+    workflow::seal_batch(&state.0.store, organization, id)
         .await
         .map_err(|error| submit_problem(&error).with("batch_id", id.to_string()))?;
     tracing::info!(batch.id = %id, "a batch was sealed");
-    Ok((StatusCode::ACCEPTED, Json(report(&state, id).await?)))
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(report(&state, organization, id).await?),
+    ))
 }
