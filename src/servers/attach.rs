@@ -12,7 +12,7 @@ use super::{Server, ServersError, postgres, redis};
 pub(super) const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long a dead owner's servers may take to end.
-const LEFTOVERS_WITHIN: Duration = Duration::from_secs(10);
+const LEFTOVERS_WITHIN: Duration = Duration::from_secs(30);
 
 /// After this long an owner has said which servers it runs.
 const OWNER_SPEAKS_WITHIN: Duration = Duration::from_secs(1);

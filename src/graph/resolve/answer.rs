@@ -130,9 +130,11 @@ impl<Id: Ord + Clone> Teller<'_, Id> {
 
     /// A name in the middle may have lost all its entities to what their documents say: those that it joined stay one.
     fn complete(&mut self, units: &[u32]) {
-        let first = self.first(units[0]);
-        for &unit in units {
-            let other = self.first(unit);
+        // Units are numbered by document, and the numbers of documents must not matter.
+        let mut firsts: Vec<u32> = units.iter().map(|&unit| self.first(unit)).collect();
+        firsts.sort_unstable_by(|&a, &b| self.id(a).cmp(self.id(b)));
+        let first = firsts[0];
+        for other in firsts {
             let same = self.reason(first, other, false);
             self.merge(first, other, 0.97, same);
         }
@@ -241,7 +243,12 @@ impl<Id: Ord + Clone> Teller<'_, Id> {
             let (a, b) = if a.0 <= b.0 { (a, b) } else { (b, a) };
             if a.0 != b.0 && a.1 != NONE && b.1 != NONE {
                 let entry = best.entry((a.0, b.0)).or_insert((score, a.1, b.1, reason));
-                if score > entry.0 {
+                let ids = |left, right| {
+                    let (left, right) = (self.id(left), self.id(right));
+                    (left.min(right), left.max(right))
+                };
+                // Of the likeliest, the one of the first ids.
+                if score > entry.0 || score == entry.0 && ids(a.1, b.1) < ids(entry.1, entry.2) {
                     *entry = (score, a.1, b.1, reason);
                 }
             }

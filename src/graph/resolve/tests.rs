@@ -353,7 +353,7 @@ const NAMES: &[(&str, &str)] = &[
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn neither_order_nor_numbers_of_documents_matter(
