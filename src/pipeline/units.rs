@@ -149,6 +149,9 @@ pub trait Checkpoints: Send {
     /// [`CheckpointError`]; the stage then stops.
     async fn record(&mut self, record: UnitRecord, last: bool) -> Result<(), CheckpointError>;
 
+    /// Told before the units of a stage run: how many it has, and how many of them are through already.
+    fn planned(&mut self, _through: usize, _units: usize) {}
+
     /// Called now and then while units run, so that waiting records don't wait for ever.
     ///
     /// # Errors
