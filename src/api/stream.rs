@@ -16,16 +16,19 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
+use graphmill_jobs::OrganizationId;
 use serde::Deserialize;
+use tracing::Instrument;
 
 pub use self::tally::StreamCounts;
 pub(super) use self::tally::Tallies;
 
-use super::{State, access::Reads, batches, problem::Problem};
+use super::{State, access::Reads, problem::Problem};
 use crate::{
-    store::LogEntry,
-    workflow::{EventMessage, ProgressMessage, follow_batch, follow_execution},
+    store::{LogEntry, Patience, Store, StoreError},
+    workflow::{
+        self, EventMessage, Feed, Following, ProgressMessage, follow_batch, follow_execution,
+    },
 };
 
 /// Streams that a process has open at once. **Source:** ours: some 30 KB each, and a descriptor.
@@ -65,11 +68,13 @@ struct StreamQuery {
     _token: Option<String>,
 }
 
-/// What is followed.
-#[derive(Debug, Clone, Copy)]
+/// What is to be followed, as the path names it.
+#[derive(Debug)]
 enum Subject {
-    Batch(BatchId),
-    Execution(WorkflowExecutionId),
+    /// By its id or name.
+    Batch(String),
+    /// By its id.
+    Execution(String),
 }
 
 /// What is said of each event.
@@ -103,9 +108,8 @@ async fn batch_events(
     query: Asked,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let id = batches::find(&state, organization, &wanted).await?;
-    let request = Request::read(Subject::Batch(id), Shape::Events, query, &headers)?;
-    request.answer(&state, organization).await
+    let asked = Request::read(Shape::Events, query, &headers)?;
+    answered(state, organization, Subject::Batch(wanted), asked).await
 }
 
 /// `GET /api/knowledge/extraction/progress/{id or name}`.
@@ -116,9 +120,8 @@ async fn batch_progress(
     query: Asked,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let id = batches::find(&state, organization, &wanted).await?;
-    let request = Request::read(Subject::Batch(id), Shape::Progress, query, &headers)?;
-    request.answer(&state, organization).await
+    let asked = Request::read(Shape::Progress, query, &headers)?;
+    answered(state, organization, Subject::Batch(wanted), asked).await
 }
 
 /// `GET /api/executions/{id}/events`.
@@ -129,9 +132,8 @@ async fn execution_events(
     query: Asked,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let subject = Subject::Execution(execution(&wanted)?);
-    let request = Request::read(subject, Shape::Events, query, &headers)?;
-    request.answer(&state, organization).await
+    let asked = Request::read(Shape::Events, query, &headers)?;
+    answered(state, organization, Subject::Execution(wanted), asked).await
 }
 
 /// `GET /api/workflows/{id}/progress`.
@@ -142,26 +144,34 @@ async fn execution_progress(
     query: Asked,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let subject = Subject::Execution(execution(&wanted)?);
-    let request = Request::read(subject, Shape::Progress, query, &headers)?;
-    request.answer(&state, organization).await
+    let asked = Request::read(Shape::Progress, query, &headers)?;
+    answered(state, organization, Subject::Execution(wanted), asked).await
+}
+
+/// Answers in a task of its own: a client that leaves in the middle of a statement would leave its connection in the
+/// middle of a transaction, for somebody else to find.
+async fn answered(
+    state: State,
+    organization: OrganizationId,
+    subject: Subject,
+    asked: Request,
+) -> Result<Response, Problem> {
+    let answering = async move { asked.answer(&state, organization, &subject).await };
+    match tokio::spawn(answering.in_current_span()).await {
+        Ok(answered) => answered,
+        Err(panic) => Err(Problem::bug(&panic)),
+    }
 }
 
 /// What is asked for, once it is understood.
 struct Request {
-    subject: Subject,
     shape: Shape,
     after: Option<i64>,
     poll: Option<poll::Poll>,
 }
 
 impl Request {
-    fn read(
-        subject: Subject,
-        shape: Shape,
-        query: Asked,
-        headers: &HeaderMap,
-    ) -> Result<Self, Problem> {
+    fn read(shape: Shape, query: Asked, headers: &HeaderMap) -> Result<Self, Problem> {
         let Ok(Query(query)) = query else {
             return Err(Problem::new(
                 StatusCode::BAD_REQUEST,
@@ -189,51 +199,74 @@ impl Request {
         let poll = (query.poll.is_some() || wants_json)
             .then(|| poll::Poll::new(query.wait, query.limit))
             .transpose()?;
-        Ok(Self {
-            subject,
-            shape,
-            after,
-            poll,
-        })
+        Ok(Self { shape, after, poll })
     }
 
     async fn answer(
         self,
         state: &State,
         organization: OrganizationId,
+        subject: &Subject,
     ) -> Result<Response, Problem> {
-        let feed = &state.0.feed;
-        if feed.followers() >= MOST_STREAMS {
+        let shared = &state.0;
+        if shared.feed.followers() >= MOST_STREAMS {
             return Err(Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "too many streams are open here: trying again helps",
             ));
         }
-        let following = match self.subject {
-            Subject::Batch(id) => follow_batch(feed, organization, id, self.after).await,
-            Subject::Execution(id) => follow_execution(feed, organization, id, self.after).await,
+        // An `EventSource` gives up at a 503: a restart of Postgres is waited for.
+        let mut patience = Patience::new();
+        let following = loop {
+            match self
+                .follow(&shared.store, &shared.feed, organization, subject)
+                .await
+            {
+                Err(error) if patience.again(&error).await => {}
+                followed => break followed?,
+            }
         };
-        let following = following?.ok_or_else(|| self.unknown())?;
+        let following = following.ok_or_else(|| subject.unknown())?;
         match self.poll {
             Some(poll) => poll.answer(following, self.shape).await,
             None if following.over && self.after.is_some() => {
                 Ok(StatusCode::NO_CONTENT.into_response())
             }
-            None => Ok(sse::answer(following, self.shape, &state.0.streams)),
+            None => Ok(sse::answer(following, self.shape, &shared.streams)),
         }
     }
 
-    fn unknown(&self) -> Problem {
-        let what = match self.subject {
-            Subject::Batch(_) => "no batch has this id or name: GET /api/batches lists them",
-            Subject::Execution(_) => "no execution has this id",
-        };
-        Problem::new(StatusCode::NOT_FOUND, what)
+    /// `None`: there is no such thing.
+    async fn follow(
+        &self,
+        store: &Store,
+        feed: &Feed,
+        organization: OrganizationId,
+        subject: &Subject,
+    ) -> Result<Option<Following>, StoreError> {
+        match subject {
+            // No batch has such a name, and Postgres takes no NUL.
+            Subject::Batch(wanted) if wanted.chars().any(char::is_control) => Ok(None),
+            Subject::Batch(wanted) => {
+                let Some(id) = workflow::find_batch(store, organization, wanted).await? else {
+                    return Ok(None);
+                };
+                follow_batch(feed, organization, id, self.after).await
+            }
+            Subject::Execution(wanted) => match wanted.parse() {
+                Ok(id) => follow_execution(feed, organization, id, self.after).await,
+                Err(_) => Ok(None),
+            },
+        }
     }
 }
 
-fn execution(wanted: &str) -> Result<WorkflowExecutionId, Problem> {
-    wanted
-        .parse()
-        .map_err(|_| Problem::new(StatusCode::NOT_FOUND, "no execution has this id"))
+impl Subject {
+    fn unknown(&self) -> Problem {
+        let what = match self {
+            Self::Batch(_) => "no batch has this id or name: GET /api/batches lists them",
+            Self::Execution(_) => "no execution has this id",
+        };
+        Problem::new(StatusCode::NOT_FOUND, what)
+    }
 }

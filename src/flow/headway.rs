@@ -42,7 +42,7 @@ pub struct Headway {
 }
 
 impl Headway {
-    const fn at(stage: Stage, status: HeadwayStatus, current: u64, total: u64) -> Self {
+    fn at(stage: Stage, status: HeadwayStatus, current: u64, total: u64) -> Self {
         Self {
             stage,
             status,
@@ -69,22 +69,16 @@ impl Headway {
 }
 
 /// The share of an execution that is through when `current` of `total` units of `stage` are.
-const fn percent(stage: Stage, current: u64, total: u64) -> u8 {
+fn percent(stage: Stage, current: u64, total: u64) -> u8 {
     let (before, of) = match stage {
         Stage::Resolve => (0, 1),
         Stage::Chunk | Stage::Mentions | Stage::Entities | Stage::Relations | Stage::Assemble => {
             (stage.place() as u128, Stage::OF_A_DOCUMENT as u128)
         }
     };
-    let within = if total == 0 {
-        0
-    } else if current >= total {
-        100
-    } else {
-        current as u128 * 100 / total as u128
-    };
-    // 100 at most: the stage is one of `of`.
-    ((before * 100 + within) / of) as u8
+    let (current, total) = (u128::from(current), u128::from(total));
+    let within = (current.min(total) * 100).checked_div(total).unwrap_or(0);
+    u8::try_from((before * 100 + within) / of).unwrap_or(100)
 }
 
 impl EventKind {
@@ -105,12 +99,7 @@ impl EventKind {
                 };
                 Headway::at(*stage, status, *current, *total)
             }
-            // Said by `DocumentCompleted`, which comes in the same transaction and knows more.
-            Self::StageCompleted {
-                stage: Stage::Assemble,
-                ..
-            } => return None,
-            Self::StageCompleted { stage, units, .. } => Headway {
+            Self::StageCompleted { stage, units, .. } if *stage != Stage::Assemble => Headway {
                 progress: percent(*stage, 1, 1),
                 ..Headway::at(*stage, HeadwayStatus::Completed, *units, *units)
             },
@@ -138,7 +127,10 @@ impl EventKind {
             Self::ResolutionAbandoned { .. } | Self::BatchFailed { .. } | Self::BatchCancelled => {
                 Headway::failed(Some(Stage::Resolve), None)
             }
-            Self::BatchCreated { .. }
+            // The last stage of a document is said by `DocumentCompleted`, which comes in the same transaction and knows
+            // more.
+            Self::StageCompleted { .. }
+            | Self::BatchCreated { .. }
             | Self::DocumentsAdded { .. }
             | Self::DocumentReplaced { .. }
             | Self::DocumentRemoved { .. }

@@ -521,8 +521,14 @@ pub(super) async fn on_threads(work: &StageWork, name: UnitName, unit_work: Work
         Ended::Returned(Ok(Err(ExtractError::Terminal(message)))) => {
             Tried::Failed(Failure::terminal(FailureCode::Extractor, message))
         }
-        Ended::Returned(Ok(Err(ExtractError::Wait { reason, wait }))) => {
-            Tried::Waits(Failure::transient(FailureCode::Waiting, reason), wait)
+        Ended::Returned(Ok(Err(ExtractError::Wait {
+            reason,
+            wait,
+            cause,
+        }))) => {
+            let mut failure = Failure::transient(FailureCode::Waiting, reason);
+            failure.details = json!({ "cause": cause });
+            Tried::Waits(failure, wait)
         }
         Ended::Returned(Ok(Err(ExtractError::Pause { reason }))) => {
             Tried::Blocked(Failure::transient(FailureCode::Blocked, reason))

@@ -134,7 +134,7 @@ impl Drop for Tally {
                 events,
                 catch_ups,
                 "a stream has ended"
-            )
+            );
         });
     }
 }

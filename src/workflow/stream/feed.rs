@@ -24,7 +24,7 @@ use crate::store::{self, LogEntry, Store, StoreError, TailRow, Topic};
 /// How often the log is looked at without a ring.
 const LOOK: Duration = Duration::from_secs(1);
 /// Rows of the log in one read.
-const PAGE: usize = 1000;
+const PAGE: i64 = 1000;
 /// Events that wait for one subscriber; with more, it reads the log by itself.
 const LINE: usize = 64;
 /// How long the tail is read on when nobody is left, since whoever was cut off comes back.
@@ -120,11 +120,11 @@ impl Feed {
         topic: Topic,
     ) -> Option<Subscription> {
         let shared = &self.shared;
-        let mut live = shared.live.subscribe();
+        let mut reading = shared.live.subscribe();
         loop {
             tokio::select! {
                 () = shared.stop.cancelled() => return None,
-                there = live.wait_for(|live| *live) => {
+                there = reading.wait_for(|live| *live) => {
                     there.ok()?;
                 }
             }
@@ -135,17 +135,17 @@ impl Feed {
             }
             hub.joined += 1;
             let number = hub.joined;
-            let (sender, line) = mpsc::channel(LINE);
+            let (line, taken) = mpsc::channel(LINE);
             hub.topics.entry(topic).or_default().push(Subscriber {
                 number,
                 organization,
-                line: sender,
+                line,
             });
             return Some(Subscription {
                 shared: Arc::clone(shared),
                 topic,
                 number,
-                line,
+                line: taken,
             });
         }
     }
@@ -291,7 +291,7 @@ async fn tail(shared: &Shared, mut position: i64) {
                     failing = false;
                     let Some(last) = rows.last() else { break };
                     position = last.position;
-                    let full = rows.len() == PAGE;
+                    let full = i64::try_from(rows.len()) == Ok(PAGE);
                     shared.hand_out(rows);
                     if !full {
                         break;
@@ -314,7 +314,7 @@ async fn tail(shared: &Shared, mut position: i64) {
 async fn page(shared: &Shared, after: i64) -> Result<Vec<TailRow>, StoreError> {
     let mut connection = shared.store.engine().await?;
     let (batches, executions) = shared.wanted();
-    store::log_tail(&mut connection, after, &batches, &executions, PAGE as i64).await
+    store::log_tail(&mut connection, after, &batches, &executions, PAGE).await
 }
 
 /// Wakes the reader whenever the sequencer has given positions.

@@ -197,11 +197,7 @@ fn standing(state: BatchStateName, stages: &[StageCount]) -> (HeadwayStatus, u8)
             total + u128::from(count.total),
         )
     });
-    let percent = if total == 0 {
-        0
-    } else {
-        current.min(total) * 99 / total
-    };
+    let percent = (current.min(total) * 99).checked_div(total).unwrap_or(0);
     let percent = u8::try_from(percent).unwrap_or(99);
     match state {
         BatchStateName::Completed => (HeadwayStatus::Completed, 100),

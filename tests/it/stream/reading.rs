@@ -1,17 +1,24 @@
 //! The other ways to read the log: polling it, and following it in one's own process; what is refused; what is told of
 //! a stage that takes a while; and the page that says it all.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use graphmill::{
-    flow::{EventKind, HeadwayStatus, Stage},
+    extractors::{ExtractError, WaitCause},
+    flow::{EventKind, FailureCode, HeadwayStatus, Stage},
     workflow::{Feed, follow_batch, follow_execution},
 };
 use graphmill_jobs::{OrganizationId, WorkflowExecutionId};
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::support::{Drill, Scripted, poll};
+use crate::support::{Drill, Scripted, documents, poll};
 
 async fn get(client: &Client, url: &str, accept: &str) -> Response {
     client
@@ -226,6 +233,41 @@ async fn a_stage_that_takes_a_while_says_how_far_it_is_as_its_checkpoints_say() 
     let mut late = late.follower;
     assert!(late.next().await.unwrap().is_none());
     drill.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_document_waits_for_is_told_in_a_word() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut drill = Drill::with(Scripted::new(move |unit| {
+        let waits = unit.stage == "mentions" && asked.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            if waits {
+                return Err(ExtractError::Wait {
+                    reason: "the breaker is open".to_owned(),
+                    wait: Duration::ZERO,
+                    cause: WaitCause::Breaker,
+                });
+            }
+            Ok(())
+        }
+    }))
+    .await;
+    let ground = Arc::clone(&drill.ground);
+    let batch = ground.submit(&new_batch("waits"), documents(1)).await;
+    drill.ends(batch).await;
+    let retried = ground.events(batch).await.into_iter().find_map(|event| {
+        if let EventKind::StageRetried {
+            failure, reached, ..
+        } = event.kind
+        {
+            return Some((failure, reached));
+        }
+        None
+    });
+    let (failure, reached) = retried.unwrap();
+    assert_eq!(failure.code, FailureCode::Waiting);
+    assert_eq!(failure.details["cause"], "breaker");
+    assert_eq!(reached.map(|reached| reached.current), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
