@@ -16,6 +16,7 @@ mod intake;
 mod problem;
 mod receive;
 mod request;
+mod stream;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -29,12 +30,15 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
+pub use self::stream::StreamCounts;
+
 use crate::{
     graph::Ontology,
     notify::Address,
     pipeline::{Limits, Settings},
     queue::Queue,
     store::Store,
+    workflow::Feed,
 };
 
 /// How long a request may take before it is answered without a result.
@@ -69,11 +73,16 @@ struct Shared {
     webhooks: Webhooks,
     permits: Semaphore,
     submissions: TaskTracker,
+    feed: Feed,
+    streams: stream::Tallies,
 }
 
 impl State {
     /// The state of a server: batches may name one of `extractors`, each with the settings of its batches, and
     /// documents must keep to `limits`. All get this `ontology`; their ends are told as `webhooks` says.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
     #[must_use]
     pub fn new(
         store: Store,
@@ -84,6 +93,8 @@ impl State {
         webhooks: Webhooks,
     ) -> Self {
         Self(Arc::new(Shared {
+            feed: Feed::new(store.clone()),
+            streams: stream::Tallies::default(),
             store,
             queue,
             extractors,
@@ -93,6 +104,12 @@ impl State {
             permits: Semaphore::new(SUBMISSIONS),
             submissions: TaskTracker::new(),
         }))
+    }
+
+    /// What became of the streams of this process.
+    #[must_use]
+    pub fn streams(&self) -> StreamCounts {
+        self.0.streams.read()
     }
 }
 
@@ -108,10 +125,13 @@ pub async fn serve(
     let stopping = CancellationToken::new();
     let told = stopping.clone();
     let submissions = state.0.submissions.clone();
+    let feed = state.0.feed.clone();
     let serving = axum::serve(listener, router(state)).with_graceful_shutdown(async move {
         stop.await;
         tracing::info!("stopping: open requests may end");
         told.cancel();
+        // A stream has no end of its own: its client goes on at another replica.
+        feed.stop();
     });
     let too_long = async {
         stopping.cancelled().await;
@@ -146,6 +166,7 @@ fn router(state: State) -> Router {
             "/api/batches/{batch}/documents/{document}",
             delete(changes::remove),
         )
+        .merge(stream::routes())
         .fallback(async || problem::Problem::of(StatusCode::NOT_FOUND))
         .layer(CatchPanicLayer::custom(request::panicked))
         .layer(TimeoutLayer::with_status_code(

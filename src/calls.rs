@@ -31,9 +31,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     extractors::{
         Answer, CallError, CallRequest, Calls, Dropped, ModelChoice, Operation, Provider, UnitName,
+        WaitCause,
     },
     pipeline::Gate,
-    queue::{Acquired, CallEnd, LimitSettings, Limiter, Owner, Permit, Queue},
+    queue::{Acquired, CallEnd, LimitSettings, Limiter, Owner, Permit, Queue, WaitReason},
     store::{self, AppTransaction, CallRow, Claimed, Known, Patience, Spending, Store, StoreError},
 };
 
@@ -321,6 +322,7 @@ fn no_ledger(error: &StoreError) -> CallError {
     CallError::Wait {
         reason: "the ledger of calls can't be reached".to_owned(),
         wait: PATIENCE,
+        cause: WaitCause::Other,
     }
 }
 
@@ -392,6 +394,7 @@ impl Question {
                             "another document asks the model the same, and waits for its answer"
                                 .to_owned(),
                         wait: RESERVED,
+                        cause: WaitCause::Other,
                     });
                 }
                 Known::Nothing => {}
@@ -460,6 +463,16 @@ impl Question {
             Acquired::Wait(waiting) => Err(CallError::Wait {
                 reason: waiting.to_string(),
                 wait: waiting.wait,
+                cause: match waiting.reason {
+                    WaitReason::BreakerOpen { .. } | WaitReason::Probing { .. } => {
+                        WaitCause::Breaker
+                    }
+                    WaitReason::Requests
+                    | WaitReason::Tokens
+                    | WaitReason::Concurrency
+                    | WaitReason::Paused
+                    | WaitReason::Turn => WaitCause::RateLimit,
+                },
             }),
         }
     }

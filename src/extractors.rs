@@ -20,7 +20,7 @@ use async_trait::async_trait;
 
 pub use call::{
     Answer, CallError, CallRequest, Calls, Exchange, Operation, Provider, Refusal, TransportError,
-    Usage, Verdict,
+    Usage, Verdict, WaitCause,
 };
 pub use direct::DirectCalls;
 pub use dropped::{DropReason, Dropped};
@@ -87,6 +87,8 @@ pub enum ExtractError {
         reason: String,
         /// How long to wait before asking again.
         wait: Duration,
+        /// What it waits for, for programs.
+        cause: WaitCause,
     },
     /// It can't be tried until somebody does something about it: the account, the key, the budget. Not a try; the
     /// batch is paused.

@@ -12,6 +12,7 @@ mod delivery;
 mod event;
 mod execution;
 mod failure;
+mod headway;
 mod pace;
 mod policy;
 mod protocol;
@@ -25,9 +26,10 @@ pub use batch::{BatchEvent, BatchState, BatchStateName, NextStep, Progress, Stop
 pub use change::{Admission, BatchChange, Filling, Intake};
 pub use counts::{BatchCounts, ResolutionEnd};
 pub use delivery::{DeliveryStatus, Heard, after_attempt};
-pub use event::{Event, EventKind, Replaced, Withdrawn};
+pub use event::{Event, EventKind, Reached, Replaced, Withdrawn};
 pub use execution::{ExecutionEvent, ExecutionStatus};
 pub use failure::{Failure, FailureCode};
+pub use headway::{Headway, HeadwayStatus};
 pub use pace::Pace;
 pub use policy::{FailurePolicy, FailureRules, PartialPolicy, Tolerance, Verdict};
 pub use protocol::{

@@ -61,7 +61,9 @@ pub use document::{
     find_documents, intake_lock, plan_changes, remove_documents,
 };
 pub use event::{
-    LoggedEvent, OutboxRow, append_event, events_after, outbox_page, publish_events, sequencer_lock,
+    EventBell, LogEntry, LoggedEvent, OutboxRow, TailRow, Topic, append_event, events_after,
+    last_of_batch, last_of_execution, last_position, log_after, log_tail, outbox_page,
+    publish_events, sequencer_lock,
 };
 pub use execution::{
     AdmitLimits, Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Ringable, Settled,
@@ -275,6 +277,21 @@ impl Store {
         // One round trip; the value is a UUID of ours.
         let begin = format!(
             "begin; set local graphmill.organization = '{}'",
+            organization.uuid().as_hyphenated()
+        );
+        Ok(self.app.begin_with(AssertSqlSafe(begin)).await?)
+    }
+
+    /// The same, in which every statement sees the rows as the first one does. To read only.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`]; trying again may help.
+    pub async fn app_snapshot(
+        &self,
+        organization: OrganizationId,
+    ) -> Result<AppTransaction, StoreError> {
+        let begin = format!(
+            "begin isolation level repeatable read read only; set local graphmill.organization = '{}'",
             organization.uuid().as_hyphenated()
         );
         Ok(self.app.begin_with(AssertSqlSafe(begin)).await?)

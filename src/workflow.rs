@@ -15,6 +15,7 @@ mod report;
 mod rerun;
 mod service;
 mod signal;
+mod stream;
 mod submit;
 mod tree;
 mod webhook;
@@ -38,6 +39,10 @@ pub use report::{
 pub use rerun::{NewPrompt, Rerun, RerunError, Rerunning, rerun};
 pub use service::{ActivityReport, History, SignalReport, WorkflowService};
 pub use signal::{BatchSignalled, SignalError, block_batch, signal_batch, signal_execution};
+pub use stream::{
+    BatchSnapshot, EventMessage, ExecutionSnapshot, Feed, Follower, Following, ProgressMessage,
+    Snapshot, StageCount, follow_batch, follow_execution,
+};
 pub use submit::{NewBatch, Submission, SubmitError, fresh_name, notify};
 pub use tree::{Edge, joined, parted};
 pub use webhook::{WebhookReport, completion, webhook};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Question, RESERVED, dollars, no_ledger};
 use crate::{
-    extractors::CallError,
+    extractors::{CallError, WaitCause},
     store::{self, Caps, ORGANIZATION_BUDGET, Period, Spending, Spent, StoreError},
 };
 
@@ -35,6 +35,7 @@ pub(super) async fn reached(question: &Question, organization: bool, in_flight: 
     let again = |reason: &str, wait| CallError::Wait {
         reason: reason.to_owned(),
         wait,
+        cause: WaitCause::Budget,
     };
     let Some((standing, period)) = found else {
         return again("the budget is being opened or cleared", Duration::ZERO);

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::Question;
 use crate::{
-    extractors::{Answer, CallError, Exchange, TransportError, Usage, Verdict},
+    extractors::{Answer, CallError, Exchange, TransportError, Usage, Verdict, WaitCause},
     queue::{CallEnd, Permit},
     store::{self, Paid, StoreError, Unanswered},
 };
@@ -35,6 +35,7 @@ pub(super) async fn make(
         return Err(CallError::Wait {
             reason: "its turn had passed before it was sent".to_owned(),
             wait: Duration::ZERO,
+            cause: WaitCause::RateLimit,
         });
     }
     if question.gone.is_cancelled() || question.door.caller.gate.may_begin().await.is_err() {
@@ -73,7 +74,13 @@ pub(super) async fn make(
             let end = CallEnd::Throttled {
                 retry_after: exchange.retry_after,
             };
-            (reason.clone(), end, CallError::Wait { reason, wait })
+            let cause = WaitCause::RateLimit;
+            let error = CallError::Wait {
+                reason: reason.clone(),
+                wait,
+                cause,
+            };
+            (reason, end, error)
         }
         Verdict::Blocked { reason } => (
             reason.clone(),

@@ -63,6 +63,9 @@ enum BatchCommand {
     Watch {
         /// The batch's id or name.
         batch: String,
+        /// Print how it stands, and then every event, each as an object in a line of its own.
+        #[arg(long)]
+        json: bool,
     },
     /// Stop a batch: nothing more of it is begun, and what is in work stops.
     Cancel {
@@ -112,7 +115,7 @@ async fn work(
         BatchCommand::Add(args) => return add::add(session, args).await,
         BatchCommand::Remove(args) => remove::remove(session, args).await?,
         BatchCommand::Seal { batch } => seal::seal(session, &batch).await?,
-        BatchCommand::Watch { batch } => return watch::watch(session, &batch).await,
+        BatchCommand::Watch { batch, json } => return watch::watch(session, &batch, json).await,
         BatchCommand::Cancel { batch } => ask(session, &batch, Signal::Cancel).await?,
         BatchCommand::Pause { batch } => ask(session, &batch, Signal::Pause).await?,
         BatchCommand::Resume { batch, budget } => {

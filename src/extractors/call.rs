@@ -8,6 +8,7 @@
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tracing::info;
 
@@ -104,6 +105,20 @@ impl fmt::Debug for Answer {
     }
 }
 
+/// What a call waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitCause {
+    /// A limit of ours, or of the server.
+    RateLimit,
+    /// The circuit breaker.
+    Breaker,
+    /// What is left of a budget is reserved by calls in work.
+    Budget,
+    /// Something of our own: an identical call, the ledger.
+    Other,
+}
+
 /// Why a call has no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CallError {
@@ -115,6 +130,8 @@ pub enum CallError {
         reason: String,
         /// How long that lasts, as far as is known.
         wait: Duration,
+        /// The same, for programs.
+        cause: WaitCause,
     },
     /// Nothing can be called until somebody does something about it: the account, the key, the budget. Not a try.
     #[error("{reason}")]

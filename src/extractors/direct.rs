@@ -16,7 +16,9 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{Answer, CallError, CallRequest, Calls, Dropped, Provider, UnitName, Verdict};
+use super::{
+    Answer, CallError, CallRequest, Calls, Dropped, Provider, UnitName, Verdict, WaitCause,
+};
 
 /// The pause after a 429 that names none; it doubles with each in a row.
 ///
@@ -129,6 +131,7 @@ impl DirectCalls {
             Verdict::Throttled => Err(CallError::Wait {
                 reason: "the model's server asks for fewer calls".to_owned(),
                 wait: self.pause(exchange.retry_after),
+                cause: WaitCause::RateLimit,
             }),
             Verdict::Blocked { reason } => Err(CallError::Pause { reason }),
             Verdict::Failed { reason } => Err(CallError::Transient(reason)),

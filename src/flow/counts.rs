@@ -105,7 +105,7 @@ impl BatchCounts {
             EventKind::DocumentFailed { .. } => self.failed += 1,
             EventKind::DocumentRevived { .. } => self.failed = self.failed.saturating_sub(1),
             EventKind::DocumentAbandoned { .. } => self.abandoned += 1,
-            EventKind::DocumentCancelled { was_failed } => {
+            EventKind::DocumentCancelled { was_failed, .. } => {
                 self.cancelled += 1;
                 self.failed = self.failed.saturating_sub(u64::from(*was_failed));
             }
@@ -118,6 +118,7 @@ impl BatchCounts {
                 self.resolution = Some(ResolutionEnd::Abandoned);
             }
             EventKind::BatchCreated { .. }
+            | EventKind::StageProgress { .. }
             | EventKind::StageRetried { .. }
             | EventKind::DocumentPaused
             | EventKind::DocumentResumed

@@ -19,6 +19,15 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+/// How far a document had come in a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// Units that were done, or had failed for good.
+    pub current: u64,
+    /// Units that the stage had.
+    pub total: u64,
+}
+
 /// What a document's newest graph takes the place of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replaced {
@@ -129,6 +138,15 @@ pub enum EventKind {
     BatchSealed,
     /// A document was admitted for the first time.
     DocumentStarted,
+    /// Units of a stage that takes a while have their checkpoints: told with them, in the same transaction.
+    StageProgress {
+        /// Which one.
+        stage: Stage,
+        /// Units that are done, or have failed for good.
+        current: u64,
+        /// Units in all.
+        total: u64,
+    },
     /// A stage of a document settled.
     StageCompleted {
         /// Which one.
@@ -146,6 +164,9 @@ pub enum EventKind {
         failure: Failure,
         /// Milliseconds until it is due.
         wait_ms: u64,
+        /// How far it had come, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reached: Option<Reached>,
     },
     /// Every stage of a document settled.
     DocumentCompleted {
@@ -163,6 +184,12 @@ pub enum EventKind {
     DocumentFailed {
         /// Why.
         failure: Failure,
+        /// The stage that it failed in.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stage: Option<Stage>,
+        /// How far it had come in that stage, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reached: Option<Reached>,
     },
     /// A failed document got another round.
     DocumentRevived {
@@ -173,11 +200,20 @@ pub enum EventKind {
     DocumentAbandoned {
         /// Why.
         failure: Failure,
+        /// The stage that it failed in.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stage: Option<Stage>,
+        /// How far it had come in that stage, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reached: Option<Reached>,
     },
     /// A document was stopped.
     DocumentCancelled {
         /// It was waiting for another round.
         was_failed: bool,
+        /// The stage that it was at.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stage: Option<Stage>,
     },
     /// A document waits until somebody resumes it.
     DocumentPaused,
@@ -269,6 +305,7 @@ impl EventKind {
             Self::BatchKeptOpen => "BatchKeptOpen",
             Self::BatchSealed => "BatchSealed",
             Self::DocumentStarted => "DocumentStarted",
+            Self::StageProgress { .. } => "StageProgress",
             Self::StageCompleted { .. } => "StageCompleted",
             Self::StageRetried { .. } => "StageRetried",
             Self::DocumentCompleted { .. } => "DocumentCompleted",

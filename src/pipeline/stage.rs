@@ -186,6 +186,7 @@ pub async fn run(
         })
         .collect();
     let wanted = open.len();
+    checkpoints.planned(units - wanted, units);
     let Ran { fresh, hindrance } =
         units::run(stage, work, records, open, parallel, checkpoints).await?;
     let paused = fresh.len() < wanted;

@@ -149,6 +149,9 @@ pub trait Checkpoints: Send {
     /// [`CheckpointError`]; the stage then stops.
     async fn record(&mut self, record: UnitRecord, last: bool) -> Result<(), CheckpointError>;
 
+    /// Told before the units of a stage run: how many it has, and how many of them are through already.
+    fn planned(&mut self, _through: usize, _units: usize) {}
+
     /// Called now and then while units run, so that waiting records don't wait for ever.
     ///
     /// # Errors
@@ -518,8 +521,14 @@ pub(super) async fn on_threads(work: &StageWork, name: UnitName, unit_work: Work
         Ended::Returned(Ok(Err(ExtractError::Terminal(message)))) => {
             Tried::Failed(Failure::terminal(FailureCode::Extractor, message))
         }
-        Ended::Returned(Ok(Err(ExtractError::Wait { reason, wait }))) => {
-            Tried::Waits(Failure::transient(FailureCode::Waiting, reason), wait)
+        Ended::Returned(Ok(Err(ExtractError::Wait {
+            reason,
+            wait,
+            cause,
+        }))) => {
+            let mut failure = Failure::transient(FailureCode::Waiting, reason);
+            failure.details = json!({ "cause": cause });
+            Tried::Waits(failure, wait)
         }
         Ended::Returned(Ok(Err(ExtractError::Pause { reason }))) => {
             Tried::Blocked(Failure::transient(FailureCode::Blocked, reason))

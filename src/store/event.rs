@@ -1,9 +1,19 @@
 //! The tables `event_outbox` and `event`: what happened, first without a position, then in the log.
+//!
+//! Whoever follows the log reads it in [`log`], and is woken by the transaction that gives positions: one message a
+//! step, however many events it has, and no settle sends any.
+
+mod log;
 
 use chrono::{DateTime, Utc};
 use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
 use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
+
+pub use log::{
+    EventBell, LogEntry, TailRow, Topic, last_of_batch, last_of_execution, last_position,
+    log_after, log_tail,
+};
 
 use super::{StoreError, from_json, to_json};
 use crate::flow::{Event, EventKind};
@@ -103,8 +113,8 @@ pub async fn publish_events(
         .iter()
         .map(|event| to_json("an event", &event.kind))
         .collect::<Result<Vec<_>, _>>()?;
-    let published = query!(
-        "with cursor as (
+    let published = query_scalar!(
+        r#"with cursor as (
              update event_cursor set last_position = last_position + $1
              returning last_position - $1 as before
          ), taken as (
@@ -120,12 +130,18 @@ pub async fn publish_events(
                     e.payload, now()
              from unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::jsonb[])
                  with ordinality as e (organization_id, batch_id, execution_id, type, payload, number)
+         ), published as (
+             insert into event (position, organization_id, batch_id, workflow_execution_id, type, payload,
+                                created_at)
+             select cursor.before + log.number, log.organization_id, log.batch_id,
+                    log.workflow_execution_id, log.type, log.payload, log.created_at
+             from cursor cross join log
+             returning 1
+         ), counted as (
+             select count(*) as events from published
          )
-         insert into event (position, organization_id, batch_id, workflow_execution_id, type, payload,
-                            created_at)
-         select cursor.before + log.number, log.organization_id, log.batch_id, log.workflow_execution_id,
-                log.type, log.payload, log.created_at
-         from cursor cross join log",
+         -- Whoever follows the log is told when this is committed (store::EventBell).
+         select events as "events!" from counted cross join pg_notify('graphmill_event', '')"#,
         i64::try_from(events).unwrap_or(i64::MAX),
         rows,
         &organizations,
@@ -134,9 +150,9 @@ pub async fn publish_events(
         &types,
         &payloads,
     )
-    .execute(connection)
+    .fetch_one(connection)
     .await?;
-    if published.rows_affected() != events as u64 {
+    if published.unsigned_abs() != events as u64 {
         // Somebody took rows away by hand. The positions must have no gaps: the next step sees what is left.
         return Err(sqlx::Error::RowNotFound.into());
     }

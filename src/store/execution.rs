@@ -591,7 +591,7 @@ pub async fn documents_in_work(
     Ok(count.unsigned_abs())
 }
 
-fn stage(activity: &str) -> Result<Stage, StoreError> {
+pub(super) fn stage(activity: &str) -> Result<Stage, StoreError> {
     Stage::of_activity(activity)
         .ok_or_else(|| StoreError::decode("an activity name")(activity.to_owned().into()))
 }

@@ -9,9 +9,14 @@ use serde_json::Value;
 use sqlx::{PgConnection, query};
 use uuid::Uuid;
 
-use super::{Fence, StoreError, event::append_event, execution::keys, parsed, to_json};
+use super::{
+    Fence, StoreError,
+    event::append_event,
+    execution::{keys, stage},
+    parsed, to_json,
+};
 use crate::flow::{
-    Answer, Event, EventKind, ExecutionStatus, Failure, PAUSED_BY_HAND, Signal, Standing,
+    Answer, Event, EventKind, ExecutionStatus, Failure, PAUSED_BY_HAND, Signal, Stage, Standing,
 };
 
 /// A signal, as it is shown.
@@ -71,7 +76,7 @@ pub async fn answer_signals(
     heard: Option<Signal>,
 ) -> Result<Option<ExecutionStatus>, StoreError> {
     let Some(row) = query!(
-        r#"select batch_id, status, document_id, round, paused_at is not null as "paused!",
+        r#"select batch_id, status, current_activity, document_id, round, paused_at is not null as "paused!",
                   coalesce(lease_until > now(), false) as "leased!"
            from workflow_execution where organization_id = $1 and id = $2 for update"#,
         organization.uuid(),
@@ -147,7 +152,11 @@ pub async fn answer_signals(
     }
     mark(&mut *connection, organization, &delivered, "delivered").await?;
     mark(&mut *connection, organization, &too_late, "too_late").await?;
-    for kind in told(before, after, row.document_id.is_some(), row.round) {
+    let stage = match row.document_id {
+        Some(_) => Some(stage(&row.current_activity)?),
+        None => None,
+    };
+    for kind in told(before, after, stage, row.round) {
         let event = Event {
             organization,
             batch: row.batch_id.into(),
@@ -200,8 +209,9 @@ async fn write(
     Ok(())
 }
 
-/// What the log says of an answer.
-fn told(before: Standing, now: Standing, is_document: bool, round: i32) -> Vec<EventKind> {
+/// What the log says of an answer: of a document at `stage`, or of a resolution.
+fn told(before: Standing, now: Standing, stage: Option<Stage>, round: i32) -> Vec<EventKind> {
+    let is_document = stage.is_some();
     let mut told = Vec::new();
     if now.status != before.status {
         match (now.status, before.status) {
@@ -213,6 +223,7 @@ fn told(before: Standing, now: Standing, is_document: bool, round: i32) -> Vec<E
             }
             (ExecutionStatus::Cancelled, from) => told.push(EventKind::DocumentCancelled {
                 was_failed: from == ExecutionStatus::Failed,
+                stage,
             }),
             (ExecutionStatus::Retry, ExecutionStatus::Failed) => {
                 told.push(EventKind::DocumentRevived { round: round + 1 });

@@ -249,7 +249,7 @@ impl Executor {
         let (work, mut records) = work;
         // What a suspect has done is written at once: it may die again before long.
         let paid = work.extractor.is_paid() && stage != Stage::Chunk || lease.suspect;
-        let mut sink = Sink::new(engine, stage, lease.fence, paid);
+        let mut sink = Sink::new(engine, stage, lease, paid);
         let outcome = {
             let run = pipeline::run(stage, &work, &mut records, &mut sink);
             tokio::pin!(run);
@@ -262,7 +262,15 @@ impl Executor {
                 run.await?
             }
         };
-        Ok(Came::of(stage, outcome, records, work, sink.rest()))
+        let reached = sink.reached();
+        Ok(Came::of(
+            stage,
+            outcome,
+            records,
+            work,
+            sink.rest(),
+            reached,
+        ))
     }
 
     /// The document with its checkpoints; `None` if this process lacks the batch's extractor.

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use graphmill_jobs::{BatchId, OrganizationId};
+use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep},
@@ -121,7 +121,7 @@ async fn step(engine: &Engine, held: &mut Held, level: bool) -> Result<bool, Sto
     let mut done = Done::default();
     for (id, read) in batches {
         let events = by_batch.remove(&id).unwrap_or_default();
-        let moved = match read
+        let mut moved = match read
             .map_err(Problem::from)
             .and_then(|batch| Ok(Moved::of(batch, &events)?))
         {
@@ -204,6 +204,7 @@ impl Done {
             ends,
             told,
             deeds,
+            resolution,
             ..
         } = moved;
         self.rows.extend(events.iter().map(|(row, _)| *row));
@@ -220,7 +221,7 @@ impl Done {
         self.told.extend(told.into_iter().map(|kind| Event {
             organization: batch.organization,
             batch: batch.id,
-            execution: None,
+            execution: resolution.filter(|_| matches!(kind, EventKind::ResolutionStarted)),
             kind,
         }));
     }
@@ -262,6 +263,8 @@ struct Moved {
     ends: bool,
     told: Vec<EventKind>,
     deeds: Vec<Deed>,
+    /// The resolution that it has begun.
+    resolution: Option<WorkflowExecutionId>,
 }
 
 impl Moved {
@@ -311,16 +314,19 @@ impl Moved {
             batch,
             told,
             deeds,
+            resolution: None,
         })
     }
 
-    async fn write(&self, connection: &mut Connection) -> Result<(), StoreError> {
+    async fn write(&mut self, connection: &mut Connection) -> Result<(), StoreError> {
         let (organization, id) = (self.batch.organization, self.batch.id);
         for deed in &self.deeds {
             match deed {
                 Deed::StartResolution => {
                     let generation = self.batch.generation;
-                    store::start_resolution(connection, organization, id, generation).await?;
+                    let begun =
+                        store::start_resolution(connection, organization, id, generation).await?;
+                    self.resolution = Some(begun);
                 }
                 Deed::Revive => {
                     store::revive_failed(connection, organization, id, REVIVE_STEP).await?;

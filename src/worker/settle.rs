@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{
     flow::{
-        self, ActivityStatus, EventKind, ExecutionStatus, Failure, IllegalMove, Replaced, Stage,
-        StageEnd, Verdict,
+        self, ActivityStatus, EventKind, ExecutionStatus, Failure, IllegalMove, Reached, Replaced,
+        Stage, StageEnd, Verdict,
     },
     store::Lease,
 };
@@ -59,9 +59,15 @@ impl Decision {
     }
 }
 
-/// Decides what `end` means for the execution, which is in `processing` and at `stage`. The move is
+/// Decides what `end` means for the execution, which is in `processing` and at `stage`, of whose units so many have
+/// been `reached`. The move is
 /// [`flow::settled`]'s; what to write and tell beside it is decided here.
-pub(super) fn decide(stage: Stage, lease: &Lease, end: End) -> Result<Decision, IllegalMove> {
+pub(super) fn decide(
+    stage: Stage,
+    lease: &Lease,
+    end: End,
+    reached: Option<Reached>,
+) -> Result<Decision, IllegalMove> {
     let verdict = match lease.document {
         Some(_) => lease.policy.on_failure(lease.round, lease.max_retries),
         None => Verdict::Abandon,
@@ -124,6 +130,7 @@ pub(super) fn decide(stage: Stage, lease: &Lease, end: End) -> Result<Decision, 
                 stage,
                 failure: failure.clone(),
                 wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                reached,
             });
             decision.error = Some(failure);
         }
@@ -135,16 +142,23 @@ pub(super) fn decide(stage: Stage, lease: &Lease, end: End) -> Result<Decision, 
                 },
                 (Some(_), Verdict::AwaitRound) => EventKind::DocumentFailed {
                     failure: failure_for_event,
+                    stage: Some(stage),
+                    reached,
                 },
                 (Some(_), Verdict::Abandon) => EventKind::DocumentAbandoned {
                     failure: failure_for_event,
+                    stage: Some(stage),
+                    reached,
                 },
             });
             decision.error = Some(failure);
         }
         End::Stopped => {
             decision.events.push(match lease.document {
-                Some(_) => EventKind::DocumentCancelled { was_failed: false },
+                Some(_) => EventKind::DocumentCancelled {
+                    was_failed: false,
+                    stage: Some(stage),
+                },
                 None => EventKind::ResolutionAbandoned {
                     failure: Failure::cancelled(),
                 },
@@ -200,7 +214,7 @@ mod tests {
                 units: 2,
                 failed_units: 1,
             };
-            let decision = decide(stage, &lease, end).unwrap();
+            let decision = decide(stage, &lease, end, None).unwrap();
             assert_eq!(
                 (decision.status, decision.stage),
                 (ExecutionStatus::Processing, next)
@@ -225,7 +239,7 @@ mod tests {
             let end = End::Failed {
                 failure: failure.clone(),
             };
-            let decision = decide(Stage::Mentions, &lease(policy, round), end).unwrap();
+            let decision = decide(Stage::Mentions, &lease(policy, round), end, None).unwrap();
             assert_eq!(decision.status, status, "{policy} in round {round}");
             assert_eq!(decision.error.as_ref(), Some(&failure));
         }

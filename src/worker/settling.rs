@@ -24,7 +24,7 @@ impl Executor {
         version: i32,
         worked: Worked,
     ) -> Result<Option<Ringable>, ExecuteError> {
-        let mut decision = settle::decide(stage, lease, worked.end)?;
+        let mut decision = settle::decide(stage, lease, worked.end, worked.reached)?;
         let (checkpoints, output) = (&worked.checkpoints, &worked.output);
         let (mut patience, mut in_doubt) = (Patience::new(), false);
         let status = loop {

@@ -1,9 +1,13 @@
 //! Checkpoints of the durable path. Those of paid units are written at once; those of unpaid units may share a write
 //! for up to 50 ms. The last one of a stage goes with the settle, which follows at once: one commit, not two.
+//!
+//! A stage that takes a while says how far it is, in the transactions that make that so: what is told was counted off
+//! the checkpoints, and one that settles at once is told by its settle alone.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use graphmill_jobs::BatchId;
 use tokio::time::Instant;
 
 use super::{
@@ -11,33 +15,60 @@ use super::{
     steps::{Step, reached},
 };
 use crate::{
-    flow::Stage,
+    flow::{Event, EventKind, Reached, Stage},
     pipeline::{CheckpointError, Checkpoints, UnitOutcome, UnitRecord},
-    store::{self, CheckpointRow, Fence, Patience, StoreError, UnitEnd},
+    store::{self, CheckpointRow, Fence, Lease, Patience, StoreError, UnitEnd},
 };
 
 /// How long the checkpoint of an unpaid unit may wait. **Source:** DESIGN §2.6.
 const WAIT: Duration = Duration::from_millis(50);
 
+/// How long a stage is in work before it says how far it is, and how long it says nothing more then. **Source:** ours:
+/// a document that nobody has time to look at costs no event, and one that takes minutes costs one a second.
+const SAY: Duration = Duration::from_millis(500);
+const SAY_AGAIN: Duration = Duration::from_secs(1);
+
 pub(super) struct Sink<'a> {
     engine: &'a Engine,
     stage: Stage,
+    batch: BatchId,
     fence: Fence,
     paid: bool,
     waiting: Vec<CheckpointRow>,
     since: Option<Instant>,
+    /// Units that are through; none while they are not counted.
+    reached: Option<Reached>,
+    /// What was told last.
+    told: Option<Reached>,
+    /// When there is something to tell.
+    tell_at: Instant,
 }
 
 impl<'a> Sink<'a> {
-    pub(super) const fn new(engine: &'a Engine, stage: Stage, fence: Fence, paid: bool) -> Self {
+    pub(super) fn new(engine: &'a Engine, stage: Stage, lease: &Lease, paid: bool) -> Self {
         Self {
             engine,
             stage,
-            fence,
+            batch: lease.batch,
+            fence: lease.fence,
             paid,
             waiting: Vec::new(),
             since: None,
+            reached: None,
+            told: None,
+            tell_at: Instant::now() + SAY,
         }
+    }
+
+    /// How far the stage is, where its units are counted.
+    pub(super) const fn reached(&self) -> Option<Reached> {
+        self.reached
+    }
+
+    /// What is to be told now, if anything is.
+    fn news(&self) -> Option<Reached> {
+        let due = Instant::now() >= self.tell_at;
+        self.reached.filter(|_| due && self.reached != self.told)
     }
 
     /// The checkpoints that are to go with the settle.
@@ -45,38 +76,71 @@ impl<'a> Sink<'a> {
         self.waiting
     }
 
-    async fn write(&self) -> Result<bool, StoreError> {
-        let mut transaction = self.engine.store.app(self.fence.organization).await?;
+    async fn write(&self, news: Option<Reached>) -> Result<bool, StoreError> {
+        let organization = self.fence.organization;
+        let mut transaction = self.engine.store.app(organization).await?;
         let held = store::record_units(&mut transaction, self.fence, &self.waiting).await?;
+        if let (true, Some(Reached { current, total })) = (held, news) {
+            let event = Event {
+                organization,
+                batch: self.batch,
+                execution: Some(self.fence.execution),
+                kind: EventKind::StageProgress {
+                    stage: self.stage,
+                    current,
+                    total,
+                },
+            };
+            store::append_event(&mut transaction, &event).await?;
+        }
         transaction.commit().await?;
         Ok(held)
     }
 
     async fn flush(&mut self) -> Result<(), CheckpointError> {
-        if self.waiting.is_empty() {
+        let news = self.news();
+        if self.waiting.is_empty() && news.is_none() {
             return Ok(());
         }
         let mut patience = Patience::new();
         let held = loop {
-            match self.write().await {
+            match self.write(news).await {
                 Err(error) if patience.again(&error).await => {}
                 result => break result.map_err(|error| CheckpointError::Write(error.into()))?,
             }
         };
-        self.waiting.clear();
-        self.since = None;
-        if held {
-            reached(self.stage, Step::UnitDone, self.fence.execution);
-            Ok(())
-        } else {
-            Err(CheckpointError::LeaseLost)
+        if news.is_some() {
+            self.told = news;
+            self.tell_at = Instant::now() + SAY_AGAIN;
+            self.engine.sequencer.ring();
         }
+        let written = !std::mem::take(&mut self.waiting).is_empty();
+        self.since = None;
+        if !held {
+            return Err(CheckpointError::LeaseLost);
+        }
+        if written {
+            reached(self.stage, Step::UnitDone, self.fence.execution);
+        }
+        Ok(())
     }
 }
 
 #[async_trait]
 impl Checkpoints for Sink<'_> {
+    fn planned(&mut self, through: usize, units: usize) {
+        self.reached = Some(Reached {
+            current: through as u64,
+            total: units as u64,
+        });
+    }
+
     async fn record(&mut self, record: UnitRecord, last: bool) -> Result<(), CheckpointError> {
+        if let (Some(reached), UnitOutcome::Done(_) | UnitOutcome::Failed(_)) =
+            (&mut self.reached, &record.outcome)
+        {
+            reached.current = (reached.current + 1).min(reached.total);
+        }
         self.waiting.push(to_row(record)?);
         self.since.get_or_insert_with(Instant::now);
         match (last, self.paid) {
@@ -87,10 +151,11 @@ impl Checkpoints for Sink<'_> {
     }
 
     async fn tick(&mut self) -> Result<(), CheckpointError> {
-        match self.since {
-            Some(since) if since.elapsed() >= WAIT => self.flush().await,
-            Some(_) | None => Ok(()),
+        let waited = self.since.is_some_and(|since| since.elapsed() >= WAIT);
+        if waited || self.news().is_some() {
+            self.flush().await?;
         }
+        Ok(())
     }
 }
 

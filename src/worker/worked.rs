@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{recent, settle::End};
 use crate::{
-    flow::Stage,
+    flow::{Reached, Stage},
     graph::{DocumentGraph, Span, Text},
     pipeline::{Findings, Outcome, UnitRecord, Work},
     store::{CheckpointRow, Publishable},
@@ -24,6 +24,8 @@ pub(super) enum Came {
 /// What a stage's work gave, to be written with its settle.
 pub(super) struct Worked {
     pub(super) end: End,
+    /// How far the stage came, where its units were counted.
+    pub(super) reached: Option<Reached>,
     pub(super) checkpoints: Vec<CheckpointRow>,
     pub(super) output: Output,
     /// What the next stage begins with, if there is one.
@@ -44,6 +46,7 @@ impl Worked {
     pub(super) const fn ended(end: End) -> Self {
         Self {
             end,
+            reached: None,
             checkpoints: Vec::new(),
             output: Output::None,
             keep: None,
@@ -59,6 +62,7 @@ impl Came {
         records: Vec<UnitRecord>,
         work: Work,
         checkpoints: Vec<CheckpointRow>,
+        reached: Option<Reached>,
     ) -> Self {
         let mut block = None;
         let (end, output) = match outcome {
@@ -112,6 +116,7 @@ impl Came {
         });
         let worked = Worked {
             end,
+            reached,
             checkpoints,
             output,
             keep,

@@ -36,4 +36,5 @@ mod recovery;
 mod resolution;
 mod roles;
 mod servers;
+mod stream;
 mod support;

@@ -147,7 +147,11 @@ async fn an_execution_its_activities_and_its_signals_are_saved_and_loaded() {
         activity: ActivityStatus::Failed,
         error: Some(&why),
         checkpoint: json!({ "stage": "mentions" }),
-        events: &[EventKind::DocumentAbandoned { failure: failure() }],
+        events: &[EventKind::DocumentAbandoned {
+            failure: failure(),
+            stage: None,
+            reached: None,
+        }],
         ..done
     };
     let settlement = store::settle(&mut transaction, lease.fence, batch, &failed).await;

@@ -221,8 +221,10 @@ impl<'a> Machines<'a> {
             if let Ok(cancelled) = document.status.on(ExecutionEvent::Cancel) {
                 let was_failed = document.status == ExecutionStatus::Failed;
                 document.status = cancelled;
-                self.unfolded
-                    .push(EventKind::DocumentCancelled { was_failed });
+                self.unfolded.push(EventKind::DocumentCancelled {
+                    was_failed,
+                    stage: None,
+                });
             }
         } else if waits {
             document.status = document.status.on(ExecutionEvent::Admit).unwrap();
@@ -237,8 +239,16 @@ impl<'a> Machines<'a> {
                 let moved = settled(Stage::Mentions, StageEnd::Failed(verdict)).unwrap();
                 document.status = moved.status;
                 self.unfolded.push(match verdict {
-                    Verdict::AwaitRound => EventKind::DocumentFailed { failure },
-                    Verdict::Abandon => EventKind::DocumentAbandoned { failure },
+                    Verdict::AwaitRound => EventKind::DocumentFailed {
+                        failure,
+                        stage: None,
+                        reached: None,
+                    },
+                    Verdict::Abandon => EventKind::DocumentAbandoned {
+                        failure,
+                        stage: None,
+                        reached: None,
+                    },
                 });
             } else {
                 document.status = settled(Stage::Assemble, StageEnd::Done).unwrap().status;

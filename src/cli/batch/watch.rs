@@ -1,8 +1,9 @@
-//! `graphmill batch watch`.
+//! `graphmill batch watch`: the stream that the HTTP API sends, as bars or as lines of JSON.
 
 use std::process::ExitCode;
 
-use graphmill_jobs::OrganizationId;
+use graphmill_jobs::{BatchId, OrganizationId};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{find, unknown};
@@ -15,11 +16,15 @@ use crate::{
         session::Session,
         summary,
     },
-    workflow,
+    workflow::{self, EventMessage, Feed, Following, follow_batch},
 };
 
 /// Shows how far a batch is until it has ended, and then what came of it.
-pub(super) async fn watch(session: &Session, batch: &str) -> Result<ExitCode, CliError> {
+pub(super) async fn watch(
+    session: &Session,
+    batch: &str,
+    json: bool,
+) -> Result<ExitCode, CliError> {
     let (store, organization) = (&session.store, OrganizationId::DEFAULT);
     let id = find(session, batch).await?;
     let stop = CancellationToken::new();
@@ -29,8 +34,14 @@ pub(super) async fn watch(session: &Session, batch: &str) -> Result<ExitCode, Cl
         interrupts.next().await;
         left.cancel();
     });
-    let watched = progress::follow(store, organization, id, None, Until::Ended, &stop).await;
+    let feed = Feed::new(store.clone());
+    let watched = if json {
+        lines(&feed, id, &stop).await
+    } else {
+        bars(session, &feed, id, &stop).await
+    };
     listening.abort();
+    feed.stop();
     let ended = matches!(watched?, Watched::Ended);
     let report = workflow::report(store, organization, id, 0).await?;
     let report = report.ok_or_else(|| unknown(batch))?;
@@ -40,6 +51,58 @@ pub(super) async fn watch(session: &Session, batch: &str) -> Result<ExitCode, Cl
         ));
         return Ok(ExitCode::from(INTERRUPTED));
     }
-    output::written(output::line(&summary::report(&report, &[], None)))?;
+    if !json {
+        output::written(output::line(&summary::report(&report, &[], None)))?;
+    }
     Ok(exit_code(&report))
+}
+
+/// Draws anew with every event, and now and then without one.
+async fn bars(
+    session: &Session,
+    feed: &Feed,
+    id: BatchId,
+    stop: &CancellationToken,
+) -> Result<Watched, CliError> {
+    let organization = OrganizationId::DEFAULT;
+    let Some(Following { mut follower, .. }) = follow_batch(feed, organization, id, None).await?
+    else {
+        return Err(unknown(&id.to_string()));
+    };
+    let (moved, seen) = watch::channel(0);
+    let following = tokio::spawn(async move {
+        // Once it is over, or Postgres is away for long, the clock alone says when to look.
+        while let Ok(Some(_)) = follower.next().await {
+            moved.send_modify(|times| *times += 1);
+        }
+    });
+    let store = &session.store;
+    let watched = progress::follow(store, organization, id, Some(seen), Until::Ended, stop).await;
+    following.abort();
+    watched
+}
+
+/// Prints how the batch stands, and then every event until its end.
+async fn lines(feed: &Feed, id: BatchId, stop: &CancellationToken) -> Result<Watched, CliError> {
+    let Some(Following {
+        snapshot,
+        mut follower,
+        ..
+    }) = follow_batch(feed, OrganizationId::DEFAULT, id, None).await?
+    else {
+        return Err(unknown(&id.to_string()));
+    };
+    if let Some(snapshot) = snapshot {
+        output::written(output::json(&snapshot))?;
+    }
+    loop {
+        let next = tokio::select! {
+            () = stop.cancelled() => return Ok(Watched::Interrupted),
+            next = follower.next() => next?,
+        };
+        let Some(entry) = next else {
+            return Ok(Watched::Ended);
+        };
+        output::written(output::json(&EventMessage::of(&entry)))?;
+    }
 }

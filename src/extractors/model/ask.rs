@@ -286,7 +286,15 @@ fn read(answer: &Answer, task: &Task<'_>) -> Result<Result<Reply, String>, Extra
 impl From<CallError> for ExtractError {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Wait { reason, wait } => Self::Wait { reason, wait },
+            CallError::Wait {
+                reason,
+                wait,
+                cause,
+            } => Self::Wait {
+                reason,
+                wait,
+                cause,
+            },
             CallError::Pause { reason } => Self::Pause { reason },
             CallError::Transient(message) => Self::Transient(message),
             CallError::Refused { message, .. } => Self::Terminal(message),

@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    super::{Answer, CallError, CallRequest, DropReason, Refusal},
+    super::{Answer, CallError, CallRequest, DropReason, Refusal, WaitCause},
     *,
 };
 use crate::graph::{ClassId, NameLabel, Span};
@@ -379,10 +379,11 @@ async fn what_is_no_try_stays_none() {
     let wait = CallError::Wait {
         reason: "limit".to_owned(),
         wait: Duration::from_secs(3),
+        cause: WaitCause::Breaker,
     };
     let error = read(&played(vec![Err(wait)]), "Ada.").await.unwrap_err();
     assert!(
-        matches!(error, ExtractError::Wait { wait, .. } if wait.as_secs() == 3),
+        matches!(error, ExtractError::Wait { wait, cause: WaitCause::Breaker, .. } if wait.as_secs() == 3),
         "{error:?}"
     );
     let pause = CallError::Pause {

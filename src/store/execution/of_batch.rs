@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{Ringable, stage};
 use crate::{
-    flow::{EventKind, ExecutionStatus, Failure, WORKFLOW_VERSION, WorkflowType},
+    flow::{EventKind, ExecutionStatus, Failure, Stage, WORKFLOW_VERSION, WorkflowType},
     store::{StoreError, to_json},
 };
 
@@ -200,6 +200,10 @@ pub async fn cancel_stopped(
     batch: BatchId,
     most: i64,
 ) -> Result<u64, StoreError> {
+    let stages: HashMap<&str, Stage> = Stage::ALL
+        .into_iter()
+        .map(|stage| (stage.activity_name(), stage))
+        .collect();
     let cancelled = query_scalar!(
         r#"with waiting as (
                -- Each status by its own index: one condition on all of them would read past everything that was
@@ -227,7 +231,7 @@ pub async fn cancel_stopped(
                set status = 'cancelled', completed_at = now(), updated_at = now(),
                    lease_owner = null, lease_until = null
                where e.organization_id = $1 and e.id = any(array(select id from idle))
-               returning e.id, e.workflow_type
+               returning e.id, e.workflow_type, e.current_activity
            ), closed as (
                update workflow_activity a
                set status = 'cancelled', completed_at = now()
@@ -241,7 +245,8 @@ pub async fn cancel_stopped(
            ), told as (
                insert into event_outbox (organization_id, batch_id, workflow_execution_id, type, payload)
                select $1, $2, c.id, 'DocumentCancelled',
-                      jsonb_build_object('type', 'DocumentCancelled', 'wasFailed', idle.status = 'failed')
+                      jsonb_build_object('type', 'DocumentCancelled', 'wasFailed', idle.status = 'failed',
+                                         'stage', $5::jsonb -> c.current_activity)
                from cancelled c join idle on idle.id = c.id where c.workflow_type = 'extraction'
                union all
                select $1, $2, id, 'ResolutionAbandoned', $4
@@ -252,6 +257,7 @@ pub async fn cancel_stopped(
         batch.uuid(),
         most,
         to_json("an event", &EventKind::ResolutionAbandoned { failure: Failure::cancelled() })?,
+        to_json("the stages", &stages)?,
     )
     .fetch_one(connection)
     .await?;
@@ -295,7 +301,7 @@ pub async fn revive_failed(
     Ok(revived.unsigned_abs())
 }
 
-/// Queues the resolution of a batch's generation; a second call changes nothing.
+/// Queues the resolution of a batch's generation, and returns which execution it is; a second call changes nothing.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
@@ -304,12 +310,15 @@ pub async fn start_resolution(
     organization: OrganizationId,
     batch: BatchId,
     generation: i32,
-) -> Result<(), StoreError> {
-    query!(
+) -> Result<WorkflowExecutionId, StoreError> {
+    let id = query_scalar!(
         "insert into workflow_execution (id, organization_id, batch_id, generation, workflow_type,
                                          workflow_version, status, current_activity)
          values ($1, $2, $3, $4, $5, $6, $7, $8)
-         on conflict (batch_id, generation) where workflow_type = 'resolution' do nothing",
+         on conflict (batch_id, generation) where workflow_type = 'resolution'
+             -- Nothing changes; a conflict that does nothing would not say which one it is.
+             do update set updated_at = workflow_execution.updated_at
+         returning id",
         WorkflowExecutionId::generate().uuid(),
         organization.uuid(),
         batch.uuid(),
@@ -319,9 +328,9 @@ pub async fn start_resolution(
         ExecutionStatus::Queued.as_str(),
         WorkflowType::Resolution.first_stage().activity_name(),
     )
-    .execute(connection)
+    .fetch_one(connection)
     .await?;
-    Ok(())
+    Ok(id.into())
 }
 
 /// What documents of a batch wait for, if any do: a limit, the breaker, somebody else's call.

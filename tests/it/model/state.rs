@@ -90,7 +90,11 @@ impl Row {
         match self.status {
             ExecutionStatus::Queued | ExecutionStatus::Processing | ExecutionStatus::Retry => {}
             ExecutionStatus::Failed => {
-                counts.fold(&EventKind::DocumentFailed { failure: failure() });
+                counts.fold(&EventKind::DocumentFailed {
+                    failure: failure(),
+                    stage: None,
+                    reached: None,
+                });
             }
             ExecutionStatus::Completed => counts.fold(&EventKind::DocumentCompleted {
                 partial: false,
@@ -99,10 +103,17 @@ impl Row {
                 replaced: Replaced::default(),
             }),
             ExecutionStatus::Abandoned => {
-                counts.fold(&EventKind::DocumentAbandoned { failure: failure() });
+                counts.fold(&EventKind::DocumentAbandoned {
+                    failure: failure(),
+                    stage: None,
+                    reached: None,
+                });
             }
             ExecutionStatus::Cancelled => {
-                counts.fold(&EventKind::DocumentCancelled { was_failed: false });
+                counts.fold(&EventKind::DocumentCancelled {
+                    was_failed: false,
+                    stage: None,
+                });
             }
         }
     }
