@@ -15,6 +15,7 @@ mod failure;
 mod pace;
 mod policy;
 mod protocol;
+mod rate;
 mod retry;
 mod share;
 mod signal;
@@ -33,6 +34,7 @@ pub use policy::{FailurePolicy, FailureRules, PartialPolicy, Tolerance, Verdict}
 pub use protocol::{
     BatchView, ExecutionView, LeaseState, Move, RingView, StageEnd, follows_directly, settled,
 };
+pub use rate::RequestRate;
 pub use retry::RetryPolicy;
 pub use share::{Contender, Share, shares};
 pub use signal::{Answer, PAUSED_BY_HAND, Signal, Standing};
