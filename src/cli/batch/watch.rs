@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use graphmill_jobs::OrganizationId;
 use tokio_util::sync::CancellationToken;
 
 use super::{find, unknown};
@@ -20,7 +19,7 @@ use crate::{
 
 /// Shows how far a batch is until it has ended, and then what came of it.
 pub(super) async fn watch(session: &Session, batch: &str) -> Result<ExitCode, CliError> {
-    let (store, organization) = (&session.store, OrganizationId::DEFAULT);
+    let (store, organization) = (&session.store, session.organization);
     let id = find(session, batch).await?;
     let stop = CancellationToken::new();
     let mut interrupts = Interrupts::listen();
