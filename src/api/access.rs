@@ -33,7 +33,9 @@ const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 /// What an answer without a look at the body takes off the wire, in bytes: a client that still writes when the
 /// connection closes sees a broken pipe instead of the reason.
 const DRAINED: usize = 1 << 20;
-/// How long that may take.
+/// How long it may take to say who asks: a pool waits for Postgres for as long as a request may last.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the body may take for that.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// **Source:** draft-ietf-httpapi-ratelimit-headers-10.
@@ -161,7 +163,7 @@ impl FromRequestParts<State> for Streams {
     async fn from_request_parts(parts: &mut Parts, _: &State) -> Result<Self, Self::Rejection> {
         match caller(parts)? {
             Caller::Stream(holder) => Ok(Self(holder.organization)),
-            caller => caller.with(Scope::Read).map(Self),
+            caller @ (Caller::Owner(_) | Caller::Key(_)) => caller.with(Scope::Read).map(Self),
         }
     }
 }
@@ -187,7 +189,8 @@ pub(super) async fn admit(
     let access = &state.0.access;
     let shown = request.headers().get(header::AUTHORIZATION).cloned();
     let asked = (request.method().clone(), request.uri().clone());
-    let caller = match who(access, shown, asked).await {
+    let looked = tokio::time::timeout(LOOK_TIMEOUT, who(access, shown, asked)).await;
+    let caller = match looked.unwrap_or_else(|_| Err(nobody_knows())) {
         Ok(caller) => caller,
         Err(problem) => return turn_away(request, problem.into_response()).await,
     };
@@ -270,6 +273,13 @@ fn no_key() -> Problem {
     Problem::new(
         StatusCode::UNAUTHORIZED,
         "an API key is needed: `Authorization: Bearer gm_…`",
+    )
+}
+
+fn nobody_knows() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Postgres does not answer, so nobody knows whose key this is: trying again may help",
     )
 }
 
@@ -374,4 +384,38 @@ fn ending_with(response: Response, holder: Holder, keyring: Keyring) -> Response
     let (parts, body) = response.into_parts();
     let body = body.into_data_stream().take_until(Box::pin(gone));
     Response::from_parts(parts, Body::from_stream(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_shown_in_one_way() {
+        let shown = |text: &str| bearer(&HeaderValue::from_str(text).unwrap()).map(str::to_owned);
+        for text in ["Bearer gm_a_b", "bearer gm_a_b", "BEARER  gm_a_b "] {
+            assert_eq!(shown(text).as_deref(), Some("gm_a_b"), "{text}");
+        }
+        for text in ["gm_a_b", "Basic gm_a_b", "Bearergm_a_b", ""] {
+            assert_eq!(shown(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_route_sees_what_was_shown() {
+        for (asked, left) in [
+            ("/a?token=secret", "/a"),
+            ("/a?limit=1&token=secret&after=2", "/a?limit=1&after=2"),
+            ("/a?token=&token=secret", "/a"),
+            ("/a?tokens=1", "/a?tokens=1"),
+            ("/a", "/a"),
+        ] {
+            let request = Request::builder().uri(asked);
+            let request = request.header(header::AUTHORIZATION, "Bearer secret");
+            let mut request = request.body(Body::empty()).unwrap();
+            conceal(&mut request);
+            assert_eq!(request.uri(), left);
+            assert!(request.headers().is_empty());
+        }
+    }
 }

@@ -7,7 +7,7 @@ use axum::{
     extract::{self, Request},
     http::StatusCode,
 };
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -18,7 +18,6 @@ use super::{
     problem::Problem,
     receive,
 };
-use crate::keys::STREAM_TOKEN;
 
 /// The most bytes that the body may have.
 const BODY: usize = 16 << 10;
@@ -54,23 +53,18 @@ pub(super) async fn create(
         )
         .with("place", "path"));
     }
-    let (token, ends_ms) = match (&caller, state.0.access.keyring()) {
-        (Caller::Key(holder), Some(keyring)) => {
-            let token = keyring.stream_token(holder, &path).await;
-            let (token, ends_ms) = token.map_err(|refusal| access::refused(&refusal))?;
-            (token.reveal(), i64::try_from(ends_ms).unwrap_or(i64::MAX))
-        }
-        // Where there are no keys, clients need not know it.
-        _ => {
-            let life = i64::try_from(STREAM_TOKEN.as_millis()).unwrap_or(0);
-            ("none".to_owned(), Utc::now().timestamp_millis() + life)
-        }
+    // Where there are no keys, any token opens any stream: clients need not know it.
+    let (Caller::Key(holder), Some(keyring)) = (&caller, state.0.access.keyring()) else {
+        let none = json!({ "token": "none", "expires_at": null });
+        return Ok((StatusCode::CREATED, Json(none)));
     };
-    let ends = DateTime::from_timestamp_millis(ends_ms).unwrap_or_default();
+    let token = keyring.stream_token(holder, &path).await;
+    let (token, ends_ms) = token.map_err(|refusal| access::refused(&refusal))?;
+    let ends = DateTime::from_timestamp_millis(ends_ms.cast_signed()).unwrap_or_default();
     Ok((
         StatusCode::CREATED,
         Json(json!({
-            "token": token,
+            "token": token.reveal(),
             "expires_at": ends.to_rfc3339_opts(SecondsFormat::Millis, true),
         })),
     ))

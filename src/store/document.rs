@@ -6,7 +6,7 @@
 mod change;
 mod withdraw;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use graphmill_jobs::{BatchId, DocumentId, OrganizationId, WorkflowExecutionId};
 use serde_json::Value;
@@ -129,8 +129,7 @@ pub async fn add_documents(
             refused_before.insert(row.external_id);
         }
     }
-    let mut first_of: std::collections::HashMap<Vec<u8>, String> =
-        known_hashes.into_iter().collect();
+    let mut first_of: HashMap<Vec<u8>, String> = known_hashes.into_iter().collect();
     let mut added = Added::default();
     let mut fresh: Vec<&DocumentRow<'_>> = Vec::new();
     for row in documents {
@@ -178,8 +177,7 @@ pub async fn add_documents(
     )
     .await?;
     if limited {
-        let accepted = i64::try_from(added.accepted).unwrap_or(i64::MAX);
-        count_documents(connection, organization, accepted).await?;
+        count_documents(connection, organization, added.accepted.cast_signed()).await?;
     }
     Ok(added)
 }

@@ -276,8 +276,7 @@ pub async fn apply_changes(
         &plan.refused,
     )
     .await?;
-    let grown = i64::try_from(accepted).unwrap_or(i64::MAX) - gone;
-    count_documents(connection, organization, grown).await?;
+    count_documents(connection, organization, accepted.cast_signed() - gone).await?;
     Ok(Changed {
         added: accepted - plan.replaced,
         replaced: plan.replaced,
