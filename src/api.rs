@@ -3,6 +3,8 @@
 //! Knows requests, answers and how an error is told ([`problem`]). Must not know how a batch is worked: it runs no
 //! stage, rings no bell and names no extractor beyond its name; it writes rows through `workflow` and reads them.
 //!
+//! Who asks is known by a key, and with it the organization ([`access`]): no route is reached without one.
+//!
 //! Invariants: a 2xx to a submission means that its rows are durable and the batch is sealed, or kept open as asked. A submission that has
 //! begun is not cut off by its client's leaving, by a time-out or by a graceful stop. Every error is an RFC 9457
 //! problem, and none quotes a document.
@@ -17,6 +19,9 @@ mod problem;
 mod receive;
 mod request;
 mod stream;
+mod stream_token;
+
+pub use access::Access;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -75,11 +80,13 @@ struct Shared {
     submissions: TaskTracker,
     feed: Feed,
     streams: stream::Tallies,
+    access: Access,
 }
 
 impl State {
     /// The state of a server: batches may name one of `extractors`, each with the settings of its batches, and
-    /// documents must keep to `limits`. All get this `ontology`; their ends are told as `webhooks` says.
+    /// documents must keep to `limits`. All get this `ontology`; their ends are told as `webhooks` says. Who may ask is
+    /// `access`'s to say.
     ///
     /// # Panics
     /// Outside of a runtime.
@@ -91,6 +98,7 @@ impl State {
         limits: Limits,
         ontology: Arc<Ontology>,
         webhooks: Webhooks,
+        access: Access,
     ) -> Self {
         Self(Arc::new(Shared {
             feed: Feed::new(store.clone()),
@@ -103,6 +111,7 @@ impl State {
             webhooks,
             permits: Semaphore::new(SUBMISSIONS),
             submissions: TaskTracker::new(),
+            access,
         }))
     }
 
@@ -167,7 +176,10 @@ fn router(state: State) -> Router {
             delete(changes::remove),
         )
         .merge(stream::routes())
+        .route("/api/stream-tokens", post(stream_token::create))
         .fallback(async || problem::Problem::of(StatusCode::NOT_FOUND))
+        // Innermost, so that whatever a route or a fallback answers, its caller was let in.
+        .layer(middleware::from_fn_with_state(state.clone(), access::admit))
         .layer(CatchPanicLayer::custom(request::panicked))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -15,12 +15,15 @@ mod evaluate;
 mod execution;
 mod export;
 mod extract;
+mod first_key;
 mod input;
+mod keys;
 mod link;
 mod migrate;
 mod mock_model;
 mod notifying;
 mod ontology;
+mod organization;
 mod output;
 mod progress;
 mod resolve;
@@ -78,6 +81,10 @@ enum Command {
     Worker(worker::WorkerCommandArgs),
     /// Serve the HTTP API.
     Serve(serve::ServeArgs),
+    /// Make, list and revoke the keys of the HTTP API.
+    Keys(keys::KeysArgs),
+    /// Make and list organizations, and set what each may ask for and have.
+    Organization(organization::OrganizationArgs),
     /// Keep the private servers running, for a command or until stopped.
     Servers(servers::ServersArgs),
     /// Apply the schema to the database.
@@ -121,6 +128,8 @@ pub fn main(extractors: Extractors) -> ExitCode {
         | Command::Extract(_)
         | Command::Evaluate(_)
         | Command::Resolve(_)
+        | Command::Keys(_)
+        | Command::Organization(_)
         | Command::Servers(_)
         | Command::Migrate
         | Command::Doctor(_)
@@ -171,6 +180,8 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Resolve(args) => resolve::resolve(&args),
         Command::Worker(args) => worker::worker(servers, &args, extractors).await,
         Command::Serve(args) => serve::serve(servers, &args, extractors).await,
+        Command::Keys(args) => keys::keys(servers, args).await,
+        Command::Organization(args) => organization::organization(servers, args).await,
         Command::Servers(args) => servers::servers(servers, args).await,
         Command::Migrate => migrate::migrate(servers).await,
         Command::Doctor(args) => doctor::doctor(servers, args).await,

@@ -19,6 +19,9 @@ use crate::{
     worker::WorkerSettings,
 };
 
+/// The organization that a database starts with.
+pub const DEFAULT_ORGANIZATION: &str = "default";
+
 /// Where Postgres and Redis are.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Servers")]
@@ -63,6 +66,15 @@ pub struct ServerArgs {
         global = true
     )]
     pub connections: u32,
+    /// The organization whose batches and keys a command is about; workers work those of all.
+    #[arg(
+        long,
+        env = "GRAPHMILL_ORGANIZATION",
+        value_name = "NAME",
+        default_value = DEFAULT_ORGANIZATION,
+        global = true
+    )]
+    pub organization: String,
     /// The folder with `postgres` and `initdb` for a private Postgres.
     #[arg(
         long,

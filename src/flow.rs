@@ -16,6 +16,7 @@ mod headway;
 mod pace;
 mod policy;
 mod protocol;
+mod rate;
 mod retry;
 mod share;
 mod signal;
@@ -35,6 +36,7 @@ pub use policy::{FailurePolicy, FailureRules, PartialPolicy, Tolerance, Verdict}
 pub use protocol::{
     BatchView, ExecutionView, LeaseState, Move, RingView, StageEnd, follows_directly, settled,
 };
+pub use rate::RequestRate;
 pub use retry::RetryPolicy;
 pub use share::{Contender, Share, shares};
 pub use signal::{Answer, PAUSED_BY_HAND, Signal, Standing};

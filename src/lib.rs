@@ -16,6 +16,7 @@
 //! | 4 | [`worker`] | executor, stager, sweeper, sequencer, notifier: who works what, and when | SQL, Redis commands, what an extractor does |
 //! | 3 | [`workflow`] | what a client does with batches: submit, follow, cancel, report, export | queues, extractors, who does the work |
 //! | 3 | [`pipeline`] | the work of each stage, unit by unit | executions, leases, queues, where checkpoints go |
+//! | 3 | [`keys`] | who may ask: API keys, how one is checked, tokens for one stream | HTTP, routes, SQL, what a scope allows |
 //! | 3 | [`calls`] | what happens around a call of a model: ledger, limits, budget, and the answer filed before it is read | what is asked, how an answer is read |
 //! | 2 | [`store`] | Postgres, one file a table | which status comes next, Redis, stages' work |
 //! | 2 | [`queue`] | Redis and apalis | Postgres, leases, what a job does |
@@ -42,6 +43,7 @@ pub mod config;
 pub mod extractors;
 pub mod flow;
 pub mod graph;
+pub mod keys;
 pub mod mock_model;
 pub mod notify;
 pub mod pipeline;

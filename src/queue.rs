@@ -1,6 +1,7 @@
 //! The doorbell: one Redis queue a stage, rung by whoever moves an execution, answered by apalis workers.
 //!
-//! Beside it, the limits on model calls ([`Limiter`]), which the fleet shares through the same Redis.
+//! Beside it, the limits on model calls ([`Limiter`]) and on requests ([`RateLimiter`]), which the fleet shares through
+//! the same Redis.
 //!
 //! Knows Redis, apalis and the shape of a job. Must not know Postgres, leases or what a stage does: a handler is
 //! given the stage and the [`Ring`](graphmill_jobs::Ring) and settles everything itself. No type of apalis leaves
@@ -22,6 +23,7 @@ mod connection;
 mod feeder;
 mod keys;
 mod limits;
+mod rate;
 mod ring;
 mod set_aside;
 mod ticket;
@@ -32,6 +34,7 @@ pub use limits::{
     Acquired, Breaker, CallEnd, LimitSettings, Limiter, LimiterStatus, Owner, Permit, WaitReason,
     Waiting,
 };
+pub use rate::{RateLimiter, Taken};
 pub use ring::Rung;
 pub use set_aside::SetAside;
 pub use workers::{Drained, Handler, Slots, Tally, Workers, WorkersConfig};

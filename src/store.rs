@@ -6,6 +6,7 @@
 //! `flow` and hand the result in. The database's clock decides every lease and due time.
 
 mod activity;
+mod api_key;
 mod batch;
 mod budget;
 mod checkpoint;
@@ -18,7 +19,9 @@ mod health;
 mod ledger;
 mod link;
 mod ontology;
+mod organization;
 mod organization_budget;
+mod organization_limit;
 mod patience;
 mod rerun;
 mod resolution;
@@ -38,6 +41,10 @@ use sqlx::{
 };
 
 pub use activity::{Activity, activities, settled_status};
+pub use api_key::{
+    ApiKey, FoundApiKey, NewApiKey, Scope, add_api_key, api_key_by_prefix, api_key_exists,
+    api_keys, first_key_lock, revoke_api_key, touch_api_key,
+};
 pub use batch::{
     Batch, BatchMove, BatchSpec, BatchToAdmit, BatchToMove, ReadToMove, add_batch, batch_by_id,
     batch_by_name, batch_setup, batches, batches_to_move, existing_batches, keep_batch_open,
@@ -87,11 +94,13 @@ pub use link::{
     repoint_member,
 };
 pub use ontology::{ensure_ontology, ontology_by_id};
+pub use organization::{Organization, add_organization, organization_by_name, organizations};
 pub use organization_budget::{
     BudgetChange, ORGANIZATION_BUDGET, OrganizationBudget, Period, batches_paused_by_budget,
     change_organization_budget, clear_organization_budget, months_over, open_organization_budget,
     organization_budget, recount_organization_budget, spent_in_all,
 };
+pub use organization_limit::{OrganizationLimits, set_organization_limits};
 pub use patience::Patience;
 pub use rerun::{
     PaidStage, add_reruns, current_executions, paid_by_stage, rerun_counts, set_batch_setup,
@@ -104,7 +113,7 @@ pub use resolution::{
 pub use retry::{
     BatchToReopen, add_retries, batch_to_reopen, open_generation, retry_waiting, retryable,
 };
-pub use schema::{Schema, check_schema, migrate, migrate_from};
+pub use schema::{Schema, as_owner, check_schema, migrate, migrate_from};
 pub use signal::{
     Interruption, SentSignal, answer_signals, interruptions, mark_delivered, orphaned_signals,
     send_signal, signals,
@@ -146,6 +155,14 @@ pub enum StoreError {
     /// The batch takes no more documents. Trying again does not help.
     #[error("the batch is sealed: it takes no more documents")]
     Sealed,
+    /// The organization has as much as it may have. Trying again helps once it has less, or may have more.
+    #[error("the organization may have {limit} {quota} at most")]
+    Quota {
+        /// Of what.
+        quota: &'static str,
+        /// How much it may have.
+        limit: i64,
+    },
     /// The organization's clusters have changed since this resolution began. Resolving again helps.
     #[error("the clusters have changed since the resolution began")]
     Overtaken,
@@ -193,6 +210,7 @@ impl StoreError {
             | Self::Migrate(_)
             | Self::NameTaken(_)
             | Self::Sealed
+            | Self::Quota { .. }
             | Self::Overtaken => false,
         }
     }
@@ -295,6 +313,14 @@ impl Store {
             organization.uuid().as_hyphenated()
         );
         Ok(self.app.begin_with(AssertSqlSafe(begin)).await?)
+    }
+
+    /// A connection as requests have it, outside of any organization: nothing is in sight, but what a function gives.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`]; trying again may help.
+    pub async fn outside(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        Ok(self.app.acquire().await?)
     }
 
     /// A connection for scheduling, over all organizations.

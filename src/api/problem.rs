@@ -18,6 +18,8 @@ use crate::{store::StoreError, telemetry::causes, workflow::SignalError};
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 /// Seconds after which a request that failed for a passing reason may be tried again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+/// How to say who asks.
+const BEARER: HeaderValue = HeaderValue::from_static("Bearer");
 
 /// What went wrong with a request.
 #[derive(Debug, Clone)]
@@ -72,6 +74,12 @@ impl Problem {
                 StatusCode::CONFLICT,
                 "the batch is sealed: it takes no more documents",
             ),
+            StoreError::Quota { quota, limit } => Self::new(
+                StatusCode::FORBIDDEN,
+                format!("the quota is used up: the organization may have {limit} {quota} at most"),
+            )
+            .with("quota", *quota)
+            .with("limit", *limit),
             StoreError::Address(_)
             | StoreError::Connect(_)
             | StoreError::Migrate(_)
@@ -119,6 +127,9 @@ impl Problem {
         parts.headers.insert(header::CONTENT_TYPE, PROBLEM);
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             parts.headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            parts.headers.insert(header::WWW_AUTHENTICATE, BEARER);
         }
         Response::from_parts(parts, object.to_string().into())
     }

@@ -23,7 +23,7 @@ use tracing::Instrument;
 pub use self::tally::StreamCounts;
 pub(super) use self::tally::Tallies;
 
-use super::{State, access::Reads, problem::Problem};
+use super::{State, access::Streams, problem::Problem};
 use crate::{
     store::{LogEntry, Patience, Store, StoreError},
     workflow::{
@@ -103,7 +103,7 @@ type Asked = Result<Query<StreamQuery>, QueryRejection>;
 /// `GET /api/batches/{id or name}/events`.
 async fn batch_events(
     extract::State(state): extract::State<State>,
-    Reads(organization): Reads,
+    Streams(organization): Streams,
     Path(wanted): Path<String>,
     query: Asked,
     headers: HeaderMap,
@@ -115,7 +115,7 @@ async fn batch_events(
 /// `GET /api/knowledge/extraction/progress/{id or name}`.
 async fn batch_progress(
     extract::State(state): extract::State<State>,
-    Reads(organization): Reads,
+    Streams(organization): Streams,
     Path(wanted): Path<String>,
     query: Asked,
     headers: HeaderMap,
@@ -127,7 +127,7 @@ async fn batch_progress(
 /// `GET /api/executions/{id}/events`.
 async fn execution_events(
     extract::State(state): extract::State<State>,
-    Reads(organization): Reads,
+    Streams(organization): Streams,
     Path(wanted): Path<String>,
     query: Asked,
     headers: HeaderMap,
@@ -139,7 +139,7 @@ async fn execution_events(
 /// `GET /api/workflows/{id}/progress`.
 async fn execution_progress(
     extract::State(state): extract::State<State>,
-    Reads(organization): Reads,
+    Streams(organization): Streams,
     Path(wanted): Path<String>,
     query: Asked,
     headers: HeaderMap,

@@ -13,7 +13,7 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use graphmill_jobs::{BatchId, OrganizationId};
+use graphmill_jobs::BatchId;
 
 use self::signal::ask;
 pub(super) use resume::raise;
@@ -130,7 +130,7 @@ async fn work(
 
 /// The batch with that id or name.
 pub(super) async fn find(session: &Session, wanted: &str) -> Result<BatchId, CliError> {
-    workflow::find_batch(&session.store, OrganizationId::DEFAULT, wanted)
+    workflow::find_batch(&session.store, session.organization, wanted)
         .await?
         .ok_or_else(|| unknown(wanted))
 }

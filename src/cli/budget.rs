@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
-use graphmill_jobs::OrganizationId;
 
 use super::{error::CliError, output, session::Session};
 use crate::{
@@ -72,7 +71,7 @@ pub(super) async fn budget(
 }
 
 async fn work(session: &Session, command: BudgetCommand) -> Result<ExitCode, CliError> {
-    let (store, organization) = (&session.store, OrganizationId::DEFAULT);
+    let (store, organization) = (&session.store, session.organization);
     match command {
         BudgetCommand::Show { json } => {
             let report = workflow::organization_budget(store, organization).await?;

@@ -3,7 +3,7 @@
 use std::{fmt::Write, process::ExitCode};
 
 use clap::Args;
-use graphmill_jobs::{LlmCallId, OrganizationId};
+use graphmill_jobs::LlmCallId;
 use serde::Serialize;
 
 use super::{batch::find, error::CliError, output, session::Session};
@@ -96,7 +96,7 @@ pub(super) async fn calls(servers: &ServerArgs, args: CallsArgs) -> Result<ExitC
 }
 
 async fn list(session: &Session, args: &CallsArgs) -> Result<ExitCode, CliError> {
-    let organization = OrganizationId::DEFAULT;
+    let organization = session.organization;
     let batch = find(session, &args.batch).await?;
     let mut after = None;
     let mut sums = Sums::default();

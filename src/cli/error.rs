@@ -163,6 +163,9 @@ impl CliError {
             | Self::Usage(_)
             | Self::Models(_)
             | Self::Script(_)
+            // What may be had is used up: nothing is wrong with a server.
+            | Self::Store(StoreError::Quota { .. })
+            | Self::Submit(SubmitError::Store(StoreError::Quota { .. }))
             | Self::Write { .. } => USAGE,
             #[cfg(feature = "train")]
             Self::Train(_) => USAGE,

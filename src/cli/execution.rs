@@ -3,7 +3,7 @@
 use std::{fmt::Write, process::ExitCode};
 
 use clap::{Args, Subcommand};
-use graphmill_jobs::{OrganizationId, WorkflowExecutionId};
+use graphmill_jobs::WorkflowExecutionId;
 
 use super::{error::CliError, output, session::Session};
 use crate::{
@@ -53,7 +53,7 @@ pub(super) async fn execution(
     args: ExecutionArgs,
 ) -> Result<ExitCode, CliError> {
     let session = Session::open(servers, true).await?;
-    let service = WorkflowService::new(session.store.clone(), OrganizationId::DEFAULT);
+    let service = WorkflowService::new(session.store.clone(), session.organization);
     let done = match args.command {
         ExecutionCommand::Show { id, json } => show(&service, id, json).await,
         ExecutionCommand::Cancel(target) => ask(&service, target, Signal::Cancel).await,

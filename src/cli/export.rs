@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::Args;
-use graphmill_jobs::{BatchId, OrganizationId};
+use graphmill_jobs::BatchId;
 
 pub(super) use destination::Destination;
 
@@ -49,7 +49,7 @@ pub(super) async fn export(servers: &ServerArgs, args: ExportArgs) -> Result<Exi
     let done = async {
         let batch = find(&session, &args.batch).await?;
         match &destination {
-            Some(destination) => destination.write(&session.store, batch).await,
+            Some(destination) => destination.write(&session, batch).await,
             None => to_stdout(&session, batch, &style).await,
         }
     }
@@ -77,7 +77,7 @@ fn style(args: &ExportArgs) -> Result<ExportStyle, CliError> {
 }
 
 async fn to_stdout(session: &Session, batch: BatchId, style: &ExportStyle) -> Result<(), CliError> {
-    let organization = OrganizationId::DEFAULT;
+    let organization = session.organization;
     let open = |_| Ok(BufWriter::new(io::stdout()));
     match workflow::export_with(&session.store, organization, batch, style, open).await {
         Ok(outs) => outs

@@ -3,7 +3,7 @@
 use std::{fmt::Write, process::ExitCode};
 
 use clap::{Args, Subcommand};
-use graphmill_jobs::{ClusterId, EntityId, LinkId, OrganizationId};
+use graphmill_jobs::{ClusterId, EntityId, LinkId};
 
 use super::{batch::find, error::CliError, output, session::Session};
 use crate::{
@@ -74,7 +74,7 @@ pub(super) async fn link(servers: &ServerArgs, args: LinkArgs) -> Result<ExitCod
 }
 
 async fn work(session: &Session, command: LinkCommand) -> Result<(), CliError> {
-    let (store, organization) = (&session.store, OrganizationId::DEFAULT);
+    let (store, organization) = (&session.store, session.organization);
     match command {
         LinkCommand::List { batch, limit, json } => {
             let id = find(session, &batch).await?;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::Args;
-use graphmill_jobs::{BatchId, OrganizationId};
+use graphmill_jobs::BatchId;
 use tokio::signal::unix::{self, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -232,7 +232,7 @@ async fn work(
     inputs: Option<impl Iterator<Item = Input> + Send>,
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
-    let organization = OrganizationId::DEFAULT;
+    let organization = session.organization;
     // Before there is a batch: one that can't be worked would only be in the way.
     let queue = session.queue().await?;
     let mut interrupts = Interrupts::listen();
@@ -340,14 +340,14 @@ async fn tell_end(
     interrupts: &mut Interrupts,
 ) -> Result<(), StoreError> {
     tokio::select! {
-        told = notifying::wait(&session.store, OrganizationId::DEFAULT, batch, signs) => told,
+        told = notifying::wait(&session.store, session.organization, batch, signs) => told,
         () = interrupts.next() => Ok(()),
     }
 }
 
 /// Whether there is nothing left to work.
 async fn has_ended(session: &Session, batch: BatchId) -> Result<bool, StoreError> {
-    let organization = OrganizationId::DEFAULT;
+    let organization = session.organization;
     let mut transaction = session.store.app(organization).await?;
     let found = store::batch_by_id(&mut transaction, organization, batch).await?;
     Ok(found.is_some_and(|batch| batch.state.name().has_ended()))
@@ -382,7 +382,7 @@ async fn opened(session: &Session, args: &RunArgs, setup: &Setup) -> Result<Targ
         tolerance: args.max_failures,
         weight: args.weight,
     };
-    let submission = Submission::open(&session.store, OrganizationId::DEFAULT, &batch).await?;
+    let submission = Submission::open(&session.store, session.organization, &batch).await?;
     if let Some(address) = &setup.notify {
         submission.notify(address).await?;
     }
@@ -402,7 +402,7 @@ async fn resumed(
 ) -> Result<Target, CliError> {
     let called = args.name.as_deref();
     let ontology = args.ontology.as_ref().map(|_| &*setup.ontology);
-    let organization = OrganizationId::DEFAULT;
+    let organization = session.organization;
     let store = &session.store;
     let batch = if wanted.is_empty() {
         let mut transaction = store.app(organization).await?;
@@ -486,7 +486,7 @@ async fn submit(
             Input::Document(document) => submission.add(document).await?,
             Input::Refused { id, failure } => submission.refuse(id, failure).await?,
         }
-        worker.wake(OrganizationId::DEFAULT, batch);
+        worker.wake(submission.organization(), batch);
     }
     submission.finish(open).await?;
     Ok(true)
@@ -499,9 +499,9 @@ async fn finish(
     batch: BatchId,
     calls_before: u64,
 ) -> Result<ExitCode, CliError> {
-    let organization = OrganizationId::DEFAULT;
+    let organization = session.organization;
     if let Some(destination) = &args.export {
-        destination.write(&session.store, batch).await?;
+        destination.write(session, batch).await?;
     }
     let report = steadily(async || {
         workflow::report(&session.store, organization, batch, calls_before).await

@@ -5,17 +5,22 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::{error::CliError, notifying, ontology, run::interrupted, session::Session};
+use super::{
+    error::CliError, first_key::have_key, notifying, ontology, run::interrupted, session::Session,
+};
 use crate::{
     api,
     config::{NotifyArgs, PipelineArgs, ServerArgs},
     extractors::Extractors,
+    keys::Keyring,
+    queue::RateLimiter,
 };
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
-    /// Where to listen; only a loopback address for now, since there are no keys yet.
+    /// Where to listen. Beyond loopback addresses only once there is an API key (`graphmill keys create`); encrypt what
+    /// leaves the machine with a proxy.
     #[arg(
         long,
         env = "GRAPHMILL_LISTEN",
@@ -23,6 +28,9 @@ pub(super) struct ServeArgs {
         default_value = "127.0.0.1:8080"
     )]
     listen: SocketAddr,
+    /// Ask nobody for a key: whoever reaches the address owns the organization's batches. For loopback addresses only.
+    #[arg(long, env = "GRAPHMILL_NO_KEYS")]
+    no_keys: bool,
     /// What may be found in the batches that come in: a .toml, .ttl, .owl or .rdf file; the built-in ontology without it.
     #[arg(long, env = "GRAPHMILL_ONTOLOGY", value_name = "FILE")]
     ontology: Option<PathBuf>,
@@ -38,10 +46,10 @@ pub(super) async fn serve(
     args: &ServeArgs,
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
-    if !args.listen.ip().is_loopback() {
+    let is_local = args.listen.ip().is_loopback();
+    if args.no_keys && !is_local {
         return Err(CliError::Usage(format!(
-            "--listen {}: anybody could submit there, and there are no keys yet; listen on 127.0.0.1 and put a \
-             proxy that checks who it is in front",
+            "--no-keys --listen {}: anybody could ask for anything there; listen on 127.0.0.1, or leave out --no-keys",
             args.listen
         )));
     }
@@ -57,6 +65,19 @@ pub(super) async fn serve(
     };
     let listener = TcpListener::bind(args.listen).await.map_err(listen)?;
     let session = Session::open(servers, false).await?;
+    if !args.no_keys
+        && let Err(error) = have_key(&session, servers, args.listen).await
+    {
+        session.close().await;
+        return Err(error);
+    }
+    let queue = session.queue().await?;
+    let rates = RateLimiter::new(&queue);
+    let access = if args.no_keys {
+        api::Access::open(session.organization, rates)
+    } else {
+        api::Access::by_key(Keyring::new(session.store.clone()), rates)
+    };
     let address = listener.local_addr().map_err(listen)?;
     tracing::info!(%address, "listening");
     let offered = extractors.names().filter_map(|name| {
@@ -65,11 +86,12 @@ pub(super) async fn serve(
     });
     let state = api::State::new(
         session.store.clone(),
-        session.queue().await?,
+        queue,
         offered.collect(),
         args.pipeline.limits(),
         ontology,
         webhooks,
+        access,
     );
     let served = api::serve(listener, state, interrupted())
         .await

@@ -2,18 +2,24 @@
 
 use std::time::{Duration, Instant};
 
+use graphmill_jobs::OrganizationId;
+
 use crate::{
-    config::ServerArgs,
+    config::{DEFAULT_ORGANIZATION, ServerArgs},
     queue::Queue,
     servers::Servers,
     store::{self, Schema, Store, StoreError},
 };
 
-use super::{error::CliError, output};
+use super::{error::CliError, organization, output};
 
 /// Connections to both servers. Private ones stop when it is closed.
 pub(super) struct Session {
     pub(super) store: Store,
+    /// Whose batches the command is about.
+    pub(super) organization: OrganizationId,
+    /// For what neither requests nor workers may do.
+    pub(super) database_url: String,
     servers: Option<Servers>,
     redis_url: String,
 }
@@ -99,8 +105,11 @@ impl Session {
             store::migrate(&database_url).await?;
         }
         let store = Store::connect(&database_url, &args.pools()).await?;
+        let organization = named(&store, &args.organization).await?;
         Ok(Self {
             store,
+            organization,
+            database_url,
             servers,
             redis_url,
         })
@@ -119,6 +128,16 @@ impl Session {
             let _ = tokio::task::spawn_blocking(move || servers.stop()).await;
         }
     }
+}
+
+/// The organization with this name.
+async fn named(store: &Store, name: &str) -> Result<OrganizationId, CliError> {
+    if name == DEFAULT_ORGANIZATION {
+        return Ok(OrganizationId::DEFAULT);
+    }
+    let mut connection = store.engine().await?;
+    let found = store::organization_by_name(&mut connection, name).await?;
+    found.ok_or_else(|| organization::unknown(name))
 }
 
 /// How long a server may be away in the middle of a command. The owner of private servers may end at any time, and

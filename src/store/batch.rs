@@ -6,7 +6,10 @@ use serde_json::Value;
 use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
-use super::{StoreError, document::intake_lock, from_json, parsed, to_json};
+use super::{
+    StoreError, document::intake_lock, from_json, organization_limit::check_open_batches, parsed,
+    to_json,
+};
 use crate::flow::{
     BatchCounts, BatchState, FailurePolicy, FailureRules, Filling, Intake, Pace, Stopping,
     Tolerance,
@@ -77,17 +80,18 @@ pub struct Batch {
 /// Opens a batch.
 ///
 /// # Errors
-/// [`StoreError::NameTaken`], or [`StoreError::Query`] (trying again may help).
+/// [`StoreError::NameTaken`], [`StoreError::Quota`], or [`StoreError::Query`] (trying again may help).
 pub async fn add_batch(
     connection: &mut PgConnection,
     organization: OrganizationId,
     spec: &BatchSpec,
 ) -> Result<BatchId, StoreError> {
     let id = BatchId::generate();
-    query!(
-        "insert into batch (id, organization_id, name, ontology_id, extractor, config, concurrency,
-                            failure_policy, max_retries, counts, max_failures, weight)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+    let limited = query_scalar!(
+        r#"insert into batch (id, organization_id, name, ontology_id, extractor, config, concurrency,
+                              failure_policy, max_retries, counts, max_failures, weight)
+           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+           returning exists (select from organization_limit l where l.organization_id = $2) as "limited!""#,
         id.uuid(),
         organization.uuid(),
         spec.name,
@@ -101,7 +105,7 @@ pub async fn add_batch(
         spec.tolerance.map(|tolerance| tolerance.to_string()),
         i32::try_from(spec.weight).unwrap_or(i32::MAX),
     )
-    .execute(connection)
+    .fetch_one(&mut *connection)
     .await
     .map_err(
         |error| match error.as_database_error().and_then(|e| e.constraint()) {
@@ -109,6 +113,9 @@ pub async fn add_batch(
             Some(_) | None => error.into(),
         },
     )?;
+    if limited {
+        check_open_batches(connection, organization).await?;
+    }
     Ok(id)
 }
 

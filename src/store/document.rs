@@ -6,7 +6,7 @@
 mod change;
 mod withdraw;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use graphmill_jobs::{BatchId, DocumentId, OrganizationId, WorkflowExecutionId};
 use serde_json::Value;
@@ -18,7 +18,9 @@ pub use change::{
     remove_documents,
 };
 
-use super::{StoreError, event::append_event, from_json, to_json};
+use super::{
+    StoreError, event::append_event, from_json, organization_limit::count_documents, to_json,
+};
 use crate::flow::{Event, EventKind, Failure, FailureCode, WORKFLOW_VERSION, WorkflowType};
 
 /// A document that was refused.
@@ -70,14 +72,15 @@ pub struct DocumentRow<'a> {
 /// duplicate; a document that was added before, with the same id and text, is left as it is.
 ///
 /// # Errors
-/// [`StoreError::Sealed`], or [`StoreError::Query`] (trying again may help, and adds nothing twice).
+/// [`StoreError::Sealed`], [`StoreError::Quota`], or [`StoreError::Query`] (trying again may help, and adds nothing
+/// twice).
 pub async fn add_documents(
     connection: &mut PgConnection,
     organization: OrganizationId,
     batch: BatchId,
     documents: &[DocumentRow<'_>],
 ) -> Result<Added, StoreError> {
-    lock_open(&mut *connection, organization, batch).await?;
+    let limited = lock_open(&mut *connection, organization, batch).await?;
     let ids: Vec<String> = documents
         .iter()
         .map(|row| row.external_id.to_owned())
@@ -126,8 +129,7 @@ pub async fn add_documents(
             refused_before.insert(row.external_id);
         }
     }
-    let mut first_of: std::collections::HashMap<Vec<u8>, String> =
-        known_hashes.into_iter().collect();
+    let mut first_of: HashMap<Vec<u8>, String> = known_hashes.into_iter().collect();
     let mut added = Added::default();
     let mut fresh: Vec<&DocumentRow<'_>> = Vec::new();
     for row in documents {
@@ -174,6 +176,9 @@ pub async fn add_documents(
         &added.refused,
     )
     .await?;
+    if limited {
+        count_documents(connection, organization, added.accepted.cast_signed()).await?;
+    }
     Ok(added)
 }
 
@@ -213,25 +218,27 @@ pub async fn add_refusals(
 }
 
 /// Lets one writer a batch at a time in: what is there can't change between the look and the insert, nor can the
-/// batch be sealed and end in between, with documents in it that nobody will ever work.
+/// batch be sealed and end in between, with documents in it that nobody will ever work. Returns whether the
+/// organization has a limit of anything.
 async fn lock_open(
     connection: &mut PgConnection,
     organization: OrganizationId,
     batch: BatchId,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     intake_lock(&mut *connection, batch).await?;
-    let sealed = query_scalar!(
-        r#"select sealed_at is not null as "sealed!" from batch
-           where organization_id = $1 and id = $2"#,
+    let row = query!(
+        r#"select sealed_at is not null as "sealed!",
+                  exists (select from organization_limit l where l.organization_id = $1) as "limited!"
+           from batch where organization_id = $1 and id = $2"#,
         organization.uuid(),
         batch.uuid(),
     )
     .fetch_one(connection)
     .await?;
-    if sealed {
+    if row.sealed {
         return Err(StoreError::Sealed);
     }
-    Ok(())
+    Ok(row.limited)
 }
 
 /// Takes the lock of those who add documents to a batch or seal it, for the rest of the transaction. Not the batch's

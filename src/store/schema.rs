@@ -98,6 +98,15 @@ pub async fn check_schema(url: &str) -> Result<Schema, StoreError> {
     })
 }
 
+/// A connection as the login's own role, which owns the schema where it has migrated it: for what neither requests nor
+/// workers may do.
+///
+/// # Errors
+/// [`StoreError::Address`], or [`StoreError::Connect`] (trying again may help).
+pub async fn as_owner(url: &str) -> Result<PgConnection, StoreError> {
+    connect(url).await
+}
+
 async fn connect(url: &str) -> Result<PgConnection, StoreError> {
     let options = PgConnectOptions::from_str(url).map_err(StoreError::Address)?;
     match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {

@@ -205,6 +205,12 @@ impl Submission {
         self.batch
     }
 
+    /// Whose batch it is.
+    #[must_use]
+    pub const fn organization(&self) -> OrganizationId {
+        self.organization
+    }
+
     /// Adds a document, which has passed the intake.
     ///
     /// # Errors

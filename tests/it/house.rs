@@ -17,7 +17,7 @@ struct Room {
     names: &'static [&'static str],
 }
 
-const ROOMS: [Room; 16] = [
+const ROOMS: [Room; 17] = [
     // Exception: `config` is in the basement and names upper rooms, but only the plain settings that it fills from
     // flags. The other way round, every room would know the environment.
     Room {
@@ -73,11 +73,11 @@ const ROOMS: [Room; 16] = [
         floor: 2,
         names: &["flow", "graph"],
     },
-    // A queue belongs to a stage; nothing else of floor 1 is its business.
+    // A queue belongs to a stage, and requests have a rate; nothing else of floor 1 is its business.
     Room {
         name: "queue",
         floor: 2,
-        names: &["flow::Stage"],
+        names: &["flow::Stage", "flow::RequestRate"],
     },
     Room {
         name: "extractors",
@@ -100,6 +100,11 @@ const ROOMS: [Room; 16] = [
         name: "workflow",
         floor: 3,
         names: &["flow", "graph", "store", "notify", "pipeline"],
+    },
+    Room {
+        name: "keys",
+        floor: 3,
+        names: &["flow::RequestRate", "store"],
     },
     // A neighbour on its floor: the gate that is asked before a call is the one that is asked before a unit.
     Room {
@@ -134,6 +139,7 @@ const ROOMS: [Room; 16] = [
             "notify::Address",
             "pipeline",
             "workflow",
+            "keys",
         ],
     },
     // It hands the extractors on, and runs nothing of them; a corpus's own mentions stand before one of them. It is the only one that names neighbours: `worker` and
@@ -169,6 +175,7 @@ const ROOMS: [Room; 16] = [
             "extractors::train",
             "pipeline",
             "workflow",
+            "keys",
             "worker",
             "api",
         ],
@@ -209,12 +216,12 @@ const EXCEPTIONS: [(&str, &str); 13] = [
 ];
 
 /// Outside crates, and the rooms that may use them.
-const CRATES: [(&str, &[&str]); 23] = [
+const CRATES: [(&str, &[&str]); 25] = [
     // What is found in texts, and finding it, knows no job and no id.
     (
         "graphmill_jobs",
         &[
-            "flow", "store", "queue", "calls", "workflow", "worker", "api", "cli",
+            "flow", "store", "queue", "keys", "calls", "workflow", "worker", "api", "cli",
         ],
     ),
     ("sqlx", &["store"]),
@@ -224,8 +231,10 @@ const CRATES: [(&str, &[&str]); 23] = [
     ("apalis_core", &["queue"]),
     ("apalis_redis", &["queue"]),
     ("reqwest", &["extractors", "notify"]),
-    ("hmac", &["notify"]),
-    ("base64", &["notify"]),
+    ("hmac", &["notify", "keys"]),
+    ("base64", &["notify", "keys"]),
+    ("subtle", &["keys"]),
+    ("getrandom", &["keys"]),
     ("clap", &["config", "cli"]),
     ("axum", &["api", "mock_model"]),
     ("tower_http", &["api"]),

@@ -24,6 +24,7 @@ mod machines;
 mod mock_model;
 mod model;
 mod notify;
+mod organizations;
 mod persistence;
 mod poison;
 mod policies;

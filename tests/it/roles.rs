@@ -12,12 +12,12 @@ use sqlx::AssertSqlSafe;
 
 use crate::support::{Ground, OURS, documents, new_batch, refusal, texts};
 
-const OF_AN_ORGANIZATION: &str = "select c.table_name::text from information_schema.columns c
+pub(crate) const OF_AN_ORGANIZATION: &str = "select c.table_name::text from information_schema.columns c
      join information_schema.tables t using (table_schema, table_name)
      where c.table_schema = 'public' and c.column_name = 'organization_id' and t.table_type = 'BASE TABLE'
      order by 1";
 
-async fn theirs(ground: &Ground) -> OrganizationId {
+pub(crate) async fn theirs(ground: &Ground) -> OrganizationId {
     let organization = OrganizationId::generate();
     ground
         .execute(format!(
@@ -30,7 +30,7 @@ async fn theirs(ground: &Ground) -> OrganizationId {
 }
 
 /// A row in every table for an organization: a batch through the front door, the rest straight as the owner.
-async fn seed(ground: &Ground, organization: OrganizationId) {
+pub(crate) async fn seed(ground: &Ground, organization: OrganizationId) {
     let mut submission = Submission::open(&ground.store, organization, &new_batch("seed"))
         .await
         .unwrap();
@@ -41,7 +41,7 @@ async fn seed(ground: &Ground, organization: OrganizationId) {
     let of = organization.uuid();
     let rows = format!(
         "insert into api_key (id, organization_id, name, prefix, hash, scopes)
-             values (gen_random_uuid(), '{of}', 'k', 'p', '{of}'::text::bytea, '{{read}}');
+             values (gen_random_uuid(), '{of}', 'k', right('{of}', 12), sha256('{of}'::text::bytea), '{{read}}');
          insert into event (position, organization_id, batch_id, type, payload, created_at)
              select coalesce(max(position), 0) + 1, '{of}', '{batch}', 'BatchSealed', '{{\"type\": \"BatchSealed\"}}',
                     now() from event;
@@ -93,7 +93,8 @@ async fn seed(ground: &Ground, organization: OrganizationId) {
          insert into webhook_delivery (batch_id, generation, organization_id, id, state_data, counts)
              values ('{batch}', 1, '{of}', gen_random_uuid(), '{{}}', '{{}}');
          insert into budget (organization_id, batch_id) values ('{of}', '{batch}');
-         insert into organization_budget (organization_id) values ('{of}');"
+         insert into organization_budget (organization_id) values ('{of}');
+         insert into organization_limit (organization_id, max_documents) values ('{of}', 9);"
     );
     ground.execute(rows).await.unwrap();
 }
@@ -237,7 +238,9 @@ async fn nothing_of_another_organization_is_seen_or_written() {
             ] {
                 let sql = format!("{change} where organization_id = '{}'", theirs.uuid());
                 let done = attempt(&mut app, &sql).await;
-                assert!(done == Ok(0) || table == "event", "{sql}: {done:?}");
+                // What the app may write of a limit is the count alone; another test tries that.
+                let untouchable = ["event", "organization_limit"].contains(&table.as_str());
+                assert!(done == Ok(0) || untouchable, "{sql}: {done:?}");
             }
         }
         let theirs_now = columns.replace("organization_id", &format!("'{}'::uuid", theirs.uuid()));
@@ -258,6 +261,44 @@ async fn nothing_of_another_organization_is_seen_or_written() {
     }
     let organizations = texts(&mut *app, "select id::text from organization").await;
     assert_eq!(organizations, [OURS.uuid().to_string()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_key_the_app_sees_its_own_organizations_or_the_one_that_it_names() {
+    let ground = Ground::new().await;
+    let theirs = theirs(&ground).await;
+    seed(&ground, OURS).await;
+    seed(&ground, theirs).await;
+    let prefix = |organization: OrganizationId| {
+        let text = organization.uuid().to_string();
+        text[text.len() - 12..].to_owned()
+    };
+    let mut outside = ground.store.outside().await.unwrap();
+    let listed = texts(&mut *outside, "select prefix from api_key").await;
+    assert!(listed.is_empty(), "{listed:?}");
+    for organization in [OURS, theirs] {
+        let found = store::api_key_by_prefix(&mut outside, &prefix(organization))
+            .await
+            .unwrap();
+        assert_eq!(found.unwrap().organization, organization);
+    }
+    for none in ["", "%", "_", "0"] {
+        let found = store::api_key_by_prefix(&mut outside, none).await.unwrap();
+        assert!(found.is_none(), "{none}");
+    }
+    drop(outside);
+    let mut app = ground.app().await;
+    let listed = texts(&mut *app, "select prefix from api_key").await;
+    assert_eq!(listed, [prefix(OURS)]);
+    let revoked = store::revoke_api_key(&mut app, theirs, &prefix(theirs)).await;
+    assert!(
+        !revoked.unwrap(),
+        "another organization's key is not ours to revoke"
+    );
+    let counted = attempt(&mut app, "update organization_limit set documents = 1").await;
+    assert_eq!(counted, Ok(1), "of two rows, ours");
+    let changed = attempt(&mut app, "update organization_limit set max_documents = 99").await;
+    assert!(changed.unwrap_err().contains("permission denied"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -301,6 +342,10 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
         "select * from same_as_member",
         "select * from llm_call",
         "select * from api_key",
+        "select * from api_key_by_prefix('x')",
+        "select api_key_exists()",
+        "select * from organization_limit",
+        "select created_at from organization",
         "select * from budget",
         "select max_cost, spent_cost from organization_budget",
         "select * from model_endpoint",
@@ -365,6 +410,7 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
             "event",
             "event_cursor",
             "event_outbox",
+            "organization",
             "organization_budget",
             "webhook_delivery",
             "worker",

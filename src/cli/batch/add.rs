@@ -3,7 +3,6 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use graphmill_jobs::OrganizationId;
 use serde_json::json;
 
 use super::find;
@@ -40,7 +39,7 @@ pub(super) struct AddArgs {
 }
 
 pub(super) async fn add(session: &Session, args: AddArgs) -> Result<ExitCode, CliError> {
-    let organization = OrganizationId::DEFAULT;
+    let organization = session.organization;
     let id = find(session, &args.batch).await?;
     let inputs = input::read(&args.paths, args.pipeline.limits())?;
     let mut submission = Submission::to(&session.store, organization, id).await?;

@@ -1,7 +1,5 @@
 //! `graphmill batch list`.
 
-use graphmill_jobs::OrganizationId;
-
 use crate::{
     cli::{error::CliError, output, session::Session, summary},
     workflow,
@@ -11,7 +9,7 @@ use crate::{
 const LISTED: i64 = 1000;
 
 pub(super) async fn list(session: &Session, json: bool) -> Result<(), CliError> {
-    let reports = workflow::list(&session.store, OrganizationId::DEFAULT, LISTED).await?;
+    let reports = workflow::list(&session.store, session.organization, LISTED).await?;
     output::written(if json {
         output::json(&reports)
     } else {

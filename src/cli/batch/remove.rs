@@ -1,7 +1,6 @@
 //! `graphmill batch remove-document`: documents leave a batch that is open or has ended.
 
 use clap::Args;
-use graphmill_jobs::OrganizationId;
 use serde_json::json;
 
 use super::find;
@@ -24,7 +23,7 @@ pub(super) struct RemoveArgs {
 }
 
 pub(super) async fn remove(session: &Session, args: RemoveArgs) -> Result<(), CliError> {
-    let organization = OrganizationId::DEFAULT;
+    let organization = session.organization;
     let id = find(session, &args.batch).await?;
     let removed =
         workflow::remove_documents(&session.store, organization, id, &args.documents).await?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use graphmill_jobs::{BatchId, OrganizationId};
+use graphmill_jobs::BatchId;
 use serde_json::json;
 
 use super::{find, unknown};
@@ -74,7 +74,7 @@ pub(super) async fn rerun(
     args: &RerunArgs,
     extractors: &Extractors,
 ) -> Result<(), CliError> {
-    let organization = OrganizationId::DEFAULT;
+    let organization = session.organization;
     let id = find(session, &args.batch).await?;
     let extractor = extractor(session, id, args, extractors).await?;
     let rerun = Rerun {
@@ -145,7 +145,7 @@ async fn extractor(
     args: &RerunArgs,
     extractors: &Extractors,
 ) -> Result<Arc<dyn Extractor>, CliError> {
-    let organization = OrganizationId::DEFAULT;
+    let organization = session.organization;
     let mut read = session.store.app(organization).await?;
     let found = store::batch_by_id(&mut read, organization, id).await?;
     let name = found.ok_or_else(|| unknown(&args.batch))?.extractor;

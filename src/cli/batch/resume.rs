@@ -1,6 +1,6 @@
 //! `graphmill batch resume`, and the caps that a batch goes on with.
 
-use graphmill_jobs::{BatchId, OrganizationId};
+use graphmill_jobs::BatchId;
 
 use crate::{
     cli::{error::CliError, session::Session},
@@ -21,7 +21,7 @@ pub(in crate::cli) async fn raise(
     if caps == Caps::default() {
         return Ok(());
     }
-    let organization = OrganizationId::DEFAULT;
+    let organization = session.organization;
     let mut transaction = session.store.app(organization).await?;
     if store::budget(&mut transaction, organization, id)
         .await?

@@ -1,7 +1,5 @@
 //! `graphmill batch show`.
 
-use graphmill_jobs::OrganizationId;
-
 use super::{find, unknown};
 use crate::{
     cli::{error::CliError, output, session::Session, summary},
@@ -10,7 +8,7 @@ use crate::{
 
 pub(super) async fn show(session: &Session, batch: &str, json: bool) -> Result<(), CliError> {
     let id = find(session, batch).await?;
-    let details = workflow::details(&session.store, OrganizationId::DEFAULT, id).await?;
+    let details = workflow::details(&session.store, session.organization, id).await?;
     let details = details.ok_or_else(|| unknown(batch))?;
     output::written(if json {
         output::json(&details)

@@ -1,7 +1,5 @@
 //! `graphmill batch cancel|pause|resume|retry`: a signal, and what came of it in words.
 
-use graphmill_jobs::OrganizationId;
-
 use super::find;
 use crate::{
     cli::{error::CliError, output, session::Session},
@@ -12,7 +10,7 @@ use crate::{
 /// Signals a batch, and says what came of it.
 pub(super) async fn ask(session: &Session, batch: &str, signal: Signal) -> Result<(), CliError> {
     let id = find(session, batch).await?;
-    let done = workflow::signal_batch(&session.store, OrganizationId::DEFAULT, id, signal).await?;
+    let done = workflow::signal_batch(&session.store, session.organization, id, signal).await?;
     output::note(&match (signal, done) {
         (_, BatchSignalled::Retrying(documents)) => {
             let documents = match documents {

@@ -25,7 +25,7 @@ pub(super) async fn watch(
     batch: &str,
     json: bool,
 ) -> Result<ExitCode, CliError> {
-    let (store, organization) = (&session.store, OrganizationId::DEFAULT);
+    let (store, organization) = (&session.store, session.organization);
     let id = find(session, batch).await?;
     let stop = CancellationToken::new();
     let mut interrupts = Interrupts::listen();
@@ -36,7 +36,7 @@ pub(super) async fn watch(
     });
     let feed = Feed::new(store.clone());
     let watched = if json {
-        lines(&feed, id, &stop).await
+        lines(&feed, organization, id, &stop).await
     } else {
         bars(session, &feed, id, &stop).await
     };
@@ -64,7 +64,7 @@ async fn bars(
     id: BatchId,
     stop: &CancellationToken,
 ) -> Result<Watched, CliError> {
-    let organization = OrganizationId::DEFAULT;
+    let organization = session.organization;
     let Some(Following { mut follower, .. }) = follow_batch(feed, organization, id, None).await?
     else {
         return Err(unknown(&id.to_string()));
@@ -83,12 +83,17 @@ async fn bars(
 }
 
 /// Prints how the batch stands, and then every event until its end.
-async fn lines(feed: &Feed, id: BatchId, stop: &CancellationToken) -> Result<Watched, CliError> {
+async fn lines(
+    feed: &Feed,
+    organization: OrganizationId,
+    id: BatchId,
+    stop: &CancellationToken,
+) -> Result<Watched, CliError> {
     let Some(Following {
         snapshot,
         mut follower,
         ..
-    }) = follow_batch(feed, OrganizationId::DEFAULT, id, None).await?
+    }) = follow_batch(feed, organization, id, None).await?
     else {
         return Err(unknown(&id.to_string()));
     };

@@ -11,12 +11,11 @@ use std::{
     str::FromStr,
 };
 
-use graphmill_jobs::{BatchId, OrganizationId};
+use graphmill_jobs::BatchId;
 
 use crate::{
-    cli::error::CliError,
+    cli::{error::CliError, session::Session},
     graph::{CSV_FILES, ExportFormat, ExportStyle},
-    store::Store,
     workflow,
 };
 
@@ -63,26 +62,26 @@ impl Destination {
     /// Writes the graph of a batch.
     pub(in crate::cli) async fn write(
         &self,
-        store: &Store,
+        session: &Session,
         batch: BatchId,
     ) -> Result<(), CliError> {
         if self.style.format.is_folder() {
-            self.to_folder(store, batch).await
+            self.to_folder(session, batch).await
         } else {
-            self.to_file(store, batch).await
+            self.to_file(session, batch).await
         }
     }
 
     /// To a file; straight to a pipe or a device.
-    async fn to_file(&self, store: &Store, batch: BatchId) -> Result<(), CliError> {
+    async fn to_file(&self, session: &Session, batch: BatchId) -> Result<(), CliError> {
         if self.is_special() {
             let open = |_| File::options().write(true).open(&self.path);
-            return self.export(store, batch, open).await.map(drop);
+            return self.export(session, batch, open).await.map(drop);
         }
         let partial = partial(&self.path);
         let done = async {
             let files = self
-                .export(store, batch, |_| File::create(&partial))
+                .export(session, batch, |_| File::create(&partial))
                 .await?;
             sync(&files)
                 .and_then(|()| fs::rename(&partial, &self.path))
@@ -96,12 +95,12 @@ impl Destination {
         done
     }
 
-    async fn to_folder(&self, store: &Store, batch: BatchId) -> Result<(), CliError> {
+    async fn to_folder(&self, session: &Session, batch: BatchId) -> Result<(), CliError> {
         let error = |source| self.error(source);
         let (partial, path) = self.begin_folder().map_err(error)?;
         let done = async {
             let open = |name: &'static str| File::create_new(partial.join(name));
-            let files = self.export(store, batch, open).await?;
+            let files = self.export(session, batch, open).await?;
             sync(&files)
                 .and_then(|()| replace_folder(&partial, &path))
                 .map_err(error)
@@ -115,13 +114,13 @@ impl Destination {
 
     async fn export(
         &self,
-        store: &Store,
+        session: &Session,
         batch: BatchId,
         mut open: impl FnMut(&'static str) -> io::Result<File>,
     ) -> Result<Vec<File>, CliError> {
         // An output that breaks says which one it was.
         let open = |name: &'static str| open(name).map(BufWriter::new);
-        let organization = OrganizationId::DEFAULT;
+        let (store, organization) = (&session.store, session.organization);
         let outs = workflow::export_with(store, organization, batch, &self.style, open).await?;
         outs.into_iter()
             .map(|mut out| {

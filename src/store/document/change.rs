@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     flow::{Failure, FailureCode},
-    store::{StoreError, from_json},
+    store::{StoreError, from_json, organization_limit::count_documents},
 };
 
 /// What is to be changed.
@@ -245,7 +245,7 @@ async fn there(
 /// Does what was planned, in the batch's `generation`, and tells of it.
 ///
 /// # Errors
-/// [`StoreError::Query`]; trying again may help, and changes nothing twice.
+/// [`StoreError::Quota`]; [`StoreError::Query`], and trying again may help, and changes nothing twice.
 pub async fn apply_changes(
     connection: &mut PgConnection,
     organization: OrganizationId,
@@ -254,7 +254,7 @@ pub async fn apply_changes(
     plan: Plan<'_>,
 ) -> Result<Changed, StoreError> {
     // First, so that ids and texts are free.
-    withdraw(
+    let gone = withdraw(
         &mut *connection,
         organization,
         batch,
@@ -268,7 +268,15 @@ pub async fn apply_changes(
     inherit(&mut *connection, organization, batch, &ids).await?;
     insert_refusals(&mut *connection, organization, batch, &plan.refused).await?;
     let accepted = rows.len() as u64;
-    tell(connection, organization, batch, accepted, &plan.refused).await?;
+    tell(
+        &mut *connection,
+        organization,
+        batch,
+        accepted,
+        &plan.refused,
+    )
+    .await?;
+    count_documents(connection, organization, accepted.cast_signed() - gone).await?;
     Ok(Changed {
         added: accepted - plan.replaced,
         replaced: plan.replaced,
@@ -394,7 +402,8 @@ pub async fn remove_documents(
             replaced: false,
         })
         .collect();
-    withdraw(connection, organization, batch, generation, &leaving).await
+    let gone = withdraw(&mut *connection, organization, batch, generation, &leaving).await?;
+    count_documents(connection, organization, -gone).await
 }
 
 /// How many documents the batch has to work, if it works on none at this moment; else `None`.

@@ -26,24 +26,28 @@ pub(super) struct Leaving {
     pub(super) replaced: bool,
 }
 
-/// Withdraws documents from a batch that is in `generation`, and tells of each.
+/// Withdraws documents from a batch that is in `generation`, and tells of each. Returns how many of them had a text.
 pub(super) async fn withdraw(
     connection: &mut PgConnection,
     organization: OrganizationId,
     batch: BatchId,
     generation: i32,
     leaving: &[Leaving],
-) -> Result<(), StoreError> {
+) -> Result<i64, StoreError> {
     if leaving.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let documents: Vec<Uuid> = leaving.iter().map(|l| l.document.uuid()).collect();
+    let mut stored = 0;
     let mut was: HashMap<Uuid, Withdrawn> = HashMap::new();
     let refused = mark_documents(&mut *connection, organization, leaving, &documents).await?;
     for (document, refusal) in refused {
         let was = was.entry(document).or_default();
         match refusal.as_deref() {
-            None => was.accepted = 1,
+            None => {
+                was.accepted = 1;
+                stored += 1;
+            }
             Some(code) if code == FailureCode::Duplicate.as_str() => was.duplicate = 1,
             Some(_) => was.refused = 1,
         }
@@ -121,7 +125,7 @@ pub(super) async fn withdraw(
         };
         append_event(&mut *connection, &event).await?;
     }
-    Ok(())
+    Ok(stored)
 }
 
 /// Marks the rows of documents; returns each one's refusal code, if it was refused.
