@@ -11,6 +11,7 @@ mod budget;
 mod checkpoint;
 mod cluster;
 mod document;
+mod doubt;
 mod event;
 mod execution;
 mod findings;
@@ -60,6 +61,7 @@ pub use document::{
     add_refusals, apply_changes, document_page, document_text, documents_at_rest, failures,
     find_documents, intake_lock, plan_changes, remove_documents,
 };
+pub use doubt::{AskedUnit, Surroundings, asked_units, surroundings};
 pub use event::{
     LoggedEvent, OutboxRow, append_event, events_after, outbox_page, publish_events, sequencer_lock,
 };
