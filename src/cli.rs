@@ -3,6 +3,7 @@
 //! Logs go to stderr, results to stdout. Must not run a stage itself: it works through `worker`, or through
 //! `pipeline`'s direct path.
 
+mod adjudication;
 mod batch;
 mod budget;
 mod calling;

@@ -35,7 +35,9 @@ pub use model::{
 pub use openai::{OpenAi, OpenAiError, OpenAiSettings, Secret, verdict};
 pub use price::{ModelChoice, Price};
 
-use crate::graph::{FoundRelation, Mention, MentionType, Ontology, Span, Text, TypedMention};
+use crate::graph::{
+    DoubtfulPair, FoundRelation, Mention, MentionType, Ontology, Sameness, Span, Text, TypedMention,
+};
 
 /// A stretch of a document, as an extractor sees it. Spans that it returns are the document's, not the chunk's.
 #[derive(Debug, Clone, Copy)]
@@ -132,6 +134,12 @@ pub trait Extractor: Send + Sync + 'static {
         None
     }
 
+    /// The name and version of what it asks when it says whether two names are of one thing
+    /// ([`Extractor::adjudicate`]); `None` if it can't say.
+    fn adjudicates(&self) -> Option<&str> {
+        None
+    }
+
     /// The names in a chunk.
     ///
     /// # Errors
@@ -166,6 +174,22 @@ pub trait Extractor: Send + Sync + 'static {
         mentions: &[TypedMention],
         ontology: &Ontology,
     ) -> Result<Vec<FoundRelation>, ExtractError>;
+
+    /// For each of `pairs`, in their order, whether the two are one thing.
+    ///
+    /// # Errors
+    /// [`ExtractError`] says whether trying again can help.
+    async fn adjudicate(
+        &self,
+        unit: &UnitName,
+        pairs: &[DoubtfulPair],
+    ) -> Result<Vec<Sameness>, ExtractError> {
+        let _ = (unit, pairs);
+        let name = self.name();
+        Err(ExtractError::Terminal(format!(
+            "the extractor `{name}` does not say which names are of one thing"
+        )))
+    }
 }
 
 /// The extractors that a program offers, by name, and whom those call that use a model.
@@ -210,6 +234,15 @@ impl Extractors {
     #[must_use]
     pub fn provider(&self) -> Option<Arc<dyn Provider>> {
         self.provider.clone()
+    }
+
+    /// Who says which names are of one thing, in a batch of the extractor of that name: itself, or else the first who
+    /// can.
+    #[must_use]
+    pub fn adjudicator(&self, name: &str) -> Option<Arc<dyn Extractor>> {
+        let can = |extractor: &&Arc<dyn Extractor>| extractor.adjudicates().is_some();
+        let own = self.by_name.get(name).filter(can);
+        own.or_else(|| self.by_name.values().find(can)).cloned()
     }
 
     /// Their names, sorted.

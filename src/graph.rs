@@ -35,7 +35,8 @@ pub use ontology::{
     Class, ClassId, Flaw, Ontology, OntologyError, OntologyFormat, RelationType, RelationTypeId,
 };
 pub use resolve::{
-    Cluster, Decisions, Merge, Proposal, Reason, Resolution, ResolvableEntity, Resolver, resolve,
+    Bearer, Cluster, Decisions, Described, DoubtfulPair, Merge, Proposal, Reason, Resolution,
+    ResolvableEntity, Resolver, Sameness, context, may_be_one, resolve,
 };
 pub use score::{
     EntityScores, MentionScores, PairScores, Predicted, RelationScores, Score, ScoreReport, Scores,

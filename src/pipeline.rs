@@ -5,6 +5,7 @@
 //! settles that. Where checkpoints go is an argument ([`Checkpoints`]), so that the durable path (`worker`) and the
 //! direct one ([`extract`]) are the same code.
 
+mod adjudicate;
 mod assemble;
 mod chunk;
 mod direct;
@@ -24,6 +25,7 @@ mod units;
 
 /// The model of a batch is part of its configuration.
 pub use crate::extractors::ModelChoice;
+pub use adjudicate::{Judged, PairKey, Verdicts, adjudicate, wanted};
 pub use chunk::{ChunkSettings, chunk};
 pub use direct::{DirectError, extract};
 pub use errand::{Errand, ErrandError, IsolatedError, Isolation, Workplace, perform};
@@ -33,7 +35,7 @@ pub(crate) use intake::not_utf8;
 pub use intake::{InvalidId, Limits, NewDocument, check_bytes, check_id, check_text, content_hash};
 pub use recipe::{ByStage, Digests, Recipe};
 pub use reuse::Past;
-pub use stage::{BatchConfig, Document, Outcome, Settings, Work, run};
+pub use stage::{Adjudicate, BatchConfig, Document, Outcome, Settings, Work, run};
 pub use threads::Threads;
 pub use units::{
     CheckpointError, Checkpoints, Gate, Open, UnitGroup, UnitOutcome, UnitOutput, UnitRecord,

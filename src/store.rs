@@ -12,6 +12,7 @@ mod budget;
 mod checkpoint;
 mod cluster;
 mod document;
+mod doubt;
 mod event;
 mod execution;
 mod findings;
@@ -67,6 +68,7 @@ pub use document::{
     add_refusals, apply_changes, document_page, document_text, documents_at_rest, failures,
     find_documents, intake_lock, plan_changes, remove_documents,
 };
+pub use doubt::{AskedUnit, Surroundings, asked_units, surroundings};
 pub use event::{
     EventBell, LogEntry, LoggedEvent, OutboxRow, TailRow, Topic, append_event, events_after,
     last_of_batch, last_of_execution, last_position, log_after, log_tail, outbox_page,

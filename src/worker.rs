@@ -107,6 +107,9 @@ pub enum WorkerError {
 /// How long calls that nobody waits for any more may take to be filed when the process stops.
 const HANGING_UP: Duration = Duration::from_secs(2);
 
+/// How long an execution waits for a worker that has its extractor.
+const NO_EXTRACTOR_WAIT: Duration = Duration::from_secs(1);
+
 /// What the drivers of a process share.
 struct Engine {
     id: WorkerId,

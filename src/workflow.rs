@@ -3,6 +3,7 @@
 //!
 //! It writes rows and reads them; making them move is the worker's business, which may be another process.
 
+mod adjudication;
 mod budget;
 mod change;
 mod export;
@@ -20,6 +21,7 @@ mod submit;
 mod tree;
 mod webhook;
 
+pub use adjudication::{AdjudicationReport, adjudicates, adjudication};
 pub use budget::{BudgetReport, begin_month, change_budget, organization_budget, rebuild_budgets};
 pub use change::{RemoveError, Removed, is_at_rest, remove_documents, seal_batch};
 pub use export::{ExportFailure, export, export_with};

@@ -30,6 +30,9 @@ pub(super) struct SubmissionBody {
     pub(super) partial: Option<String>,
     pub(super) notify: Option<String>,
     pub(super) open: Option<bool>,
+    pub(super) model: Option<String>,
+    pub(super) adjudicate: Option<bool>,
+    pub(super) adjudicate_most: Option<u32>,
 }
 
 /// Documents for a batch that is there, as they are sent.

@@ -3,7 +3,7 @@
 //!
 //! Pure. Invariant: every document of the body comes out exactly once, and no two carry one name.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
 
@@ -16,7 +16,8 @@ use crate::{
     flow::{Failure, FailureCode, FailurePolicy, PartialPolicy, Tolerance},
     graph::Ontology,
     notify::Address,
-    pipeline::{Limits, NewDocument, Settings, check_id},
+    pipeline::{Adjudicate, Limits, ModelChoice, NewDocument, Settings, check_id},
+    store::Caps,
     workflow::{NewBatch, fresh_name},
 };
 
@@ -24,6 +25,9 @@ use crate::{
 const CONCURRENCY: u32 = 5;
 const MAX_RETRIES: u32 = 2;
 const EXTRACTOR: &str = "local";
+/// How long a call of a model may take, and how many a unit may need. **Source:** the command line's defaults.
+const CALL: Duration = Duration::from_secs(120);
+const CALLS_OF_A_UNIT: u32 = 10;
 
 /// A document that goes into the batch, or the reason why not.
 pub(super) enum Entry {
@@ -106,12 +110,21 @@ pub(super) fn check(
         })?;
         settings.allow_partial = partial == PartialPolicy::Allow;
     }
+    settings.adjudicate = adjudication(body.adjudicate, body.adjudicate_most)?;
+    if settings.adjudicate.is_some() && body.model.is_none() {
+        return Err(unfit("adjudicate", "name the `model` that is to be asked"));
+    }
+    let model = body.model.map(model).transpose()?;
+    if model.is_some() {
+        settings.units.soft_timeout = settings.units.soft_timeout.max(CALL);
+        settings.units.hard_timeout = settings.units.hard_timeout.max(CALL * CALLS_OF_A_UNIT);
+    }
     let batch = NewBatch {
         name,
         extractor,
         ontology: Arc::clone(ontology),
         settings,
-        model: None,
+        model,
         concurrency: within("concurrency", body.concurrency, 1, 10_000, CONCURRENCY)?,
         policy,
         max_retries: within("max_retries", body.max_retries, 0, 100, MAX_RETRIES)?,
@@ -123,6 +136,38 @@ pub(super) fn check(
         notify,
         entries: entries(body.documents, limits),
     })
+}
+
+/// How somebody is asked about names, if that is wanted.
+fn adjudication(wanted: Option<bool>, most: Option<u32>) -> Result<Option<Adjudicate>, Problem> {
+    let otherwise = Adjudicate::default();
+    match (wanted, most) {
+        (Some(true), most) => Ok(Some(Adjudicate {
+            most: within("adjudicate_most", most, 1, 10_000, otherwise.most)?,
+            ..otherwise
+        })),
+        (None | Some(false), None) => Ok(None),
+        (None | Some(false), Some(_)) => Err(unfit("adjudicate_most", "only with `adjudicate`")),
+    }
+}
+
+/// The model that is called. Its price is not known here: the ledger counts tokens.
+fn model(name: String) -> Result<(ModelChoice, Caps), Problem> {
+    match name.chars().count() {
+        1..=200 if !name.chars().any(char::is_control) => {}
+        _ => {
+            return Err(unfit(
+                "model",
+                "a model's name has 1 to 200 characters, none of them a control character",
+            ));
+        }
+    }
+    let choice = ModelChoice {
+        name,
+        price: None,
+        fresh: false,
+    };
+    Ok((choice, Caps::default()))
 }
 
 fn unfit(field: &str, why: &str) -> Problem {

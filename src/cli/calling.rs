@@ -73,8 +73,9 @@ pub(super) fn of_batch(
     models: &Models,
     budget: &BudgetArgs,
     fresh: bool,
+    adjudicates: bool,
 ) -> Result<Option<(ModelChoice, Caps)>, CliError> {
-    if !extractor.calls_models() {
+    if !extractor.calls_models() && !adjudicates {
         if fresh || budget.max_cost.is_some() || budget.max_tokens.is_some() {
             return Err(CliError::Usage(format!(
                 "--fresh, --max-cost and --max-tokens are for extractors that call models; `{}` calls none",

@@ -192,6 +192,11 @@ impl Report {
             ));
         }
         lines.push(
+            "`run --adjudicate` comes on top, 50 questions of up to 2,500 tokens at most: how many names are in doubt \
+             is known once they are extracted"
+                .to_owned(),
+        );
+        lines.push(
             "an estimate: four bytes a token, and as many names as the local extractor finds"
                 .to_owned(),
         );

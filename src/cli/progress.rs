@@ -15,7 +15,7 @@ use super::{error::CliError, output, session::steadily, summary};
 use crate::{
     flow::{BatchStateName, PAUSED_BY_HAND, Stage},
     store::{self, Batch, Store, StoreError},
-    workflow::{self, ProgressReport, SpentReport},
+    workflow::{self, AdjudicationReport, ProgressReport, SpentReport},
 };
 
 /// How a wait for a batch ended.
@@ -118,6 +118,8 @@ struct Seen {
     spent: Option<SpentReport>,
     /// What keeps it, if something does.
     held: Option<String>,
+    /// What is asked about names, while that is done.
+    asked: Option<AdjudicationReport>,
 }
 
 /// Reads it; `None`: there is no such batch.
@@ -133,6 +135,11 @@ async fn look(
     let waits = store::waited_for(&mut transaction, organization, id).await?;
     let in_work = store::documents_in_work(&mut transaction, organization, id).await?;
     let budget = store::budget(&mut transaction, organization, id).await?;
+    let asked = if batch.state.name() == BatchStateName::Resolving {
+        workflow::adjudication(&mut transaction, organization, &batch).await?
+    } else {
+        None
+    };
     let held = match (&batch.paused, waits) {
         (Some(reason), _) if reason == PAUSED_BY_HAND => {
             Some(format!("paused {reason}: graphmill batch resume"))
@@ -145,6 +152,7 @@ async fn look(
         progress: ProgressReport::of(&batch, in_work),
         spent: budget.map(SpentReport::from),
         held,
+        asked,
         batch,
     }))
 }
@@ -165,6 +173,13 @@ impl Seen {
         for part in summary::pace(&self.progress) {
             // Writing to a string does not fail.
             let _ = write!(said, ", {part}");
+        }
+        if let Some(asked) = &self.asked {
+            let _ = write!(
+                said,
+                ", {} questions about names answered of {} at most",
+                asked.answered, asked.most
+            );
         }
         said
     }

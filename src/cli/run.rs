@@ -14,6 +14,7 @@ use tokio::signal::unix::{self, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    adjudication::AdjudicationArgs,
     calling,
     error::{CliError, INTERRUPTED, SOME_FAILED, USAGE},
     export::Destination,
@@ -106,6 +107,8 @@ pub(super) struct RunArgs {
     #[arg(long, help_heading = "Models")]
     fresh: bool,
     #[command(flatten)]
+    adjudication: AdjudicationArgs,
+    #[command(flatten)]
     pipeline: PipelineArgs,
     #[command(flatten)]
     models: ModelArgs,
@@ -179,12 +182,18 @@ pub(super) async fn run(
     args.extractor = with_scorer(args.extractor, args.relation_scorer)?;
     let (extractors, models) = calling::equip(extractors, &args.models)?;
     let extractor = calling::extractor(&extractors, &args.extractor)?;
-    let choice = match args.resume {
-        // A batch keeps the model that it was opened with.
-        Some(_) => None,
-        None => calling::of_batch(&*extractor, &models, &args.budget, args.fresh)?,
+    // A batch keeps the model that it was opened with.
+    let choice = if args.resume.is_some() {
+        None
+    } else {
+        let adjudicates = args
+            .adjudication
+            .calls_models(&extractors, &args.extractor)?;
+        let budget = &args.budget;
+        calling::of_batch(&*extractor, &models, budget, args.fresh, adjudicates)?
     };
     let mut settings = args.pipeline.settings(extractor.is_paid());
+    settings.adjudicate = args.adjudication.settings();
     if choice.is_some() {
         settings = calling::patient(settings, &models);
     }
@@ -426,6 +435,15 @@ async fn resumed(
         return Err(CliError::Usage(format!(
             "--ontology differs from the one that batch {batch} ({}) was opened with: leave it out to go on with that \
              one, or begin a new batch",
+            found.name
+        )));
+    }
+    if let (Some(wanted), Some(found)) = (args.adjudication.settings(), &found)
+        && workflow::adjudicates(found) != Some(wanted)
+    {
+        return Err(CliError::Usage(format!(
+            "--adjudicate differs from how batch {batch} ({}) was opened: leave it out to go on with that, or begin a \
+             new batch",
             found.name
         )));
     }

@@ -67,6 +67,12 @@ pub(super) fn report(
             ),
         );
     }
+    if let Some(adjudication) = &report.adjudication {
+        line(
+            &mut text,
+            format!("  asked      {}", adjudication.for_people()),
+        );
+    }
     if !busiest.is_empty() {
         text.push_str("  busiest\n");
         let width = busiest

@@ -13,6 +13,7 @@ mod estimate;
 mod halves;
 mod locate;
 mod mentions;
+mod pairs;
 mod prompt;
 mod relations;
 mod salvage;
@@ -26,7 +27,9 @@ pub use prompt::{PromptFlaw, check as check_prompt};
 
 use self::ask::Door;
 use super::{Calls, ChunkText, Dropped, ExtractError, Extractor, UnitName};
-use crate::graph::{FoundRelation, Mention, MentionType, Ontology, Text, TypedMention};
+use crate::graph::{
+    DoubtfulPair, FoundRelation, Mention, MentionType, Ontology, Sameness, Text, TypedMention,
+};
 
 /// How a model is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +88,10 @@ impl Extractor for Model {
         true
     }
 
+    fn adjudicates(&self) -> Option<&str> {
+        Some(prompt::PAIRS.id())
+    }
+
     fn prompt(&self, stage: &str) -> Option<&str> {
         Some(prompt::of_stage(stage)?.id())
     }
@@ -136,6 +143,18 @@ impl Extractor for Model {
             relations::relations(door, unit, chunk, mentions, ontology, &mut dropped).await?;
         door.calls().dropped(unit, &dropped).await?;
         Ok(found)
+    }
+
+    async fn adjudicate(
+        &self,
+        unit: &UnitName,
+        pairs: &[DoubtfulPair],
+    ) -> Result<Vec<Sameness>, ExtractError> {
+        let door = self.door()?;
+        let mut dropped = Dropped::default();
+        let verdicts = pairs::adjudicate(door, unit, pairs, &mut dropped).await?;
+        door.calls().dropped(unit, &dropped).await?;
+        Ok(verdicts)
     }
 }
 

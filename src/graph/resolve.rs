@@ -5,11 +5,13 @@
 //!
 //! The way through: [`intake`] keeps each name of each kind once, as a node; [`within`] asks what each document says
 //! about its own names; [`evidence`] compares full names, by blocks; [`things`] joins what does not contradict itself;
-//! [`shorts`] finds out who a surname or an acronym is; [`answer`] tells it in the caller's ids.
+//! [`shorts`] finds out who a surname or an acronym is; [`answer`] tells it in the caller's ids. What is left in doubt
+//! somebody may be asked about ([`doubt`]).
 
 mod answer;
 mod company;
 mod compare;
+mod doubt;
 mod evidence;
 mod form;
 mod intake;
@@ -33,6 +35,7 @@ use self::{
     within::Within,
 };
 use super::ClassId;
+pub use doubt::{Bearer, Described, DoubtfulPair, Sameness, context, may_be_one};
 pub use said::{Cluster, Decisions, Merge, Proposal, Reason, Resolution, ResolvableEntity};
 
 /// Clusters `entities`, as far as the `decisions` of users allow. The order of the input does not matter; clusters come

@@ -6,6 +6,7 @@
 mod block;
 mod classes;
 mod mentions;
+mod pairs;
 mod relations;
 
 use serde_json::{Value, json};
@@ -24,6 +25,7 @@ pub(super) fn answer(chat: &Chat, bound: Option<&Value>) -> Value {
         "mentions" => mentions::answer(data("text")),
         "classes" => classes::answer(data("mentions"), &chat.system),
         "relations" => relations::answer(data("entities"), &chat.system),
+        "pairs" => pairs::answer(data("pairs")),
         "probe" => {
             let word = bound.and_then(odd_word);
             json!({"answer": word.unwrap_or("yes")})

@@ -127,7 +127,7 @@ pub struct When {
     pub every: Option<u64>,
     /// With this probability, by the seed.
     pub probability: Option<f64>,
-    /// The task of the system message: `mentions`, `classes`, `relations`, `probe`.
+    /// The task of the system message: `mentions`, `classes`, `relations`, `pairs`, `probe`.
     pub task: Option<String>,
     /// A text in the request's body, as JSON has it.
     pub contains: Option<String>,
@@ -180,6 +180,8 @@ pub enum Then {
     WrongLabels,
     /// Occurrences and numbers that are not there.
     WrongNumbers,
+    /// This verdict on every pair: `same`, `different`, `unsure`, or a word that nobody offered.
+    Verdict(String),
     /// Quotes that are not in the text.
     InventedQuotes,
     /// Quotes with other white space.

@@ -14,14 +14,23 @@ use super::script::Then;
 pub(super) fn content(then: &Then, mut answer: Value) -> String {
     match then {
         Then::WrongLabels => {
-            each(&mut answer, &["label", "class", "predicate"], |value| {
-                *value = json!("banana");
-            });
+            each(
+                &mut answer,
+                &["label", "class", "predicate", "verdict"],
+                |value| {
+                    *value = json!("banana");
+                },
+            );
         }
+        Then::Verdict(word) => each(&mut answer, &["verdict"], |value| *value = json!(word)),
         Then::WrongNumbers => {
-            each(&mut answer, &["mention", "subject", "object"], |value| {
-                *value = json!(value.as_u64().unwrap_or(0) + 1_000);
-            });
+            each(
+                &mut answer,
+                &["mention", "subject", "object", "pair"],
+                |value| {
+                    *value = json!(value.as_u64().unwrap_or(0) + 1_000);
+                },
+            );
             for item in items(&mut answer).filter(|item| item.get("label").is_some()) {
                 item["occurrence"] = json!(1_000);
             }

@@ -46,7 +46,7 @@ impl Findings {
                         classes.insert(given.span, (given.class.clone(), given.confidence));
                     }
                 }
-                UnitOutput::Assembled => {}
+                UnitOutput::Assembled | UnitOutput::Verdicts(_) => {}
                 UnitOutput::Relations(found) => findings.relations.extend(found.iter().cloned()),
             }
         }

@@ -51,6 +51,30 @@ pub struct Settings {
     pub group_size: usize,
     /// A document some of whose units failed for good is published without them.
     pub allow_partial: bool,
+    /// Somebody is asked about names that may be of one thing; `None`: nobody, they are proposed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adjudicate: Option<Adjudicate>,
+}
+
+/// How somebody is asked about names that may be of one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Adjudicate {
+    /// Questions for a resolution, at most.
+    pub most: u32,
+    /// Pairs in a question.
+    pub pairs: u32,
+}
+
+impl Default for Adjudicate {
+    /// **Source:** twelve pairs take 2,000 tokens at most, which leaves as many for the answer within the 4,096 that
+    /// local servers have without being asked; fifty questions are 600 pairs, more than anybody decides by hand.
+    fn default() -> Self {
+        Self {
+            most: 50,
+            pairs: 12,
+        }
+    }
 }
 
 /// How a batch is worked, as it is stored with it.
@@ -73,6 +97,7 @@ impl Default for Settings {
             parallel_groups: 2,
             group_size: 50,
             allow_partial: false,
+            adjudicate: None,
         }
     }
 }
@@ -384,7 +409,7 @@ pub(super) fn judge(stage: Stage, units: usize, work: &Work, records: &[UnitReco
 
 /// How long a unit that is to be tried again waits. Deaths have waits of their own: three of them are quarantine,
 /// however few tries the settings allow.
-fn wait(work: &Work, record: &UnitRecord) -> Duration {
+pub(super) fn wait(work: &Work, record: &UnitRecord) -> Duration {
     let mut policy = work.settings.units.retry;
     let mut nth = record.tries;
     if let UnitOutcome::Retry(failure) = &record.outcome

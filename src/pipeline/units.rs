@@ -16,6 +16,7 @@ use serde_json::json;
 use tracing::warn;
 
 use super::{
+    adjudicate::Judged,
     errand::{Case, DEATHS, Errand, IsolatedError},
     stage::Work as StageWork,
     threads::{Boxed, Ended, GRACE},
@@ -39,6 +40,8 @@ pub enum UnitOutput {
     Relations(Vec<FoundRelation>),
     /// `assemble`, after tries that failed: the graph has tables of its own.
     Assembled,
+    /// `resolve`: what was said about pairs of names.
+    Verdicts(Vec<Judged>),
 }
 
 /// A group of mentions and the classes that they were given. The members are kept with the classes, so that
@@ -63,6 +66,7 @@ impl UnitOutput {
             Self::Types(group) => serde_json::to_value(group),
             Self::Relations(relations) => serde_json::to_value(relations),
             Self::Assembled => Ok(serde_json::Value::Null),
+            Self::Verdicts(judged) => serde_json::to_value(judged),
         }
     }
 
@@ -80,7 +84,7 @@ impl UnitOutput {
             Stage::Entities => Some(Self::Types(serde_json::from_value(json)?)),
             Stage::Relations => Some(Self::Relations(serde_json::from_value(json)?)),
             Stage::Assemble => Some(Self::Assembled),
-            Stage::Resolve => None,
+            Stage::Resolve => Some(Self::Verdicts(serde_json::from_value(json)?)),
         })
     }
 }

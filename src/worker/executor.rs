@@ -12,18 +12,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, error, field, info_span, warn};
 
 use super::{
-    Engine,
+    Engine, NO_EXTRACTOR_WAIT,
     batches::BatchContext,
     doorbell,
     gate::LeaseGate,
     keeper::Why,
-    recent,
-    resolution::{self, Resolved},
+    recent, resolution,
     settle::End,
     sink::Sink,
     steps::{Step, reached},
     turns::{self, Turn},
-    worked::{Came, Output, Worked},
+    worked::{Came, Worked},
 };
 use crate::{
     calls::Caller,
@@ -35,13 +34,8 @@ use crate::{
     workflow,
 };
 
-/// How long an execution waits for a worker that has its extractor.
-const NO_EXTRACTOR_WAIT: Duration = Duration::from_secs(1);
 /// How long an execution waits that a worker could not work for a reason of its own.
 const TROUBLE_WAIT: Duration = Duration::from_secs(5);
-
-/// How long a resolution waits for another one of its organization before it asks again.
-const TURN_WAIT: Duration = Duration::from_secs(1);
 
 /// Answers the rings of every stage.
 pub(super) struct Executor(pub(super) Arc<Engine>);
@@ -207,20 +201,8 @@ impl Executor {
     ) -> Result<Came, ExecuteError> {
         let engine = &*self.0;
         let Some(document) = lease.document else {
-            let worked = match resolution::work(engine, lease).await? {
-                Resolved::Written(resolution, clusters) => Worked {
-                    output: Output::Resolution(resolution),
-                    ..Worked::ended(End::Resolution { clusters })
-                },
-                Resolved::NotItsTurn => Worked::ended(End::Retry {
-                    failure: Failure::transient(
-                        FailureCode::Waiting,
-                        "another batch of the organization is being resolved",
-                    ),
-                    wait: TURN_WAIT,
-                }),
-            };
-            return Ok(Came::Through(worked.into()));
+            let resolved = resolution::work(&self.0, lease, pause, hang_up).await?;
+            return Ok(Came::of_resolution(resolved));
         };
         *turn = Some(self.turn(lease.batch).await);
         let organization = lease.fence.organization;

@@ -1,10 +1,13 @@
 //! The stage `resolve`: the same thing across a batch's documents and in the organization's other batches. It writes
 //! under an id of its own in bounded steps, invisible until the settle publishes that id.
 //!
-//! Of an organization's resolutions one is at work at a time. After a crash the same result is found again, and what is
+//! Of an organization's resolutions one is at work at a time. Where somebody is to be asked about what the rules leave in
+//! doubt, that is done before. After a crash the same result is found again, and what is
 //! written of it stays.
 
+mod ask;
 mod draft;
+mod judge;
 mod place;
 mod read;
 mod rows;
@@ -14,13 +17,21 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use graphmill_jobs::OrganizationId;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::{place::Placed, read::STEP, rows::Rows};
+use self::{
+    ask::{Asked, Asker},
+    judge::Judgement,
+    place::{Placed, Ruling},
+    read::STEP,
+    rows::Rows,
+};
 use super::{Engine, executor::ExecuteError};
 use crate::{
     flow::Stage,
-    pipeline::CheckpointError,
+    graph::Ontology,
+    pipeline::{CheckpointError, Outcome},
     store::{self, Lease, Publishable, StoreError},
 };
 
@@ -35,22 +46,52 @@ pub(super) enum Resolved {
     Written(Publishable, usize),
     /// Another batch of the organization is being resolved.
     NotItsTurn,
+    /// Somebody is to be asked, and can't be yet.
+    Hindered(Outcome),
 }
 
-/// Resolves the batch of `lease`.
-pub(super) async fn work(engine: &Engine, lease: &Lease) -> Result<Resolved, ExecuteError> {
+/// Resolves the batch of `lease`. Once `pause` is cancelled nobody is asked anything more; with `hang_up` calls are
+/// dropped.
+pub(super) async fn work(
+    engine: &Arc<Engine>,
+    lease: &Lease,
+    pause: CancellationToken,
+    hang_up: CancellationToken,
+) -> Result<Resolved, ExecuteError> {
     let (organization, batch) = (lease.fence.organization, lease.batch);
-    let Some(version) = turn(engine, lease).await? else {
-        return Ok(Resolved::NotItsTurn);
-    };
     let context = engine
         .batches
         .get(engine, organization, (batch, lease.generation))
         .await?
         .ok_or(ExecuteError::Gone)?;
-    let given = read::read(&engine.store, organization, batch).await?;
     let ontology = Arc::clone(&context.recipes.of(Stage::Resolve).ontology);
-    let placed = tokio::task::spawn_blocking(move || place::place(given, &ontology))
+    let asker = match Asker::of(engine, lease, &context, pause, hang_up) {
+        Ok(asker) => asker,
+        Err(outcome) => return Ok(Resolved::Hindered(outcome)),
+    };
+    if let Some(asker) = &asker {
+        // Before its turn: others of the organization need not wait while a model thinks.
+        let ruling = rule(engine, lease, &ontology).await?;
+        let (ruling, doubts) = ask::doubted(ruling, &ontology, asker.most()).await?;
+        if let Asked::Hindered(outcome) = asker.ask(&ruling, doubts).await? {
+            return Ok(Resolved::Hindered(outcome));
+        }
+    }
+    let Some(version) = turn(engine, lease).await? else {
+        return Ok(Resolved::NotItsTurn);
+    };
+    let mut ruling = rule(engine, lease, &ontology).await?;
+    let mut judgement = Judgement::default();
+    if let Some(asker) = &asker {
+        let (same, doubts) = ask::doubted(ruling, &ontology, asker.most()).await?;
+        ruling = same;
+        // Nothing is asked here unless the clusters of other batches have changed meanwhile.
+        judgement = match asker.ask(&ruling, doubts).await? {
+            Asked::Said(said) => ruling.judge(&said, &ontology, asker.name()),
+            Asked::Hindered(outcome) => return Ok(Resolved::Hindered(outcome)),
+        };
+    }
+    let placed = tokio::task::spawn_blocking(move || ruling.place(&judgement))
         .await
         .map_err(|_| ExecuteError::Resolution)?;
     repoint(engine, lease, &placed).await?;
@@ -76,6 +117,19 @@ pub(super) async fn work(engine: &Engine, lease: &Lease) -> Result<Resolved, Exe
         version,
     };
     Ok(Resolved::Written(publishable, rows.clusters.len()))
+}
+
+/// What the rules and people's decisions make of the batch as it stands.
+async fn rule(
+    engine: &Engine,
+    lease: &Lease,
+    ontology: &Arc<Ontology>,
+) -> Result<Ruling, ExecuteError> {
+    let given = read::read(&engine.store, lease.fence.organization, lease.batch).await?;
+    let ontology = Arc::clone(ontology);
+    tokio::task::spawn_blocking(move || place::rule(given, &ontology))
+        .await
+        .map_err(|_| ExecuteError::Resolution)
 }
 
 /// Waits for the organization's turn; returns the version that its clusters are at.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{recent, settle::End};
+use super::{recent, resolution::Resolved, settle::End};
 use crate::{
-    flow::{Reached, Stage},
+    flow::{Failure, FailureCode, Reached, Stage},
     graph::{DocumentGraph, Span, Text},
     pipeline::{Findings, Outcome, UnitRecord, Work},
     store::{CheckpointRow, Publishable},
@@ -12,6 +12,9 @@ use crate::{
 
 /// How long a document waits whose batch is to be paused: longer than the pause takes to be written.
 const BLOCKED_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a resolution waits for another one of its organization before it asks again.
+const TURN_WAIT: Duration = Duration::from_secs(1);
 
 /// How far a stage's work came.
 pub(super) enum Came {
@@ -56,6 +59,40 @@ impl Worked {
 }
 
 impl Came {
+    /// What a resolution's work gave.
+    pub(super) fn of_resolution(resolved: Resolved) -> Self {
+        let worked = match resolved {
+            Resolved::Written(resolution, clusters) => Worked {
+                output: Output::Resolution(resolution),
+                ..Worked::ended(End::Resolution { clusters })
+            },
+            Resolved::NotItsTurn => Worked::ended(End::Retry {
+                failure: Failure::transient(
+                    FailureCode::Waiting,
+                    "another batch of the organization is being resolved",
+                ),
+                wait: TURN_WAIT,
+            }),
+            Resolved::Hindered(Outcome::Retry { failure, wait }) => {
+                Worked::ended(End::Retry { failure, wait })
+            }
+            Resolved::Hindered(Outcome::Blocked { failure }) => Worked {
+                block: Some(failure.message.clone()),
+                ..Worked::ended(End::Retry {
+                    failure,
+                    wait: BLOCKED_WAIT,
+                })
+            },
+            Resolved::Hindered(Outcome::Failed { failure }) => {
+                Worked::ended(End::Failed { failure })
+            }
+            Resolved::Hindered(Outcome::Paused | Outcome::Settled { .. }) => {
+                return Self::ToAPause(Vec::new());
+            }
+        };
+        Self::Through(worked.into())
+    }
+
     pub(super) fn of(
         stage: Stage,
         outcome: Outcome,

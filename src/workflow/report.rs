@@ -3,7 +3,7 @@
 use graphmill_jobs::{BatchId, OrganizationId, WorkflowExecutionId};
 use serde::Serialize;
 
-use super::{ProgressReport, WebhookReport};
+use super::{AdjudicationReport, ProgressReport, WebhookReport, adjudication};
 use crate::{
     flow::{BatchCounts, BatchStateName, ExecutionStatus, Intake, Stage},
     store::{self, Batch, Store, StoreError},
@@ -38,6 +38,9 @@ pub struct BatchReport {
     pub duration_ms: u64,
     /// Calls of the extractor.
     pub calls: CallCounts,
+    /// What was asked about names that may be of one thing, if somebody is; not in a list of batches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adjudication: Option<AdjudicationReport>,
     /// Documents that failed or were refused, and why; a thousand at most.
     pub failures: Vec<FailureReport>,
     /// Units that failed for good, in documents that are partial or failed, and why; a thousand at most.
@@ -299,7 +302,10 @@ pub async fn report(
     };
     let calls = calls(&mut transaction, organization, id).await?;
     let failed = failed(&mut transaction, organization, &batch).await?;
-    Ok(Some(of(&batch, &calls, calls_before, failed)))
+    Ok(Some(BatchReport {
+        adjudication: adjudication(&mut transaction, organization, &batch).await?,
+        ..of(&batch, &calls, calls_before, failed)
+    }))
 }
 
 /// A batch and how far it is. `None`: there is no such batch.
@@ -319,10 +325,14 @@ pub async fn status(
     let calls = calls(&mut transaction, organization, id).await?;
     let failed = failed(&mut transaction, organization, &batch).await?;
     let notice = store::notice(&mut transaction, organization, id).await?;
+    let adjudication = adjudication(&mut transaction, organization, &batch).await?;
     let resolves =
         batch.state.name() == BatchStateName::Resolving || batch.counts.resolution.is_some();
     Ok(Some(BatchStatus {
-        report: of(&batch, &calls, 0, failed),
+        report: BatchReport {
+            adjudication,
+            ..of(&batch, &calls, 0, failed)
+        },
         generation: batch.generation,
         stage: if resolves {
             Some(Stage::Resolve)
@@ -410,6 +420,7 @@ fn of(batch: &Batch, calls: &Calls, before: u64, failed: Failed) -> BatchReport 
             reused: before.min(calls.made) + calls.replayed,
             spent: calls.spent,
         },
+        adjudication: None,
         failures: failed
             .documents
             .into_iter()

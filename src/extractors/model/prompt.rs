@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use crate::graph::{Class, Mention, NameLabel, Ontology, RelationType, Text};
+use crate::graph::{Class, DoubtfulPair, Mention, NameLabel, Ontology, RelationType, Text};
 
 /// A prompt file. Its first line is what the server sees and what the ledger has; a changed prompt is a new version.
 #[derive(Debug, Clone, Copy)]
@@ -14,12 +14,20 @@ pub(super) struct Prompt<'a>(&'a str);
 pub(super) const MENTIONS: Prompt<'static> = Prompt(include_str!("prompts/mentions.md"));
 pub(super) const CLASSES: Prompt<'static> = Prompt(include_str!("prompts/classes.md"));
 pub(super) const RELATIONS: Prompt<'static> = Prompt(include_str!("prompts/relations.md"));
+pub(super) const PAIRS: Prompt<'static> = Prompt(include_str!("prompts/pairs.md"));
 pub(super) const PROBE: Prompt<'static> = Prompt(include_str!("prompts/probe.md"));
 
 const FRONT: &str = "graphmill task: ";
 
 /// The tags that a document may not open or close.
-const TAGS: [&str; 5] = ["text", "mentions", "classes", "entities", "relations"];
+const TAGS: [&str; 6] = [
+    "text",
+    "mentions",
+    "classes",
+    "entities",
+    "relations",
+    "pairs",
+];
 
 /// The most bytes of a list of classes or relation types that say what is meant; beyond it the ids must do.
 ///
@@ -298,6 +306,28 @@ pub(super) fn numbered_entities<'a>(entities: impl Iterator<Item = (&'a str, &'a
         let _ = writeln!(list, "{number}. {} ({class})", name(entity));
     }
     list.push_str("</entities>");
+    list
+}
+
+/// The list of pairs, each with its two sides.
+pub(super) fn numbered_pairs(pairs: &[DoubtfulPair]) -> String {
+    let mut list = "<pairs>\n".to_owned();
+    for (number, pair) in (1_usize..).zip(pairs) {
+        let _ = writeln!(list, "{number}.");
+        for (letter, side) in [('A', &pair.left), ('B', &pair.right)] {
+            let class = name(&side.class);
+            let _ = write!(list, "  {letter}: \"{}\" [{class}]", name(&side.name));
+            for (first, other) in side.also.iter().enumerate() {
+                let before = if first == 0 { "; also" } else { "," };
+                let _ = write!(list, "{before} \"{}\"", name(other));
+            }
+            list.push('\n');
+            for context in &side.contexts {
+                let _ = writeln!(list, "     - {}", escaped(&line(context, usize::MAX)));
+            }
+        }
+    }
+    list.push_str("</pairs>");
     list
 }
 

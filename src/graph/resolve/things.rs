@@ -21,7 +21,7 @@ pub(super) struct Evidence {
 }
 
 /// More forms than these of one thing are not compared pair by pair, so such things no longer grow by rules.
-const MOST: usize = 48;
+pub(super) const MOST: usize = 48;
 
 /// The things.
 #[derive(Debug)]
@@ -176,7 +176,8 @@ impl<'a> Things<'a> {
             right.iter().all(|&b| {
                 ((told(a) || told(b)) && !own(a, b))
                     || (!self.conflict(a, b, evidence.reason)
-                        && (self.alike.contains(&ordered(a, b)) || self.agree(a, b)))
+                        && (self.alike.contains(&ordered(a, b))
+                            || agree(&self.nodes[a as usize], &self.nodes[b as usize])))
             })
         })
     }
@@ -194,30 +195,29 @@ impl<'a> Things<'a> {
                 && left.form.key != right.form.key
                 && meet(&self.documents[a as usize], &self.documents[b as usize]))
     }
+}
 
-    /// Whether two nodes without evidence of their own may be of one thing.
-    fn agree(&self, a: u32, b: u32) -> bool {
-        let (a, b) = (&self.nodes[a as usize], &self.nodes[b as usize]);
-        if a.form.key == b.form.key {
-            return true;
-        }
-        // A short form agrees with whatever its fuller ones agree on.
-        if a.form.acronym || b.form.acronym || a.form.is_bare() || b.form.is_bare() {
-            return true;
-        }
-        if a.is_person() && b.is_person() {
-            return person_fits(&a.form, &b.form);
-        }
-        let (short, long) = if a.form.count() < b.form.count() {
-            (a, b)
-        } else {
-            (b, a)
-        };
-        short
-            .form
-            .words()
-            .all(|word| long.form.words().any(|other| other == word))
+/// Whether two nodes without evidence of their own may be of one thing.
+pub(super) fn agree(a: &Node, b: &Node) -> bool {
+    if a.form.key == b.form.key {
+        return true;
     }
+    // A short form agrees with whatever its fuller ones agree on.
+    if a.form.acronym || b.form.acronym || a.form.is_bare() || b.form.is_bare() {
+        return true;
+    }
+    if a.is_person() && b.is_person() {
+        return person_fits(&a.form, &b.form);
+    }
+    let (short, long) = if a.form.count() < b.form.count() {
+        (a, b)
+    } else {
+        (b, a)
+    };
+    short
+        .form
+        .words()
+        .all(|word| long.form.words().any(|other| other == word))
 }
 
 pub(super) fn ordered(a: u32, b: u32) -> (u32, u32) {

@@ -66,52 +66,50 @@ pub(super) fn drafted(
     drafts
 }
 
-/// Makes one of those that have one anchor, and of those that are one thing by decision, unless it would put together
-/// what is not one thing by decision.
-pub(super) fn united(drafts: Vec<Draft>, ruled: &Ruled, numbered: &Numbered<'_>) -> Vec<Draft> {
-    let mut of: Vec<usize> = vec![0; numbered.entities.len()];
-    for (draft, at) in drafts.iter().zip(0..) {
-        for &member in &draft.members {
-            of[member] = at;
-        }
-    }
-    let mut drafts: Vec<Option<Draft>> = drafts.into_iter().map(Some).collect();
-    let mut first: HashMap<usize, usize> = HashMap::new();
-    let mut pairs: Vec<(usize, usize, bool)> = Vec::new();
-    for (at, anchor) in numbered.anchor_of.iter().enumerate() {
-        if let Some(anchor) = anchor {
-            pairs.push((*first.entry(*anchor).or_insert(at), at, false));
-        }
-    }
-    pairs.extend(ruled.same.iter().map(|&(one, other)| (one, other, true)));
-    for (one, other, is_decided) in pairs {
-        let (stays, goes) = (of[one].min(of[other]), of[one].max(of[other]));
-        let edge = is_decided.then(|| Edge {
-            left: one,
-            right: other,
-            score: 1.0,
-            reason: Reason::Decided.to_string(),
-        });
-        if stays == goes {
-            // Said by the rules too; that people said so is what can be taken back.
-            if let Some(draft) = &mut drafts[stays] {
-                draft.edges.extend(edge);
+/// Drafts that are being united.
+pub(super) struct Uniting {
+    /// Of each entity, the draft that it is in.
+    of: Vec<usize>,
+    drafts: Vec<Option<Draft>>,
+}
+
+impl Uniting {
+    pub(super) fn of(drafts: Vec<Draft>, entities: usize) -> Self {
+        let mut of: Vec<usize> = vec![0; entities];
+        for (draft, at) in drafts.iter().zip(0..) {
+            for &member in &draft.members {
+                of[member] = at;
             }
-            continue;
         }
-        let is_forbidden = ruled.different.iter().any(|&(left, right)| {
-            (of[left].min(of[right]), of[left].max(of[right])) == (stays, goes)
-        });
-        let anchors = [stays, goes].map(|at| drafts[at].as_ref().and_then(|draft| draft.anchor));
+        Self {
+            of,
+            drafts: drafts.into_iter().map(Some).collect(),
+        }
+    }
+
+    /// The drafts of two entities, the first of all first; one twice if they are together.
+    pub(super) fn ends(&self, one: usize, other: usize) -> (usize, usize) {
+        let (one, other) = (self.of[one], self.of[other]);
+        (one.min(other), one.max(other))
+    }
+
+    /// Whether two drafts may be one: they have not two anchors, and would not put together what is not one thing by
+    /// decision.
+    pub(super) fn may(&self, ruled: &Ruled, stays: usize, goes: usize) -> bool {
+        let mut apart = ruled.different.iter();
+        let is_forbidden = apart.any(|&(left, right)| self.ends(left, right) == (stays, goes));
+        let anchors = [stays, goes].map(|at| self.drafts[at].as_ref()?.anchor);
         let is_between_anchors = matches!(anchors, [Some(a), Some(b)] if a != b);
-        if is_forbidden || is_between_anchors {
-            continue;
-        }
-        if let Some(gone) = drafts[goes].take()
-            && let Some(draft) = &mut drafts[stays]
+        !is_forbidden && !is_between_anchors
+    }
+
+    /// Makes one of two drafts.
+    pub(super) fn unite(&mut self, stays: usize, goes: usize, edge: Option<Edge>) {
+        if let Some(gone) = self.drafts[goes].take()
+            && let Some(draft) = &mut self.drafts[stays]
         {
             for &member in &gone.members {
-                of[member] = stays;
+                self.of[member] = stays;
             }
             if gone.members.len() > draft.members.len() {
                 draft.name = gone.name;
@@ -123,7 +121,42 @@ pub(super) fn united(drafts: Vec<Draft>, ruled: &Ruled, numbered: &Numbered<'_>)
             draft.anchor = draft.anchor.or(gone.anchor);
         }
     }
-    drafts.into_iter().flatten().collect()
+
+    pub(super) fn drafts(self) -> Vec<Draft> {
+        self.drafts.into_iter().flatten().collect()
+    }
+}
+
+/// Makes one of those that have one anchor, and of those that are one thing by decision, unless it would put together
+/// what is not one thing by decision.
+pub(super) fn united(drafts: Vec<Draft>, ruled: &Ruled, numbered: &Numbered<'_>) -> Vec<Draft> {
+    let mut uniting = Uniting::of(drafts, numbered.entities.len());
+    let mut first: HashMap<usize, usize> = HashMap::new();
+    let mut pairs: Vec<(usize, usize, bool)> = Vec::new();
+    for (at, anchor) in numbered.anchor_of.iter().enumerate() {
+        if let Some(anchor) = anchor {
+            pairs.push((*first.entry(*anchor).or_insert(at), at, false));
+        }
+    }
+    pairs.extend(ruled.same.iter().map(|&(one, other)| (one, other, true)));
+    for (one, other, is_decided) in pairs {
+        let (stays, goes) = uniting.ends(one, other);
+        let edge = is_decided.then(|| Edge {
+            left: one,
+            right: other,
+            score: 1.0,
+            reason: Reason::Decided.to_string(),
+        });
+        if stays == goes {
+            // Said by the rules too; that people said so is what can be taken back.
+            if let Some(draft) = &mut uniting.drafts[stays] {
+                draft.edges.extend(edge);
+            }
+        } else if uniting.may(ruled, stays, goes) {
+            uniting.unite(stays, goes, edge);
+        }
+    }
+    uniting.drafts()
 }
 
 /// A cluster in parts, of which each has one anchor at most; by descending certainty, and what does not fit is `likely`.

@@ -14,6 +14,7 @@ use graphmill_jobs::{ClusterId, EntityId, LinkId, OrganizationId};
 
 use super::{
     draft::{Draft, drafted, united},
+    judge::Judgement,
     rows::Rows,
     rules::{Numbered, Ruled, ruled},
 };
@@ -65,8 +66,17 @@ pub(super) fn keys_of(entity: &Resolvable) -> BTreeSet<i64> {
     block_keys(names.map(String::as_str), entity.value.as_deref())
 }
 
-/// Resolves and places; ids of clusters that are found for the first time are still to be given ([`Placed::found`]).
-pub(super) fn place(mut given: Given, ontology: &Ontology) -> Placed {
+/// What the rules and people's decisions make of what is given, before somebody is asked about the rest.
+pub(super) struct Ruling {
+    pub(super) given: Given,
+    pub(super) ruled: Ruled,
+    pub(super) drafts: Vec<Draft>,
+    /// What is likely and not decided, the surest first.
+    pub(super) likely: Vec<Edge>,
+}
+
+/// Resolves by the rules and by what people decided.
+pub(super) fn rule(mut given: Given, ontology: &Ontology) -> Ruling {
     given.own.sort_by(|a, b| {
         (&a.external, a.document, a.ordinal).cmp(&(&b.external, b.document, b.ordinal))
     });
@@ -85,45 +95,103 @@ pub(super) fn place(mut given: Given, ontology: &Ontology) -> Placed {
     let mut likely: Vec<Edge> = Vec::new();
     let drafts = drafted(resolved.clusters, resolved.merges, &numbered, &mut likely);
     let drafts = united(drafts, &ruled, &numbered);
-    let mut part_of: Vec<Option<usize>> = vec![None; numbered.entities.len()];
-    let mut anchored = HashSet::new();
-    let mut parts: Vec<Part> = Vec::with_capacity(drafts.len());
-    for draft in drafts {
-        for &member in &draft.members {
-            part_of[member] = Some(parts.len());
-        }
-        // Should an anchor's members come apart, its id stays with the first of them.
-        let anchor = draft
-            .anchor
-            .map(|at| &given.anchors[at].cluster)
-            .filter(|anchor| anchored.insert(anchor.id));
-        parts.push(Part::of(draft, anchor, &numbered));
-    }
     likely.extend(resolved.proposals.into_iter().map(|proposal| Edge {
         left: proposal.left,
         right: proposal.right,
         score: proposal.score,
         reason: proposal.reason.to_string(),
     }));
-    let links = proposed(&given, &numbered, &parts, &part_of, &ruled, likely);
-    // Numbers of one's own from here on.
-    let others = numbered.entities.len() - given.own.len();
-    for part in &mut parts {
-        part.own.iter_mut().for_each(|member| *member -= others);
-        part.joined = mem::take(&mut part.joined)
-            .into_iter()
-            .filter_map(|(member, why)| Some((member.checked_sub(others)?, why)))
-            .collect();
-    }
-    parts.retain(|part| !part.own.is_empty());
-    let mut placed = Placed {
-        repointed: ruled.repointed,
+    likely.sort_by(|a, b| {
+        b.score
+            .total_cmp(&a.score)
+            .then_with(|| (a.left, a.right, &a.reason).cmp(&(b.left, b.right, &b.reason)))
+    });
+    Ruling {
         given,
-        parts,
-        links,
+        ruled,
+        drafts,
+        likely,
+    }
+}
+
+/// Pairs of drafts that may be one thing, each once and by what makes it surest; none where people have said no, and none
+/// that other batches have among themselves.
+pub(super) fn pairs<'e>(
+    drafts: &[Draft],
+    numbered: &Numbered<'_>,
+    ruled: &Ruled,
+    likely: &'e [Edge],
+) -> Vec<(usize, usize, &'e Edge)> {
+    let mut of: Vec<usize> = vec![0; numbered.entities.len()];
+    let mut has_own: Vec<bool> = Vec::with_capacity(drafts.len());
+    for (draft, at) in drafts.iter().zip(0..) {
+        for &member in &draft.members {
+            of[member] = at;
+        }
+        let mut members = draft.members.iter();
+        has_own.push(members.any(|&member| numbered.anchor_of[member].is_none()));
+    }
+    let pair = |left: usize, right: usize| {
+        let (left, right) = (of[left], of[right]);
+        (left != right).then(|| (left.min(right), left.max(right)))
     };
-    placed.keep_ids();
-    placed
+    let apart = ruled.different.iter();
+    let mut seen: HashSet<(usize, usize)> = apart
+        .filter_map(|&(left, right)| pair(left, right))
+        .collect();
+    let mut pairs = Vec::new();
+    for edge in likely {
+        if let Some((one, other)) = pair(edge.left, edge.right)
+            && (has_own[one] || has_own[other])
+            && seen.insert((one, other))
+        {
+            pairs.push((one, other, edge));
+        }
+    }
+    pairs
+}
+
+impl Ruling {
+    /// Places what is ruled; ids of clusters that are found for the first time are still to be given
+    /// ([`Placed::found`]).
+    pub(super) fn place(self, judgement: &Judgement) -> Placed {
+        let Self {
+            given,
+            ruled,
+            drafts,
+            likely,
+        } = self;
+        let numbered = Numbered::of(&given);
+        let links = proposed(&given, &numbered, &drafts, &ruled, &likely, judgement);
+        let mut anchored = HashSet::new();
+        let mut parts: Vec<Part> = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            // Should an anchor's members come apart, its id stays with the first of them.
+            let anchor = draft
+                .anchor
+                .map(|at| &given.anchors[at].cluster)
+                .filter(|anchor| anchored.insert(anchor.id));
+            parts.push(Part::of(draft, anchor, &numbered));
+        }
+        // Numbers of one's own from here on.
+        let others = numbered.entities.len() - given.own.len();
+        for part in &mut parts {
+            part.own.iter_mut().for_each(|member| *member -= others);
+            part.joined = mem::take(&mut part.joined)
+                .into_iter()
+                .filter_map(|(member, why)| Some((member.checked_sub(others)?, why)))
+                .collect();
+        }
+        parts.retain(|part| !part.own.is_empty());
+        let mut placed = Placed {
+            repointed: ruled.repointed,
+            given,
+            parts,
+            links,
+        };
+        placed.keep_ids();
+        placed
+    }
 }
 
 impl Part {
@@ -160,47 +228,30 @@ impl Part {
     }
 }
 
-/// One link for each pair of clusters that may be one thing, the surest; none where people have said no.
+/// One link for each pair of clusters that may be one thing; those that were told apart come last.
 fn proposed(
     given: &Given,
     numbered: &Numbered<'_>,
-    parts: &[Part],
-    part_of: &[Option<usize>],
+    drafts: &[Draft],
     ruled: &Ruled,
-    mut likely: Vec<Edge>,
+    likely: &[Edge],
+    judgement: &Judgement,
 ) -> Vec<NewLink> {
-    let pair = |left: usize, right: usize| {
-        let (left, right) = (part_of[left]?, part_of[right]?);
-        (left != right).then(|| (left.min(right), left.max(right)))
-    };
-    let mut seen: HashSet<(usize, usize)> = HashSet::new();
-    seen.extend(
-        ruled
-            .different
-            .iter()
-            .filter_map(|&(left, right)| pair(left, right)),
-    );
-    likely.sort_by(|a, b| {
-        b.score
-            .total_cmp(&a.score)
-            .then_with(|| (a.left, a.right, &a.reason).cmp(&(b.left, b.right, &b.reason)))
-    });
     let mut links = Vec::new();
-    for edge in likely {
-        let Some((one, other)) = pair(edge.left, edge.right) else {
-            continue;
-        };
-        // What other batches have among themselves is not this one's business.
-        if parts[one].own.is_empty() && parts[other].own.is_empty() || !seen.insert((one, other)) {
-            continue;
-        }
+    let apart = judgement.apart(drafts);
+    for (one, other, edge) in pairs(drafts, numbered, ruled, likely) {
         let (left, right) = (numbered.entities[edge.left], numbered.entities[edge.right]);
+        let apart = apart.contains(&(one, other));
         links.push(NewLink {
             id: link_id(given.organization, left, right),
             left: left.id,
             right: right.id,
-            score: edge.score,
-            reason: edge.reason,
+            score: if apart { 0.0 } else { edge.score },
+            reason: if apart {
+                judgement.apart_because()
+            } else {
+                edge.reason.clone()
+            },
         });
     }
     let mut ids = HashSet::new();
