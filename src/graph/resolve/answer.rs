@@ -248,7 +248,9 @@ impl<Id: Ord + Clone> Teller<'_, Id> {
                     (left.min(right), left.max(right))
                 };
                 // Of the likeliest, the one of the first ids.
-                if score > entry.0 || score == entry.0 && ids(a.1, b.1) < ids(entry.1, entry.2) {
+                let order = score.total_cmp(&entry.0);
+                let order = order.then_with(|| ids(entry.1, entry.2).cmp(&ids(a.1, b.1)));
+                if order.is_gt() {
                     *entry = (score, a.1, b.1, reason);
                 }
             }
