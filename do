@@ -91,11 +91,19 @@ use_unpacked() { # 0 if all of "$@" are unpacked; hands them to graphmill, with 
     export GRAPHMILL_LIBRARY_PATH="${GRAPHMILL_LIBRARY_PATH:-}"
 }
 
-setup() {
+have_react() { [ -e /usr/share/nodejs/react/umd/react.production.min.js ] && [ -e /usr/share/nodejs/react-dom ]; }
+
+setup() { # for `test`, with what the clients and their browser tests need
     servers='' tools=''
+    if [ "${1:-}" = test ]; then
+        have node || tools='nodejs'
+        have tsc || tools="$tools node-typescript"
+        have_react || tools="$tools node-react node-react-dom"
+        [ -n "${CHROMIUM:-}" ] || have chromium || tools="$tools chromium"
+    fi
     have_postgres || servers=postgresql
     have_redis || servers="$servers redis-server"
-    have_compiler || tools='gcc libc6-dev'
+    have_compiler || tools="$tools gcc libc6-dev"
     have_certificates || tools="$tools ca-certificates"
     # shellcheck disable=SC2086 # lists of package names
     if [ -z "$servers$tools" ]; then :
@@ -123,11 +131,12 @@ demo() {
 
 write_sqlx() { # describes every query against a migrated private Postgres, into the folder $1
     # Changed queries don't build before they are described: then the binary of before runs the servers.
-    cargo build --locked || [ -x target/debug/graphmill ]
+    mill=target/debug/graphmill
+    cargo build --locked || [ -x $mill ] || { mill=target/release/graphmill && [ -x $mill ]; }
     rm -rf "$1" target/sqlx-servers && mkdir -p "$1"
     touch src/lib.rs
     GRAPHMILL_DATA_DIR=target/sqlx-servers SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$1 \
-        ./target/debug/graphmill servers --migrations migrations -- cargo check --workspace --all-targets --locked
+        ./$mill servers --migrations migrations -- cargo check --workspace --all-targets --locked
     rm -rf target/sqlx-servers
     touch src/lib.rs
 }
@@ -145,7 +154,7 @@ check() { # runs cargo $1 with the rest; CI must have the component
 
 run_tests() {
     unset DATABASE_URL REDIS_URL # the tests run on servers of their own
-    setup
+    setup test
     check fmt --all --check
     # With the trainer, which is behind a feature; without it, one build of the library shows what it alone used.
     check clippy --workspace --all-targets --locked --features train -- -D warnings

@@ -1,6 +1,7 @@
 //! The HTTP API, from outside: a real server, a real worker, and requests as clients send them.
 
 mod changes;
+mod clients;
 mod keys;
 
 use std::{
