@@ -14,6 +14,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use graphmill_jobs::OrganizationId;
 use tokio::time::{Instant, sleep};
+use tracing::info;
 use uuid::Uuid;
 
 use self::{place::Placed, read::STEP, rows::Rows};
@@ -48,11 +49,14 @@ pub(super) async fn work(engine: &Engine, lease: &Lease) -> Result<Resolved, Exe
         .get(engine, organization, (batch, lease.generation))
         .await?
         .ok_or(ExecuteError::Gone)?;
+    let mut laps = Laps::begin();
     let given = read::read(&engine.store, organization, batch).await?;
+    let read_ms = laps.ms();
     let ontology = Arc::clone(&context.recipes.of(Stage::Resolve).ontology);
     let placed = tokio::task::spawn_blocking(move || place::place(given, &ontology))
         .await
         .map_err(|_| ExecuteError::Resolution)?;
+    let place_ms = laps.ms();
     repoint(engine, lease, &placed).await?;
     let mut taken = HashSet::new();
     let ids = loop {
@@ -70,7 +74,16 @@ pub(super) async fn work(engine: &Engine, lease: &Lease) -> Result<Resolved, Exe
     })
     .await
     .map_err(|_| ExecuteError::Resolution)?;
-    let resolution = write(engine, lease, &rows, &digest).await?;
+    let name_ms = laps.ms();
+    let (resolution, written) = begin(engine, lease, &digest).await?;
+    sweep(engine, lease, organization, resolution).await?;
+    let sweep_ms = laps.ms();
+    write(engine, lease, &rows, resolution, written).await?;
+    let write_ms = laps.ms();
+    info!(
+        batch.id = %batch, clusters = rows.clusters.len(), read_ms, place_ms, name_ms, sweep_ms, write_ms,
+        "a batch's resolution is written"
+    );
     let publishable = Publishable {
         resolution,
         version,
@@ -107,20 +120,30 @@ async fn repoint(engine: &Engine, lease: &Lease, placed: &Placed) -> Result<(), 
     Ok(())
 }
 
-/// Writes what is not written yet, after sweeping what others left; returns the resolution's id.
+/// Goes on with this result if it has been begun, or begins: the resolution's id, and how many steps are written.
+async fn begin(
+    engine: &Engine,
+    lease: &Lease,
+    digest: &[u8; 32],
+) -> Result<(Uuid, usize), ExecuteError> {
+    let (organization, batch) = (lease.fence.organization, lease.batch);
+    let execution = lease.fence.execution;
+    let mut transaction = fenced(engine, lease).await?;
+    let begun =
+        store::begin_resolution(&mut transaction, organization, batch, execution, digest).await?;
+    transaction.commit().await.map_err(StoreError::from)?;
+    Ok(begun)
+}
+
+/// Writes what is not written yet.
 async fn write(
     engine: &Engine,
     lease: &Lease,
     rows: &Rows,
-    digest: &[u8; 32],
-) -> Result<Uuid, ExecuteError> {
+    resolution: Uuid,
+    written: usize,
+) -> Result<(), ExecuteError> {
     let (organization, batch) = (lease.fence.organization, lease.batch);
-    let execution = lease.fence.execution;
-    let mut transaction = fenced(engine, lease).await?;
-    let (resolution, written) =
-        store::begin_resolution(&mut transaction, organization, batch, execution, digest).await?;
-    transaction.commit().await.map_err(StoreError::from)?;
-    sweep(engine, lease, organization, resolution).await?;
     let size = usize::try_from(STEP).unwrap_or(1);
     let steps = (rows.clusters.chunks(size).map(Step::Clusters))
         .chain(rows.members.chunks(size).map(Step::Members))
@@ -136,7 +159,9 @@ async fn write(
             Step::Members(rows) => {
                 store::add_members(on, organization, resolution, rows).await?;
             }
-            Step::Keys(rows) => store::add_keys(on, organization, resolution, rows).await?,
+            Step::Keys(rows) => {
+                store::add_keys(on, organization, batch, resolution, rows).await?;
+            }
             Step::Links(rows) => {
                 store::add_proposals(on, organization, batch, resolution, rows).await?;
             }
@@ -144,7 +169,23 @@ async fn write(
         store::resolution_written(on, organization, resolution, number).await?;
         transaction.commit().await.map_err(StoreError::from)?;
     }
-    Ok(resolution)
+    Ok(())
+}
+
+/// How long each step took.
+struct Laps(Instant);
+
+impl Laps {
+    fn begin() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Milliseconds since the last one.
+    fn ms(&mut self) -> u64 {
+        let took = self.0.elapsed();
+        self.0 += took;
+        u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Rows of one table.
