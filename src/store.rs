@@ -80,9 +80,9 @@ pub use ledger::{
     known_of_endpoint, note_dropped, note_replay, renew_claim, replays,
 };
 pub use link::{
-    Decided, Decision, LinkEnd, LinkMember, LinkRow, NewLink, Side, add_proposals, decide_link,
-    decided_of_batch, decided_of_entities, decided_of_link, link_by_id, link_ends, links_of_batch,
-    repoint_member,
+    Decided, Decision, LinkEnd, LinkMember, LinkRow, NewLink, Repointed, Side, add_proposals,
+    decide_link, decided_of_batch, decided_of_entities, decided_of_link, link_by_id, link_ends,
+    link_page, links_of_batch, repoint_member,
 };
 pub use ontology::{ensure_ontology, ontology_by_id};
 pub use organization_budget::{

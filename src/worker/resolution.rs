@@ -113,8 +113,8 @@ async fn repoint(engine: &Engine, lease: &Lease, placed: &Placed) -> Result<(), 
     }
     let mut transaction = fenced(engine, lease).await?;
     let organization = lease.fence.organization;
-    for &(link, from, to) in &placed.repointed {
-        store::repoint_member(&mut transaction, organization, link, from, to).await?;
+    for &repointed in &placed.repointed {
+        store::repoint_member(&mut transaction, organization, repointed).await?;
     }
     transaction.commit().await.map_err(StoreError::from)?;
     Ok(())

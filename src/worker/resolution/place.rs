@@ -10,7 +10,7 @@ use std::{
     mem,
 };
 
-use graphmill_jobs::{ClusterId, EntityId, LinkId, OrganizationId};
+use graphmill_jobs::{ClusterId, EntityId, OrganizationId};
 
 use super::{
     draft::{Draft, drafted, united},
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     graph::{self, Decisions, Ontology, block_keys},
-    store::{Decided, Joined, NewCluster, NewKey, NewLink, NewMember, Resolvable},
+    store::{Decided, Joined, NewCluster, NewKey, NewLink, NewMember, Repointed, Resolvable},
     workflow::{Edge, cluster_id, joined, link_id},
 };
 
@@ -46,7 +46,7 @@ pub(super) struct Placed {
     parts: Vec<Part>,
     links: Vec<NewLink>,
     /// Decisions about an entity that has another id by now.
-    pub(super) repointed: Vec<(LinkId, EntityId, EntityId)>,
+    pub(super) repointed: Vec<Repointed>,
 }
 
 /// A cluster to be.
