@@ -42,7 +42,7 @@ pub use batch::{
     Batch, BatchMove, BatchSpec, BatchToAdmit, BatchToMove, ReadToMove, add_batch, batch_by_id,
     batch_by_name, batch_setup, batches, batches_to_move, existing_batches, keep_batch_open,
     last_unfinished_batch, move_batch, open_batches, open_batches_to_move, pause_batch,
-    resume_batch, seal_batch, stop_batch,
+    resume_batch, seal_batch, seal_stopped_batch, stop_batch,
 };
 pub use budget::{Budget, Caps, Spent, batches_with_budgets, budget, recount_budget, set_budget};
 pub use checkpoint::{

@@ -252,6 +252,7 @@ enum Deed {
     StartResolution,
     Revive,
     Abort,
+    Seal,
 }
 
 /// A batch, moved as far as its events call for. Nothing is written yet: an illegal move leaves nothing behind.
@@ -299,6 +300,11 @@ impl Moved {
                     deeds.push(Deed::Abort);
                     batch.stopping = Some(Stopping::Abort);
                 }
+                NextStep::Seal => {
+                    deeds.push(Deed::Seal);
+                    // What was added before it is counted first: the seal is folded by the next step.
+                    break;
+                }
             }
         }
         let progress = batch.counts.progress();
@@ -327,6 +333,17 @@ impl Moved {
                 }
                 Deed::Abort => {
                     store::stop_batch(connection, organization, id, Stopping::Abort).await?;
+                }
+                Deed::Seal => {
+                    if store::seal_stopped_batch(connection, organization, id).await? {
+                        let sealed = Event {
+                            organization,
+                            batch: id,
+                            execution: None,
+                            kind: EventKind::BatchSealed,
+                        };
+                        store::append_event(connection, &sealed).await?;
+                    }
                 }
             }
         }
