@@ -115,6 +115,14 @@ impl Court {
         say(&mut command)
     }
 
+    async fn exported_links(&self) -> Value {
+        let store = &self.ground.store;
+        let json = ExportFormat::Json;
+        let out = workflow::export(store, OURS, self.batch, json, Vec::new()).await;
+        let mut export: Value = serde_json::from_slice(&out.unwrap()).unwrap();
+        export["same_as"].take()
+    }
+
     async fn id(&self, name: &str) -> String {
         id_of(&clusters(&self.ground, self.batch).await, name).to_owned()
     }
@@ -143,6 +151,13 @@ async fn a_link_is_accepted_at_once_for_ever_and_taken_back() {
     assert_eq!(listed[0]["id"], name);
     assert_eq!(listed[0]["status"], "proposed");
     assert_eq!(listed[0]["left"]["cluster_id"], one_id);
+    let said = court.exported_links().await;
+    assert_eq!(said.as_array().map(Vec::len), Some(1), "{said}");
+    assert_eq!(said[0]["id"], name);
+    assert_eq!(said[0]["status"], "proposed");
+    assert_eq!(said[0]["left"], one.to_string());
+    assert_eq!(said[0]["left_cluster"], one_id);
+    assert_eq!(said[0]["right_name"], alice);
 
     let done = court.link(&["accept", &name, "--json"]).exits(0).json();
     assert_eq!(done["changed"], true);
@@ -162,6 +177,7 @@ async fn a_link_is_accepted_at_once_for_ever_and_taken_back() {
         .collect();
     assert_eq!(now[&united].2, both);
     court.adds_up(court.batch).await;
+    assert_eq!(court.exported_links().await[0]["status"], "accepted");
     // A second time it changes nothing.
     let again = court.link(&["accept", &name, "--json"]).exits(0).json();
     assert_eq!(again["changed"], false);
