@@ -26,7 +26,7 @@ pub use document::{
 pub use export::{
     BadBaseIri, BaseIri, CSV_FILES, ExportError, ExportFormat, ExportHead, ExportStyle,
     ExportWriter, ExportedCluster, ExportedDocument, ExportedEntity, ExportedEvidence,
-    ExportedMention, ExportedRelation, Section, UnknownFormat,
+    ExportedLink, ExportedMention, ExportedRelation, Section, UnknownFormat,
 };
 pub use gold::{GoldAnswers, GoldKind, GoldMention, GoldRelation, with_gold};
 pub use line::{ExtractedLine, extracted_line};

@@ -50,7 +50,7 @@ pub use batch::{
     Batch, BatchMove, BatchSpec, BatchToAdmit, BatchToMove, ReadToMove, add_batch, batch_by_id,
     batch_by_name, batch_setup, batches, batches_to_move, existing_batches, keep_batch_open,
     last_unfinished_batch, move_batch, open_batches, open_batches_to_move, pause_batch,
-    resume_batch, seal_batch, stop_batch,
+    resume_batch, seal_batch, seal_stopped_batch, stop_batch,
 };
 pub use budget::{Budget, Caps, Spent, batches_with_budgets, budget, recount_budget, set_budget};
 pub use checkpoint::{
@@ -91,9 +91,9 @@ pub use ledger::{
     known_of_endpoint, note_dropped, note_replay, renew_claim, replays,
 };
 pub use link::{
-    Decided, Decision, LinkEnd, LinkMember, LinkRow, NewLink, Side, add_proposals, decide_link,
-    decided_of_batch, decided_of_entities, decided_of_link, link_by_id, link_ends, links_of_batch,
-    repoint_member,
+    Decided, Decision, LinkEnd, LinkMember, LinkRow, NewLink, Repointed, Side, add_proposals,
+    decide_link, decided_of_batch, decided_of_entities, decided_of_link, link_by_id, link_ends,
+    link_page, links_of_batch, repoint_member,
 };
 pub use ontology::{ensure_ontology, ontology_by_id};
 pub use organization::{Organization, add_organization, organization_by_name, organizations};

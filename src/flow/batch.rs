@@ -284,6 +284,8 @@ pub enum NextStep {
     Revive,
     /// Stop the documents that are not final, because the policy says so.
     Abort,
+    /// Take no more documents into a batch that is kept open, because it gives up.
+    Seal,
 }
 
 impl BatchCounts {
@@ -343,6 +345,8 @@ impl BatchCounts {
             Some(furthest) if BatchStateName::of_stage(furthest) > state => {
                 NextStep::Move(BatchEvent::Enter(furthest, self.progress()))
             }
+            // What would still come would be stopped at once.
+            Some(_) | None if stopping == Some(Stopping::Abort) && !self.sealed => NextStep::Seal,
             Some(_) | None => NextStep::Wait,
         }
     }
@@ -464,6 +468,32 @@ mod tests {
         };
         let step = counts.next_step(BatchStateName::Assembling, FailurePolicy::RetryFailed, None);
         assert_eq!(step, NextStep::Revive);
+    }
+
+    #[test]
+    fn an_open_batch_that_gives_up_is_sealed_and_then_fails() {
+        let open = BatchCounts {
+            accepted: 2,
+            abandoned: 1,
+            cancelled: 1,
+            ..BatchCounts::default()
+        };
+        let policy = FailurePolicy::AbortAll;
+        let stopping = Some(Stopping::Abort);
+        let state = BatchStateName::Chunking;
+        assert_eq!(open.next_step(state, policy, None), NextStep::Abort);
+        assert_eq!(open.next_step(state, policy, stopping), NextStep::Seal);
+        let cancelling = open.next_step(state, policy, Some(Stopping::Cancel));
+        assert_eq!(cancelling, NextStep::Wait, "whoever cancels it seals it");
+        let sealed = BatchCounts {
+            sealed: true,
+            ..open
+        };
+        let step = sealed.next_step(state, policy, stopping);
+        assert!(
+            matches!(step, NextStep::Move(BatchEvent::Fail(_))),
+            "{step:?}"
+        );
     }
 
     #[test]

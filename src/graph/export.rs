@@ -26,13 +26,13 @@ pub use csv_folder::FILES as CSV_FILES;
 pub use format::{ExportFormat, UnknownFormat};
 pub use rdf::{BadBaseIri, BaseIri};
 pub use row::{
-    ExportedCluster, ExportedDocument, ExportedEntity, ExportedEvidence, ExportedMention,
-    ExportedRelation,
+    ExportedCluster, ExportedDocument, ExportedEntity, ExportedEvidence, ExportedLink,
+    ExportedMention, ExportedRelation,
 };
 
 use super::Ontology;
 
-/// The parts of an export, in their order. Links between clusters will be one more.
+/// The parts of an export, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Section {
     /// The documents.
@@ -43,6 +43,8 @@ pub enum Section {
     Relations,
     /// The clusters with their members.
     Clusters,
+    /// The links between members that may be one thing.
+    SameAs,
 }
 
 impl Section {
@@ -54,6 +56,7 @@ impl Section {
             Self::Entities => "entities",
             Self::Relations => "relations",
             Self::Clusters => "clusters",
+            Self::SameAs => "same_as",
         }
     }
 
@@ -62,7 +65,8 @@ impl Section {
             Self::Documents => Some(Self::Entities),
             Self::Entities => Some(Self::Relations),
             Self::Relations => Some(Self::Clusters),
-            Self::Clusters => None,
+            Self::Clusters => Some(Self::SameAs),
+            Self::SameAs => None,
         }
     }
 }
@@ -120,6 +124,7 @@ trait Rows<W> {
     fn entity(&mut self, row: &ExportedEntity) -> io::Result<()>;
     fn relation(&mut self, row: &ExportedRelation) -> io::Result<()>;
     fn cluster(&mut self, row: &ExportedCluster) -> io::Result<()>;
+    fn link(&mut self, row: &ExportedLink) -> io::Result<()>;
     /// Completes and flushes the outputs and gives them back.
     fn end(self: Box<Self>) -> io::Result<Vec<W>>;
 }
@@ -198,10 +203,19 @@ impl<W: io::Write + Send + 'static> ExportWriter<W> {
     /// Writes a cluster.
     ///
     /// # Errors
-    /// [`ExportError::Write`].
+    /// [`ExportError::OutOfOrder`] after a later section has begun; [`ExportError::Write`].
     pub fn cluster(&mut self, row: &ExportedCluster) -> Result<(), ExportError> {
         self.enter(Section::Clusters)?;
         self.rows.cluster(row).map_err(ExportError::Write)
+    }
+
+    /// Writes a link.
+    ///
+    /// # Errors
+    /// [`ExportError::Write`].
+    pub fn link(&mut self, row: &ExportedLink) -> Result<(), ExportError> {
+        self.enter(Section::SameAs)?;
+        self.rows.link(row).map_err(ExportError::Write)
     }
 
     /// Ends the export, flushes it and gives the outputs back, in the order in which they were asked for. Without
@@ -210,7 +224,7 @@ impl<W: io::Write + Send + 'static> ExportWriter<W> {
     /// # Errors
     /// [`ExportError::Write`].
     pub fn finish(mut self) -> Result<Vec<W>, ExportError> {
-        self.enter(Section::Clusters)?;
+        self.enter(Section::SameAs)?;
         self.rows.end().map_err(ExportError::Write)
     }
 

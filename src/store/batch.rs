@@ -7,8 +7,11 @@ use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
 use super::{
-    StoreError, document::intake_lock, from_json, organization_limit::check_open_batches, parsed,
-    to_json,
+    StoreError,
+    document::{intake_lock, try_intake_lock},
+    from_json,
+    organization_limit::check_open_batches,
+    parsed, to_json,
 };
 use crate::flow::{
     BatchCounts, BatchState, FailurePolicy, FailureRules, Filling, Intake, Pace, Stopping,
@@ -132,6 +135,30 @@ pub async fn seal_batch(
     let sealed = query!(
         "update batch set sealed_at = now(), updated_at = now()
          where organization_id = $1 and id = $2 and sealed_at is null",
+        organization.uuid(),
+        id.uuid(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(sealed.rows_affected() == 1)
+}
+
+/// Seals a batch that was kept open and is being stopped, unless somebody is adding to it at this moment; `false` if it
+/// was not sealed now. Never waits: the sequencer asks again.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn seal_stopped_batch(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    id: BatchId,
+) -> Result<bool, StoreError> {
+    if !try_intake_lock(&mut *connection, id).await? {
+        return Ok(false);
+    }
+    let sealed = query!(
+        "update batch set sealed_at = now(), updated_at = now()
+         where organization_id = $1 and id = $2 and sealed_at is null and filling is null and stopping is not null",
         organization.uuid(),
         id.uuid(),
     )

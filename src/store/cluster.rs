@@ -12,7 +12,7 @@ use super::{StoreError, findings::Place};
 /// itself.
 const ALIASES: i64 = 8;
 /// Clusters that one key leads to at most. **Source:** names that more things share tell none of them apart.
-const SHARING: i64 = 16;
+const SHARING: i32 = 16;
 
 /// An entity to be resolved.
 #[derive(Debug, Clone)]
@@ -266,6 +266,7 @@ pub async fn add_members(
 pub async fn add_keys(
     connection: &mut PgConnection,
     organization: OrganizationId,
+    batch: BatchId,
     resolution: Uuid,
     keys: &[NewKey],
 ) -> Result<(), StoreError> {
@@ -273,10 +274,11 @@ pub async fn add_keys(
     let of: Vec<Uuid> = keys.iter().map(|key| key.cluster.uuid()).collect();
     let entities: Vec<Uuid> = keys.iter().map(|key| key.entity.uuid()).collect();
     query!(
-        "insert into cluster_key (organization_id, resolution_id, key, cluster_id, entity_id)
-         select $1, $2, k.key, k.cluster_id, k.entity_id
-         from unnest($3::bigint[], $4::uuid[], $5::uuid[]) as k (key, cluster_id, entity_id)",
+        "insert into cluster_key (organization_id, batch_id, resolution_id, key, cluster_id, entity_id)
+         select $1, $2, $3, k.key, k.cluster_id, k.entity_id
+         from unnest($4::bigint[], $5::uuid[], $6::uuid[]) as k (key, cluster_id, entity_id)",
         organization.uuid(),
+        batch.uuid(),
         resolution,
         &hashes,
         &of,
@@ -298,35 +300,54 @@ pub async fn clusters_by_key(
     other_than: BatchId,
     keys: &[i64],
 ) -> Result<Vec<(ClusterId, EntityId)>, StoreError> {
+    // From cluster to cluster of each key, however many batches speak of one. Row by row, each by its key: for joins
+    // the planner reads whole tables, once for every key asked.
     let rows = query!(
-        r#"select distinct f.cluster_id as "cluster!", f.entity_id as "entity!"
-           from unnest($3::bigint[]) as asked (key)
-           cross join lateral (
-               select distinct on (k.cluster_id) k.cluster_id, k.entity_id
-               from cluster_key k
-               -- Row by row, each by its key: for joins the planner reads whole tables, once for every key asked.
+        r#"with recursive step as (
+               select asked.key, f.cluster_id, f.entity_id, 1 as nth
+               from unnest($3::bigint[]) as asked (key)
                cross join lateral (
-                   select c.batch_id from cluster c
-                   where c.organization_id = k.organization_id and c.resolution_id = k.resolution_id
-                     and c.id = k.cluster_id and c.batch_id <> $2
-                   offset 0
-               ) as c
+                   select k.cluster_id, k.entity_id
+                   from cluster_key k
+                   cross join lateral (
+                       select from batch b
+                       where b.organization_id = k.organization_id and b.id = k.batch_id
+                         and b.resolution_id = k.resolution_id
+                       offset 0
+                   ) as b
+                   -- A document that is extracted anew takes its entities along before its batch is resolved anew.
+                   cross join lateral (
+                       select from entity n where n.organization_id = k.organization_id and n.id = k.entity_id
+                       offset 0
+                   ) as n
+                   where k.organization_id = $1 and k.key = asked.key and k.batch_id <> $2
+                   order by k.cluster_id
+                   limit 1
+               ) as f
+               union all
+               select step.key, f.cluster_id, f.entity_id, step.nth + 1
+               from step
                cross join lateral (
-                   select from batch b
-                   where b.organization_id = k.organization_id and b.id = c.batch_id
-                     and b.resolution_id = k.resolution_id
-                   offset 0
-               ) as b
-               -- A document that is extracted anew takes its entities along before its batch is resolved anew.
-               cross join lateral (
-                   select from entity n where n.organization_id = k.organization_id and n.id = k.entity_id
-                   offset 0
-               ) as n
-               where k.organization_id = $1 and k.key = asked.key
-               order by k.cluster_id, k.entity_id
-               limit $4
-           ) as f
-           order by 1, 2"#,
+                   select k.cluster_id, k.entity_id
+                   from cluster_key k
+                   cross join lateral (
+                       select from batch b
+                       where b.organization_id = k.organization_id and b.id = k.batch_id
+                         and b.resolution_id = k.resolution_id
+                       offset 0
+                   ) as b
+                   cross join lateral (
+                       select from entity n where n.organization_id = k.organization_id and n.id = k.entity_id
+                       offset 0
+                   ) as n
+                   where k.organization_id = $1 and k.key = step.key and k.cluster_id > step.cluster_id
+                     and k.batch_id <> $2
+                   order by k.cluster_id
+                   limit 1
+               ) as f
+               where step.nth < $4
+           )
+           select distinct cluster_id as "cluster!", entity_id as "entity!" from step order by 1, 2"#,
         organization.uuid(),
         other_than.uuid(),
         keys,
@@ -350,13 +371,23 @@ pub async fn clusters_elsewhere(
     other_than: BatchId,
     ids: &[ClusterId],
 ) -> Result<Vec<NewCluster>, StoreError> {
+    // By their ids, whatever the planner holds of joins; they have one name in all batches.
     let rows = query!(
-        r#"select distinct on (c.id) c.id, c.name, c.type as class
-           from cluster c
-           join batch b on b.organization_id = c.organization_id and b.id = c.batch_id
-                       and b.resolution_id = c.resolution_id
-           where c.organization_id = $1 and c.batch_id <> $2 and c.id = any($3)
-           order by c.id, c.batch_id"#,
+        "select c.id, c.name, c.class
+         from unnest($3::uuid[]) as asked (id)
+         cross join lateral (
+             select c.id, c.name, c.type as class
+             from cluster c
+             cross join lateral (
+                 select from batch b
+                 where b.organization_id = c.organization_id and b.id = c.batch_id
+                   and b.resolution_id = c.resolution_id
+                 offset 0
+             ) as b
+             where c.organization_id = $1 and c.id = asked.id and c.batch_id <> $2
+             limit 1
+         ) as c
+         order by c.id",
         organization.uuid(),
         other_than.uuid(),
         &uuids(ids),
@@ -428,11 +459,13 @@ pub async fn published_page(
     let rows = query!(
         "select c.batch_id, c.resolution_id, c.id, c.name, c.type as class, m.entity_id, m.with_entity_id, m.score,
                 m.reason
-         from batch b
-         join cluster_member m on m.organization_id = b.organization_id and m.resolution_id = b.resolution_id
+         from cluster_member m
          join cluster c on c.organization_id = m.organization_id and c.resolution_id = m.resolution_id
                        and c.id = m.cluster_id
-         where b.organization_id = $1 and b.id = $2 and (m.cluster_id, m.entity_id) > ($3, $4)
+         where m.organization_id = $1
+           -- One value, and no join: else every page reads and sorts all that is left.
+           and m.resolution_id = (select b.resolution_id from batch b where b.organization_id = $1 and b.id = $2)
+           and (m.cluster_id, m.entity_id) > ($3, $4)
          order by m.cluster_id, m.entity_id limit $5",
         organization.uuid(),
         batch.uuid(),
@@ -458,12 +491,21 @@ pub async fn published_members(
     let rows = query!(
         "select c.batch_id, c.resolution_id, c.id, c.name, c.type as class, m.entity_id, m.with_entity_id, m.score,
                 m.reason
-         from cluster c
-         join batch b on b.organization_id = c.organization_id and b.id = c.batch_id
-                     and b.resolution_id = c.resolution_id
+         from unnest($2::uuid[]) as asked (id)
+         cross join lateral (
+             select c.organization_id, c.batch_id, c.resolution_id, c.id, c.name, c.type
+             from cluster c
+             cross join lateral (
+                 select from batch b
+                 where b.organization_id = c.organization_id and b.id = c.batch_id
+                   and b.resolution_id = c.resolution_id
+                 offset 0
+             ) as b
+             where c.organization_id = $1 and c.id = asked.id
+             offset 0
+         ) as c
          join cluster_member m on m.organization_id = c.organization_id and m.resolution_id = c.resolution_id
                               and m.cluster_id = c.id
-         where c.organization_id = $1 and c.id = any($2)
          order by c.id, m.entity_id limit $3",
         organization.uuid(),
         &uuids(clusters),
@@ -485,12 +527,25 @@ pub async fn clusters_of_entities(
 ) -> Result<Vec<(EntityId, ClusterId)>, StoreError> {
     let rows = query!(
         "select m.entity_id, m.cluster_id
-         from cluster_member m
-         join cluster c on c.organization_id = m.organization_id and c.resolution_id = m.resolution_id
-                       and c.id = m.cluster_id
-         join batch b on b.organization_id = c.organization_id and b.id = c.batch_id
-                     and b.resolution_id = c.resolution_id
-         where m.organization_id = $1 and m.entity_id = any($2)
+         from unnest($2::uuid[]) as asked (id)
+         cross join lateral (
+             select m.entity_id, m.cluster_id
+             from cluster_member m
+             cross join lateral (
+                 select c.batch_id from cluster c
+                 where c.organization_id = m.organization_id and c.resolution_id = m.resolution_id
+                   and c.id = m.cluster_id
+                 offset 0
+             ) as c
+             cross join lateral (
+                 select from batch b
+                 where b.organization_id = m.organization_id and b.id = c.batch_id
+                   and b.resolution_id = m.resolution_id
+                 offset 0
+             ) as b
+             where m.organization_id = $1 and m.entity_id = asked.id
+             offset 0
+         ) as m
          order by m.entity_id",
         organization.uuid(),
         &uuids(entities),
@@ -513,9 +568,20 @@ pub async fn take_published(
     clusters: &[ClusterId],
 ) -> Result<(), StoreError> {
     query!(
-        "delete from cluster c using batch b
-         where b.organization_id = c.organization_id and b.id = c.batch_id and b.resolution_id = c.resolution_id
-           and c.organization_id = $1 and c.id = any($2)",
+        "delete from cluster where ctid = any(array(
+             select c.at from unnest($2::uuid[]) as asked (id)
+             cross join lateral (
+                 select c.ctid as at
+                 from cluster c
+                 cross join lateral (
+                     select from batch b
+                     where b.organization_id = c.organization_id and b.id = c.batch_id
+                       and b.resolution_id = c.resolution_id
+                     offset 0
+                 ) as b
+                 where c.organization_id = $1 and c.id = asked.id
+                 offset 0
+             ) as c))",
         organization.uuid(),
         &uuids(clusters),
     )
@@ -571,14 +637,15 @@ pub async fn cluster_page(
 ) -> Result<Vec<ClusterRow>, StoreError> {
     let rows = query!(
         r#"select c.id, c.name, c.type as class, m.members as "members!"
-           from batch b
-           join cluster c on c.organization_id = b.organization_id and c.resolution_id = b.resolution_id
+           from cluster c
            cross join lateral (
                select array_agg(entity_id order by entity_id) as members from cluster_member m
                where m.organization_id = c.organization_id and m.resolution_id = c.resolution_id
                  and m.cluster_id = c.id
            ) m
-           where b.organization_id = $1 and b.id = $2 and c.id > $3
+           where c.organization_id = $1 and c.id > $3
+             -- One value, and no join: else every page reads and sorts all that is left.
+             and c.resolution_id = (select b.resolution_id from batch b where b.organization_id = $1 and b.id = $2)
            order by c.id limit $4"#,
         organization.uuid(),
         batch.uuid(),

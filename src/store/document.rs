@@ -257,6 +257,19 @@ pub async fn intake_lock(connection: &mut PgConnection, batch: BatchId) -> Resul
     Ok(())
 }
 
+/// Takes the same lock unless somebody has it; `false` then.
+pub(super) async fn try_intake_lock(
+    connection: &mut PgConnection,
+    batch: BatchId,
+) -> Result<bool, StoreError> {
+    Ok(query_scalar!(
+        r#"select pg_try_advisory_xact_lock(hashtextextended($1::uuid::text, 2)) as "taken!""#,
+        batch.uuid(),
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// Why a text is refused that another document of the batch has.
 fn duplicate(first: &str) -> Failure {
     let mut failure = Failure::terminal(

@@ -221,6 +221,45 @@ pub async fn links_of_batch(
     link_rows!(connection, organization, rows)
 }
 
+/// A page of the same links, by id, after `after`.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn link_page(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    batch: BatchId,
+    after: Option<LinkId>,
+    most: i64,
+) -> Result<Vec<LinkRow>, StoreError> {
+    let rows = query!(
+        r#"select s.id as "id!", s.batch_id as "batch_id!", s.left_entity_id as "left_entity_id!",
+                  s.right_entity_id as "right_entity_id!", s.score as "score!", s.reason as "reason!",
+                  s.decision, s.decided_at
+           from (
+               (select s.* from same_as s
+                where s.organization_id = $1 and s.decision is null and s.id > $3
+                  and s.resolution_id = (select b.resolution_id from batch b where b.organization_id = $1 and b.id = $2)
+                order by s.id limit $4)
+               union all
+               (select s.* from (
+                    select distinct same_as_id from same_as_member
+                    where organization_id = $1 and batch_id = $2 and same_as_id > $3
+                    order by same_as_id limit $4
+                ) m
+                join same_as s on s.organization_id = $1 and s.id = m.same_as_id and s.decision is not null)
+           ) as s
+           order by s.id limit $4"#,
+        organization.uuid(),
+        batch.uuid(),
+        after.map_or(Uuid::nil(), LinkId::uuid),
+        most,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    link_rows!(connection, organization, rows)
+}
+
 /// The link with that id: decided, or proposed by a published resolution.
 ///
 /// # Errors
@@ -317,6 +356,8 @@ pub struct LinkMember {
     pub batch: BatchId,
     /// Its document.
     pub document: DocumentId,
+    /// The caller's id of its document, by which it is found again once another version has taken its place.
+    pub external: String,
     /// Its name.
     pub name: String,
     /// Its class.
@@ -434,6 +475,7 @@ macro_rules! decided {
                     entity: row.entity_id.into(),
                     batch: row.batch_id.into(),
                     document: row.document_id.into(),
+                    external: row.external_id,
                     name: row.name,
                     class: row.class,
                 });
@@ -453,12 +495,13 @@ pub async fn decided_of_batch(
     batch: BatchId,
 ) -> Result<Vec<Decided>, StoreError> {
     let rows = query!(
-        r#"select m.same_as_id, s.decision as "decision!", m.side, m.entity_id, m.batch_id, m.document_id, m.name,
-                  m.type as class
+        r#"select m.same_as_id, s.decision as "decision!", m.side, m.entity_id, m.batch_id, m.document_id,
+                  d.external_id, m.name, m.type as class
            from (select distinct same_as_id from same_as_member
                  where organization_id = $1 and batch_id = $2) mine
            join same_as s on s.organization_id = $1 and s.id = mine.same_as_id and s.decision is not null
            join same_as_member m on m.organization_id = $1 and m.same_as_id = s.id
+           join document d on d.organization_id = m.organization_id and d.id = m.document_id
            order by m.same_as_id, m.side, m.entity_id"#,
         organization.uuid(),
         batch.uuid(),
@@ -478,10 +521,11 @@ pub async fn decided_of_link(
     link: LinkId,
 ) -> Result<Option<Decided>, StoreError> {
     let rows = query!(
-        r#"select m.same_as_id, s.decision as "decision!", m.side, m.entity_id, m.batch_id, m.document_id, m.name,
-                  m.type as class
+        r#"select m.same_as_id, s.decision as "decision!", m.side, m.entity_id, m.batch_id, m.document_id,
+                  d.external_id, m.name, m.type as class
            from same_as s
            join same_as_member m on m.organization_id = s.organization_id and m.same_as_id = s.id
+           join document d on d.organization_id = m.organization_id and d.id = m.document_id
            where s.organization_id = $1 and s.id = $2 and s.decision is not null
            order by m.same_as_id, m.side, m.entity_id"#,
         organization.uuid(),
@@ -503,12 +547,13 @@ pub async fn decided_of_entities(
     entities: &[EntityId],
 ) -> Result<Vec<Decided>, StoreError> {
     let rows = query!(
-        r#"select m.same_as_id, s.decision as "decision!", m.side, m.entity_id, m.batch_id, m.document_id, m.name,
-                  m.type as class
+        r#"select m.same_as_id, s.decision as "decision!", m.side, m.entity_id, m.batch_id, m.document_id,
+                  d.external_id, m.name, m.type as class
            from (select distinct same_as_id from same_as_member
                  where organization_id = $1 and entity_id = any($2)) mine
            join same_as s on s.organization_id = $1 and s.id = mine.same_as_id and s.decision is not null
            join same_as_member m on m.organization_id = $1 and m.same_as_id = s.id
+           join document d on d.organization_id = m.organization_id and d.id = m.document_id
            order by m.same_as_id, m.side, m.entity_id"#,
         organization.uuid(),
         &uuids(entities),
@@ -518,29 +563,41 @@ pub async fn decided_of_entities(
     decided!(rows)
 }
 
-/// Says that whom a decision is about has got another id: its document was extracted anew.
+/// Somebody whom a decision is about, and who that is by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repointed {
+    /// The decision.
+    pub link: LinkId,
+    /// Who it was.
+    pub from: EntityId,
+    /// Who it is.
+    pub to: EntityId,
+    /// In which document.
+    pub document: DocumentId,
+}
+
+/// Says that whom a decision is about has got another id: its document was extracted anew, or replaced.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
 pub async fn repoint_member(
     connection: &mut PgConnection,
     organization: OrganizationId,
-    link: LinkId,
-    from: EntityId,
-    to: EntityId,
+    repointed: Repointed,
 ) -> Result<(), StoreError> {
     query!(
         "with moved as (
-             update same_as_member set entity_id = $4
+             update same_as_member set entity_id = $4, document_id = $5
              where organization_id = $1 and same_as_id = $2 and entity_id = $3
          )
          update same_as set left_entity_id = case when left_entity_id = $3 then $4 else left_entity_id end,
                             right_entity_id = case when right_entity_id = $3 then $4 else right_entity_id end
          where organization_id = $1 and id = $2 and decision is not null and $3 in (left_entity_id, right_entity_id)",
         organization.uuid(),
-        link.uuid(),
-        from.uuid(),
-        to.uuid(),
+        repointed.link.uuid(),
+        repointed.from.uuid(),
+        repointed.to.uuid(),
+        repointed.document.uuid(),
     )
     .execute(connection)
     .await?;

@@ -236,8 +236,8 @@ pub async fn sweep_resolution(
     }
     // Their keys go with them; each has a few.
     let clusters = query!(
-        "delete from cluster where (resolution_id, id) in (
-             select resolution_id, id from cluster where organization_id = $1 and resolution_id = $2 limit $3)",
+        "delete from cluster where ctid = any(array(
+             select ctid from cluster where organization_id = $1 and resolution_id = $2 limit $3))",
         organization.uuid(),
         resolution,
         most,

@@ -18,6 +18,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use graphmill_jobs::OrganizationId;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 use uuid::Uuid;
 
 use self::{
@@ -80,7 +81,9 @@ pub(super) async fn work(
     let Some(version) = turn(engine, lease).await? else {
         return Ok(Resolved::NotItsTurn);
     };
+    let mut laps = Laps::begin();
     let mut ruling = rule(engine, lease, &ontology).await?;
+    let read_ms = laps.ms();
     let mut judgement = Judgement::default();
     if let Some(asker) = &asker {
         let (same, doubts) = ask::doubted(ruling, &ontology, asker.most()).await?;
@@ -94,6 +97,7 @@ pub(super) async fn work(
     let placed = tokio::task::spawn_blocking(move || ruling.place(&judgement))
         .await
         .map_err(|_| ExecuteError::Resolution)?;
+    let place_ms = laps.ms();
     repoint(engine, lease, &placed).await?;
     let mut taken = HashSet::new();
     let ids = loop {
@@ -111,7 +115,16 @@ pub(super) async fn work(
     })
     .await
     .map_err(|_| ExecuteError::Resolution)?;
-    let resolution = write(engine, lease, &rows, &digest).await?;
+    let name_ms = laps.ms();
+    let (resolution, written) = begin(engine, lease, &digest).await?;
+    sweep(engine, lease, organization, resolution).await?;
+    let sweep_ms = laps.ms();
+    write(engine, lease, &rows, resolution, written).await?;
+    let write_ms = laps.ms();
+    info!(
+        batch.id = %batch, clusters = rows.clusters.len(), read_ms, place_ms, name_ms, sweep_ms, write_ms,
+        "a batch's resolution is written"
+    );
     let publishable = Publishable {
         resolution,
         version,
@@ -154,27 +167,37 @@ async fn repoint(engine: &Engine, lease: &Lease, placed: &Placed) -> Result<(), 
     }
     let mut transaction = fenced(engine, lease).await?;
     let organization = lease.fence.organization;
-    for &(link, from, to) in &placed.repointed {
-        store::repoint_member(&mut transaction, organization, link, from, to).await?;
+    for &repointed in &placed.repointed {
+        store::repoint_member(&mut transaction, organization, repointed).await?;
     }
     transaction.commit().await.map_err(StoreError::from)?;
     Ok(())
 }
 
-/// Writes what is not written yet, after sweeping what others left; returns the resolution's id.
+/// Goes on with this result if it has been begun, or begins: the resolution's id, and how many steps are written.
+async fn begin(
+    engine: &Engine,
+    lease: &Lease,
+    digest: &[u8; 32],
+) -> Result<(Uuid, usize), ExecuteError> {
+    let (organization, batch) = (lease.fence.organization, lease.batch);
+    let execution = lease.fence.execution;
+    let mut transaction = fenced(engine, lease).await?;
+    let begun =
+        store::begin_resolution(&mut transaction, organization, batch, execution, digest).await?;
+    transaction.commit().await.map_err(StoreError::from)?;
+    Ok(begun)
+}
+
+/// Writes what is not written yet.
 async fn write(
     engine: &Engine,
     lease: &Lease,
     rows: &Rows,
-    digest: &[u8; 32],
-) -> Result<Uuid, ExecuteError> {
+    resolution: Uuid,
+    written: usize,
+) -> Result<(), ExecuteError> {
     let (organization, batch) = (lease.fence.organization, lease.batch);
-    let execution = lease.fence.execution;
-    let mut transaction = fenced(engine, lease).await?;
-    let (resolution, written) =
-        store::begin_resolution(&mut transaction, organization, batch, execution, digest).await?;
-    transaction.commit().await.map_err(StoreError::from)?;
-    sweep(engine, lease, organization, resolution).await?;
     let size = usize::try_from(STEP).unwrap_or(1);
     let steps = (rows.clusters.chunks(size).map(Step::Clusters))
         .chain(rows.members.chunks(size).map(Step::Members))
@@ -190,7 +213,9 @@ async fn write(
             Step::Members(rows) => {
                 store::add_members(on, organization, resolution, rows).await?;
             }
-            Step::Keys(rows) => store::add_keys(on, organization, resolution, rows).await?,
+            Step::Keys(rows) => {
+                store::add_keys(on, organization, batch, resolution, rows).await?;
+            }
             Step::Links(rows) => {
                 store::add_proposals(on, organization, batch, resolution, rows).await?;
             }
@@ -198,7 +223,23 @@ async fn write(
         store::resolution_written(on, organization, resolution, number).await?;
         transaction.commit().await.map_err(StoreError::from)?;
     }
-    Ok(resolution)
+    Ok(())
+}
+
+/// How long each step took.
+struct Laps(Instant);
+
+impl Laps {
+    fn begin() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Milliseconds since the last one.
+    fn ms(&mut self) -> u64 {
+        let took = self.0.elapsed();
+        self.0 += took;
+        u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Rows of one table.

@@ -253,6 +253,7 @@ enum Deed {
     StartResolution,
     Revive,
     Abort,
+    Seal,
 }
 
 /// A batch, moved as far as its events call for. Nothing is written yet: an illegal move leaves nothing behind.
@@ -302,6 +303,11 @@ impl Moved {
                     deeds.push(Deed::Abort);
                     batch.stopping = Some(Stopping::Abort);
                 }
+                NextStep::Seal => {
+                    deeds.push(Deed::Seal);
+                    // What was added before it is counted first: the seal is folded by the next step.
+                    break;
+                }
             }
         }
         let progress = batch.counts.progress();
@@ -333,6 +339,17 @@ impl Moved {
                 }
                 Deed::Abort => {
                     store::stop_batch(connection, organization, id, Stopping::Abort).await?;
+                }
+                Deed::Seal => {
+                    if store::seal_stopped_batch(connection, organization, id).await? {
+                        let sealed = Event {
+                            organization,
+                            batch: id,
+                            execution: None,
+                            kind: EventKind::BatchSealed,
+                        };
+                        store::append_event(connection, &sealed).await?;
+                    }
                 }
             }
         }

@@ -6,12 +6,13 @@ use std::{
     io::{self, Write},
 };
 
-use graphmill_jobs::{BatchId, ClusterId, DocumentId, OrganizationId};
+use graphmill_jobs::{BatchId, ClusterId, DocumentId, LinkId, OrganizationId};
 
 use crate::{
     graph::{
         ExportError, ExportFormat, ExportHead, ExportStyle, ExportWriter, ExportedCluster,
-        ExportedDocument, ExportedEntity, ExportedEvidence, ExportedMention, ExportedRelation,
+        ExportedDocument, ExportedEntity, ExportedEvidence, ExportedLink, ExportedMention,
+        ExportedRelation,
     },
     store::{self, Place, Store, StoreError},
 };
@@ -52,7 +53,7 @@ pub async fn export<W: Write + Send + 'static>(
 }
 
 /// Writes the graph of a batch to what `open` opens for each file of the format, which should be buffered: documents,
-/// entities, relations, clusters. Gives the files back in the order in which they were opened.
+/// entities, relations, clusters, links. Gives the files back in the order in which they were opened.
 ///
 /// # Errors
 /// [`ExportFailure`]; what was written until then is incomplete.
@@ -124,7 +125,34 @@ pub async fn export_with<W: Write + Send + 'static>(
             })?;
         }
     }
+    let mut after: Option<LinkId> = None;
+    loop {
+        let mut read = store.app(organization).await?;
+        let page = store::link_page(&mut read, organization, batch, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        for row in page {
+            writer.link(&exported_link(batch, row))?;
+        }
+    }
     Ok(writer.finish()?)
+}
+
+fn exported_link(batch: BatchId, row: store::LinkRow) -> ExportedLink {
+    let decided = row.decision.map(store::Decision::as_str);
+    ExportedLink {
+        id: row.id.to_string(),
+        is_within: row.left.batch == Some(batch) && row.right.batch == Some(batch),
+        left: row.left.entity.to_string(),
+        left_name: row.left.name,
+        left_cluster: row.left.cluster.map(|cluster| cluster.to_string()),
+        right: row.right.entity.to_string(),
+        right_name: row.right.name,
+        right_cluster: row.right.cluster.map(|cluster| cluster.to_string()),
+        score: row.score,
+        reason: row.reason,
+        status: decided.unwrap_or("proposed").to_owned(),
+    }
 }
 
 fn exported_entity(row: store::EntityRow) -> ExportedEntity {

@@ -214,6 +214,7 @@ pub async fn split(
             entity: entity.id,
             batch: entity.batch,
             document: entity.document,
+            external: entity.external.clone(),
             name: entity.name.clone(),
             class: entity.class.clone(),
         })
@@ -291,6 +292,7 @@ fn about(side: Side, end: LinkEnd) -> Option<LinkMember> {
         entity: end.entity,
         batch: end.batch?,
         document: end.document?,
+        external: end.external?,
         name: end.name?,
         class: end.class?,
     })

@@ -293,6 +293,10 @@ impl<'a> Machines<'a> {
                     assert_eq!(self.stopping, None, "it is stopped once");
                     self.stopping = Some(Stopping::Abort);
                 }
+                NextStep::Seal => {
+                    self.unfolded.push(EventKind::BatchSealed);
+                    return;
+                }
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod decided;
 mod orders;
+mod scale;
 mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -74,8 +74,8 @@ pub(crate) async fn seed(ground: &Ground, organization: OrganizationId) {
              values (gen_random_uuid(), '{of}', '{batch}', gen_random_uuid(), 'n', 'person');
          insert into cluster_member (cluster_id, entity_id, resolution_id, organization_id)
              select id, gen_random_uuid(), resolution_id, '{of}' from cluster where organization_id = '{of}';
-         insert into cluster_key (key, cluster_id, entity_id, resolution_id, organization_id)
-             select 1, id, gen_random_uuid(), resolution_id, '{of}' from cluster where organization_id = '{of}';
+         insert into cluster_key (key, cluster_id, entity_id, resolution_id, batch_id, organization_id)
+             select 1, id, gen_random_uuid(), resolution_id, batch_id, '{of}' from cluster where organization_id = '{of}';
          insert into resolution (id, organization_id, batch_id, workflow_execution_id, digest)
              values (gen_random_uuid(), '{of}', '{batch}', gen_random_uuid(), '');
          insert into resolution_turn (organization_id) values ('{of}');
@@ -362,7 +362,7 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
     for (table, may) in [
         (
             "batch",
-            "state state_data counts stopping pace started_at ended_at updated_at",
+            "state state_data counts stopping sealed_at pace started_at ended_at updated_at",
         ),
         (
             "workflow_execution",

@@ -5,10 +5,12 @@
 
 use std::io::{self, Write};
 
-use super::{ExportedCluster, ExportedDocument, ExportedEntity, ExportedRelation, Rows};
+use super::{
+    ExportedCluster, ExportedDocument, ExportedEntity, ExportedLink, ExportedRelation, Rows,
+};
 
 /// The files of the folder, each with its columns.
-pub const FILES: [(&str, &[&str]); 7] = [
+pub const FILES: [(&str, &[&str]); 8] = [
     (
         "documents.csv",
         &["id", "document_id", "state", "partial", "text_sha256"],
@@ -42,6 +44,21 @@ pub const FILES: [(&str, &[&str]); 7] = [
     ("evidence.csv", &["relation", "start", "end", "text"]),
     ("clusters.csv", &["id", "name", "type"]),
     ("members.csv", &["cluster", "entity"]),
+    (
+        "same_as.csv",
+        &[
+            "id",
+            "left",
+            "left_name",
+            "left_cluster",
+            "right",
+            "right_name",
+            "right_cluster",
+            "score",
+            "reason",
+            "status",
+        ],
+    ),
 ];
 
 /// A folder that is being written.
@@ -53,6 +70,7 @@ pub(super) struct CsvFolder<W: Write> {
     evidence: csv::Writer<W>,
     clusters: csv::Writer<W>,
     members: csv::Writer<W>,
+    same_as: csv::Writer<W>,
 }
 
 impl<W: Write> CsvFolder<W> {
@@ -72,6 +90,7 @@ impl<W: Write> CsvFolder<W> {
             evidence: begin(4)?,
             clusters: begin(5)?,
             members: begin(6)?,
+            same_as: begin(7)?,
         })
     }
 }
@@ -132,6 +151,22 @@ impl<W: Write> Rows<W> for CsvFolder<W> {
         Ok(())
     }
 
+    fn link(&mut self, row: &ExportedLink) -> io::Result<()> {
+        let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
+        Ok(self.same_as.write_record([
+            &*row.id,
+            &row.left,
+            &or_empty(&row.left_name),
+            &or_empty(&row.left_cluster),
+            &row.right,
+            &or_empty(&row.right_name),
+            &or_empty(&row.right_cluster),
+            &row.score.to_string(),
+            &row.reason,
+            &row.status,
+        ])?)
+    }
+
     fn end(self: Box<Self>) -> io::Result<Vec<W>> {
         [
             self.documents,
@@ -141,6 +176,7 @@ impl<W: Write> Rows<W> for CsvFolder<W> {
             self.evidence,
             self.clusters,
             self.members,
+            self.same_as,
         ]
         .into_iter()
         .map(|table| {

@@ -1,7 +1,7 @@
 //! A Cypher script for Neo4j: constraints, then statements that each merge a list of rows.
 //!
 //! The same nodes and edges as in GraphML: `Document`, `Entity` and `Cluster` with the class as a second label, the
-//! relation types, `IN_DOCUMENT` and `MEMBER_OF`. Labels can't be data, so a statement has rows of one class or one
+//! relation types, `IN_DOCUMENT`, `MEMBER_OF` and `SAME_AS`. Labels can't be data, so a statement has rows of one class or one
 //! relation type. Everything is merged by id: a script that broke off may be loaded again.
 //!
 //! Invariant: no text can leave its quotes. Cypher reads `\uXXXX` *before* it looks for quotes and anywhere in a
@@ -13,7 +13,10 @@ use std::{
     io::{self, Write},
 };
 
-use super::{ExportedCluster, ExportedDocument, ExportedEntity, ExportedRelation, Rows, Section};
+use super::{
+    ExportedCluster, ExportedDocument, ExportedEntity, ExportedLink, ExportedRelation, Rows,
+    Section,
+};
 
 /// Rows that are collected before statements are written. **Source:** Neo4j's manual has batches of 1,000 to 10,000
 /// rows for parameters; these rows are literals, which it has to parse.
@@ -22,7 +25,14 @@ const ROWS: usize = 1000;
 const BYTES: usize = 1 << 20;
 
 /// Labels and types that are not the ontology's.
-const RESERVED: [&str; 5] = ["Document", "Entity", "Cluster", "IN_DOCUMENT", "MEMBER_OF"];
+const RESERVED: [&str; 6] = [
+    "Document",
+    "Entity",
+    "Cluster",
+    "IN_DOCUMENT",
+    "MEMBER_OF",
+    "SAME_AS",
+];
 
 /// What a statement does with its rows; in the order in which they must be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +42,7 @@ enum Action {
     Relation,
     Cluster,
     Member,
+    Link,
 }
 
 impl Action {
@@ -55,6 +66,9 @@ impl Action {
                              MERGE (e)-[:MEMBER_OF]->(c)"
                     .to_owned()
             }
+            Self::Link => "MATCH (l:Entity {id: row.left}) MATCH (r:Entity {id: row.right}) \
+                           MERGE (l)-[s:SAME_AS {id: row.id}]->(r) SET s += row.data"
+                .to_owned(),
         }
     }
 }
@@ -179,6 +193,19 @@ impl<W: Write> Rows<W> for Cypher<W> {
             self.add(Action::Member, String::new(), line)?;
         }
         Ok(())
+    }
+
+    fn link(&mut self, row: &ExportedLink) -> io::Result<()> {
+        let line = format!(
+            "{{id: {}, left: {}, right: {}, data: {{score: {}, reason: {}, status: {}}}}}",
+            quoted(&row.id),
+            quoted(&row.left),
+            quoted(&row.right),
+            float(row.score),
+            quoted(&row.reason),
+            quoted(&row.status),
+        );
+        self.add(Action::Link, String::new(), line)
     }
 
     fn end(mut self: Box<Self>) -> io::Result<Vec<W>> {

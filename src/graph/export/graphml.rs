@@ -1,5 +1,5 @@
-//! GraphML: documents, entities and clusters are nodes; relations, and which entity is in which document and cluster,
-//! are edges.
+//! GraphML: documents, entities and clusters are nodes; relations, links, and which entity is in which document and
+//! cluster, are edges.
 //!
 //! Invariants: an edge comes after both of its nodes, and every attribute is a plain value, which is what the programs
 //! that read GraphML know; lists are JSON in a string. XML 1.0 has no place for most control characters, nor for
@@ -10,10 +10,12 @@ use std::{
     io::{self, Write},
 };
 
-use super::{ExportedCluster, ExportedDocument, ExportedEntity, ExportedRelation, Rows};
+use super::{
+    ExportedCluster, ExportedDocument, ExportedEntity, ExportedLink, ExportedRelation, Rows,
+};
 
 /// The attributes: name, what has it, and its type.
-const KEYS: [(&str, &str, &str); 13] = [
+const KEYS: [(&str, &str, &str); 16] = [
     ("kind", "all", "string"),
     ("label", "all", "string"),
     ("type", "node", "string"),
@@ -27,6 +29,9 @@ const KEYS: [(&str, &str, &str); 13] = [
     ("member_count", "node", "int"),
     ("confidence", "edge", "double"),
     ("evidence", "edge", "string"),
+    ("score", "edge", "double"),
+    ("reason", "edge", "string"),
+    ("status", "edge", "string"),
 ];
 
 /// A file that is being written.
@@ -162,6 +167,18 @@ impl<W: Write> Rows<W> for GraphMl<W> {
             self.close("edge")?;
         }
         Ok(())
+    }
+
+    fn link(&mut self, row: &ExportedLink) -> io::Result<()> {
+        if !row.is_within {
+            return Ok(());
+        }
+        let ends = [&*row.left, &*row.right];
+        self.edge(ends, &[("id", &row.id)], ["same_as"; 2])?;
+        self.plain("score", row.score)?;
+        self.data("reason", &row.reason)?;
+        self.data("status", &row.status)?;
+        self.close("edge")
     }
 
     fn end(mut self: Box<Self>) -> io::Result<Vec<W>> {

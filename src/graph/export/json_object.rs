@@ -4,7 +4,10 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{ExportedCluster, ExportedDocument, ExportedEntity, ExportedRelation, Rows, Section};
+use super::{
+    ExportedCluster, ExportedDocument, ExportedEntity, ExportedLink, ExportedRelation, Rows,
+    Section,
+};
 
 /// An object that is being written; one array is always open.
 pub(super) struct JsonObject<W> {
@@ -53,9 +56,12 @@ impl<W: Write> Rows<W> for JsonObject<W> {
         self.row(row)
     }
 
+    fn link(&mut self, row: &ExportedLink) -> io::Result<()> {
+        self.row(row)
+    }
+
     fn end(mut self: Box<Self>) -> io::Result<Vec<W>> {
-        // Links between clusters are not drawn yet; the field is there for readers to rely on.
-        self.out.write_all(b"],\n\"same_as\":[]}\n")?;
+        self.out.write_all(b"]}\n")?;
         self.out.flush()?;
         Ok(vec![self.out])
     }

@@ -4,7 +4,8 @@
 //! and, by `prov:wasDerivedFrom` (PROV-O), the passages that say so. A passage is an `oa:SpecificResource` of its
 //! document with a selector (W3C Web Annotation) that gives both position and quotation. An entity is
 //! `prov:wasDerivedFrom` its mentions, which are passages too, and a `prov:specializationOf` its cluster: not
-//! `owl:sameAs`, for a cluster is a judgement, and its members differ in what they were derived from.
+//! `owl:sameAs`, for a cluster is a judgement, and its members differ in what they were derived from. A link is a node
+//! of its own between two entities, for it may be no more than likely, or refused.
 //!
 //! Invariant: every node has an IRI and none is blank, so that graphs can be compared and merged line by line.
 
@@ -24,7 +25,8 @@ pub(super) use json_ld::json_ld;
 pub(super) use turtle::turtle;
 
 use super::{
-    ExportHead, ExportedCluster, ExportedDocument, ExportedEntity, ExportedRelation, Rows,
+    ExportHead, ExportedCluster, ExportedDocument, ExportedEntity, ExportedLink, ExportedRelation,
+    Rows,
 };
 use crate::graph::ontology::is_exportable;
 
@@ -58,8 +60,9 @@ enum Coercion {
 }
 
 /// Every fixed property, for the context of JSON-LD. Their local names differ.
-const PROPERTIES: [(Iri<'static>, Coercion); 21] = [
+const PROPERTIES: [(Iri<'static>, Coercion); 25] = [
     (BATCH, Coercion::Node),
+    (BETWEEN, Coercion::Node),
     (CATEGORY, Coercion::Node),
     (COMMENT, Coercion::None),
     (CONFIDENCE, Coercion::Decimal),
@@ -71,18 +74,22 @@ const PROPERTIES: [(Iri<'static>, Coercion); 21] = [
     (OBJECT, Coercion::Node),
     (PARTIAL, Coercion::None),
     (PREDICATE, Coercion::Node),
+    (REASON, Coercion::None),
+    (SCORE, Coercion::Decimal),
     (SELECTOR, Coercion::Node),
     (SHA256, Coercion::None),
     (SOURCE, Coercion::Node),
     (SPECIALIZES, Coercion::Node),
     (START, Coercion::None),
     (STATE, Coercion::None),
+    (STATUS, Coercion::None),
     (SUBCLASS, Coercion::Node),
     (SUBJECT, Coercion::Node),
     (DERIVED, Coercion::Node),
 ];
 
 const BATCH: Iri<'static> = Iri::new(Space::Dcterms, "isPartOf");
+const BETWEEN: Iri<'static> = Iri::new(Space::Graphmill, "between");
 const CATEGORY: Iri<'static> = Iri::new(Space::Graphmill, "category");
 const COMMENT: Iri<'static> = Iri::new(Space::Rdfs, "comment");
 const CONFIDENCE: Iri<'static> = Iri::new(Space::Graphmill, "confidence");
@@ -95,12 +102,15 @@ const NORMAL: Iri<'static> = Iri::new(Space::Rdf, "value");
 const OBJECT: Iri<'static> = Iri::new(Space::Rdf, "object");
 const PARTIAL: Iri<'static> = Iri::new(Space::Graphmill, "partial");
 const PREDICATE: Iri<'static> = Iri::new(Space::Rdf, "predicate");
+const REASON: Iri<'static> = Iri::new(Space::Graphmill, "reason");
+const SCORE: Iri<'static> = Iri::new(Space::Graphmill, "score");
 const SELECTOR: Iri<'static> = Iri::new(Space::Oa, "hasSelector");
 const SHA256: Iri<'static> = Iri::new(Space::Graphmill, "textSha256");
 const SOURCE: Iri<'static> = Iri::new(Space::Oa, "hasSource");
 const SPECIALIZES: Iri<'static> = Iri::new(Space::Prov, "specializationOf");
 const START: Iri<'static> = Iri::new(Space::Oa, "start");
 const STATE: Iri<'static> = Iri::new(Space::Graphmill, "state");
+const STATUS: Iri<'static> = Iri::new(Space::Graphmill, "status");
 const SUBCLASS: Iri<'static> = Iri::new(Space::Rdfs, "subClassOf");
 const SUBJECT: Iri<'static> = Iri::new(Space::Rdf, "subject");
 
@@ -317,6 +327,19 @@ impl<W: Write, N: Notation<W>> Rows<W> for RdfRows<N> {
                 .node(member, &[], &[(SPECIALIZES, Value::Node(node))])?;
         }
         Ok(())
+    }
+
+    fn link(&mut self, row: &ExportedLink) -> io::Result<()> {
+        let end = |id| (BETWEEN, Value::Node(Iri::new(Space::Id, id)));
+        let facts = [
+            end(&row.left),
+            end(&row.right),
+            (SCORE, Value::Decimal(row.score)),
+            (REASON, Value::Text(&row.reason)),
+            (STATUS, Value::Text(&row.status)),
+        ];
+        let node = Iri::new(Space::Id, &row.id);
+        self.notation.node(node, &[kind("Link")], &facts)
     }
 
     fn end(self: Box<Self>) -> io::Result<Vec<W>> {

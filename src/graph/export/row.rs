@@ -118,3 +118,32 @@ pub struct ExportedCluster {
     /// The entity ids of its members.
     pub members: Vec<String>,
 }
+
+/// Two entities that may be one thing, or that people have decided about.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExportedLink {
+    /// Its id, with its prefix.
+    pub id: String,
+    /// The entity id of the one end.
+    pub left: String,
+    /// Its name; `None` if it is gone.
+    pub left_name: Option<String>,
+    /// The cluster that it is in.
+    pub left_cluster: Option<String>,
+    /// The entity id of the other end.
+    pub right: String,
+    /// Its name.
+    pub right_name: Option<String>,
+    /// The cluster that it is in.
+    pub right_cluster: Option<String>,
+    /// How likely it was held, 0 to 1.
+    #[serde(with = "decimal")]
+    pub score: f32,
+    /// Why.
+    pub reason: String,
+    /// `proposed`, `accepted` or `rejected`.
+    pub status: String,
+    /// Whether both ends are entities of this batch: for GraphML, whose edges are between nodes of the file.
+    #[serde(skip)]
+    pub is_within: bool,
+}

@@ -69,6 +69,22 @@ fn cluster() -> ExportedCluster {
     }
 }
 
+fn link() -> ExportedLink {
+    ExportedLink {
+        id: "link_1".to_owned(),
+        left: "ent_1".to_owned(),
+        left_name: Some("Ada".to_owned()),
+        left_cluster: Some("clu_1".to_owned()),
+        right: "ent_2".to_owned(),
+        right_name: Some("Bob".to_owned()),
+        right_cluster: None,
+        score: 0.8,
+        reason: "spelling".to_owned(),
+        status: "proposed".to_owned(),
+        is_within: true,
+    }
+}
+
 /// A clock-free little ontology, one class and one relation type of which have IRIs of their own.
 fn ontology() -> Ontology {
     let toml = r#"
@@ -143,7 +159,7 @@ fn file(format: ExportFormat, write: impl FnOnce(&mut ExportWriter<Vec<u8>>)) ->
     String::from_utf8(outs.remove(0)).unwrap()
 }
 
-/// A document, two entities, a relation and a cluster.
+/// A document, two entities, a relation, a cluster and a link.
 fn everything(writer: &mut ExportWriter<Vec<u8>>) {
     writer.document(&document()).unwrap();
     everything_but_documents(writer);
@@ -223,10 +239,13 @@ fn json_is_one_object_with_the_documented_fields() {
                 "evidence": [{ "start": 0, "end": 18, "text": "Ada knew \"Bob\",\nwell" }],
             }],
             "clusters": [{ "id": "clu_1", "name": "Ada", "type": "person", "members": ["ent_1", "ent_2"] }],
-            "same_as": [],
+            "same_as": [{
+                "id": "link_1", "left": "ent_1", "left_name": "Ada", "left_cluster": "clu_1", "right": "ent_2",
+                "right_name": "Bob", "right_cluster": null, "score": 0.8, "reason": "spelling", "status": "proposed",
+            }],
         })
     );
-    assert_eq!(text.lines().count(), 11, "a row on each line:\n{text}");
+    assert_eq!(text.lines().count(), 12, "a row on each line:\n{text}");
 }
 
 #[test]
@@ -280,6 +299,9 @@ fn csv_has_a_table_for_each_kind() {
     assert_eq!(column("evidence.csv", "text"), [text]);
     assert_eq!(column("clusters.csv", "name"), ["Ada"]);
     assert_eq!(column("members.csv", "entity"), ["ent_1", "ent_2"]);
+    assert_eq!(column("same_as.csv", "right_name"), ["Bob"]);
+    assert_eq!(column("same_as.csv", "right_cluster"), [""]);
+    assert_eq!(column("same_as.csv", "score"), ["0.8"]);
 }
 
 fn everything_but_documents(writer: &mut ExportWriter<Vec<u8>>) {
@@ -287,6 +309,7 @@ fn everything_but_documents(writer: &mut ExportWriter<Vec<u8>>) {
     writer.entity(&entity("ent_2", "Bob")).unwrap();
     writer.relation(&relation()).unwrap();
     writer.cluster(&cluster()).unwrap();
+    writer.link(&link()).unwrap();
 }
 
 #[test]

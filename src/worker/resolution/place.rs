@@ -10,7 +10,7 @@ use std::{
     mem,
 };
 
-use graphmill_jobs::{ClusterId, EntityId, LinkId, OrganizationId};
+use graphmill_jobs::{ClusterId, EntityId, OrganizationId};
 
 use super::{
     draft::{Draft, drafted, united},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     graph::{self, Decisions, Ontology, block_keys},
-    store::{Decided, Joined, NewCluster, NewKey, NewLink, NewMember, Resolvable},
+    store::{Decided, Joined, NewCluster, NewKey, NewLink, NewMember, Repointed, Resolvable},
     workflow::{Edge, cluster_id, joined, link_id},
 };
 
@@ -47,7 +47,7 @@ pub(super) struct Placed {
     parts: Vec<Part>,
     links: Vec<NewLink>,
     /// Decisions about an entity that has another id by now.
-    pub(super) repointed: Vec<(LinkId, EntityId, EntityId)>,
+    pub(super) repointed: Vec<Repointed>,
 }
 
 /// A cluster to be.

@@ -2,14 +2,14 @@
 //!
 //! Invariant: numbers follow the order in which everybody is given; ids have no say.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use graphmill_jobs::{DocumentId, EntityId, LinkId};
+use graphmill_jobs::{BatchId, DocumentId, EntityId};
 
 use super::place::Given;
 use crate::{
     graph::{ClassId, Ontology, ResolvableEntity, name_key},
-    store::{Decision, LinkMember, Resolvable, Side},
+    store::{Decision, LinkMember, Repointed, Resolvable, Side},
 };
 
 /// Everybody by number: the members of anchors, then the batch's own.
@@ -86,7 +86,7 @@ pub(super) struct Ruled {
     pub(super) same: Vec<(usize, usize)>,
     /// Who is not, with everybody who is one thing with either by decision.
     pub(super) different: BTreeSet<(usize, usize)>,
-    pub(super) repointed: Vec<(LinkId, EntityId, EntityId)>,
+    pub(super) repointed: Vec<Repointed>,
 }
 
 pub(super) fn ruled(given: &Given, numbered: &Numbered<'_>) -> Ruled {
@@ -94,21 +94,28 @@ pub(super) fn ruled(given: &Given, numbered: &Numbered<'_>) -> Ruled {
     if given.decided.is_empty() {
         return ruled;
     }
-    let mut anew: HashMap<(DocumentId, String), Vec<usize>> = HashMap::new();
+    let mut anew: Anew<'_> = HashMap::new();
     for (entity, at) in numbered.entities.iter().zip(0..) {
-        let known = (entity.document, name_key(&entity.name));
+        let known = (entity.batch, &*entity.external, name_key(&entity.name));
         anew.entry(known).or_default().push(at);
     }
     let mut different = Vec::new();
     for decided in &given.decided {
         let mut sides = [Vec::new(), Vec::new()];
+        let mut named: HashSet<EntityId> = decided.members.iter().map(|one| one.entity).collect();
         for member in &decided.members {
             let Some(at) = found_again(member, numbered, &anew) else {
                 continue;
             };
-            let entity = numbered.entities[at].id;
-            if entity != member.entity {
-                ruled.repointed.push((decided.link, member.entity, entity));
+            let entity = numbered.entities[at];
+            // Two of them may have become one: the decision is about that one once.
+            if entity.id != member.entity && named.insert(entity.id) {
+                ruled.repointed.push(Repointed {
+                    link: decided.link,
+                    from: member.entity,
+                    to: entity.id,
+                    document: entity.document,
+                });
             }
             sides[usize::from(member.side == Side::Right)].push(at);
         }
@@ -177,16 +184,15 @@ fn together(pairs: &[(usize, usize)]) -> HashMap<usize, Vec<usize>> {
         .collect()
 }
 
-/// The member itself, or who has its name in its document now.
-fn found_again(
-    member: &LinkMember,
-    numbered: &Numbered<'_>,
-    anew: &HashMap<(DocumentId, String), Vec<usize>>,
-) -> Option<usize> {
+/// Everybody by batch, the caller's id of the document, and name.
+type Anew<'n> = HashMap<(BatchId, &'n str, String), Vec<usize>>;
+
+/// The member itself, or who has its name in its document now, or in the version that has taken its place.
+fn found_again(member: &LinkMember, numbered: &Numbered<'_>, anew: &Anew<'_>) -> Option<usize> {
     if let Some(&at) = numbered.by_id.get(&member.entity) {
         return Some(at);
     }
-    let named = anew.get(&(member.document, name_key(&member.name)))?;
+    let named = anew.get(&(member.batch, &*member.external, name_key(&member.name)))?;
     let mut same_class = named
         .iter()
         .filter(|&&at| numbered.entities[at].class == member.class);

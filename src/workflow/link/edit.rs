@@ -453,7 +453,7 @@ impl Concerned {
                 .collect();
             store::add_clusters(connection, organization, batch, resolution, &clusters).await?;
             store::add_members(connection, organization, resolution, &members).await?;
-            store::add_keys(connection, organization, resolution, &keys).await?;
+            store::add_keys(connection, organization, batch, resolution, &keys).await?;
             let event = Event {
                 organization,
                 batch,

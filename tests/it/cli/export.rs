@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::{self, Database, Redis, bare, examples, say};
 
 const FORMATS: [&str; 6] = ["json", "csv", "turtle", "json-ld", "graphml", "cypher"];
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 8] = [
     "clusters.csv",
     "documents.csv",
     "entities.csv",
@@ -19,6 +19,7 @@ const TABLES: [&str; 7] = [
     "members.csv",
     "mentions.csv",
     "relations.csv",
+    "same_as.csv",
 ];
 
 /// A batch `n` of one document.

@@ -5,11 +5,14 @@ use std::{future::pending, sync::Arc};
 use graphmill::{
     extractors::{ExtractError, UnitName},
     flow::{BatchState, BatchStateName, FailurePolicy, Signal, Tolerance},
-    workflow::{self, BatchSignalled, NewBatch, Submission},
+    pipeline::content_hash,
+    store,
+    workflow::{self, BatchSignalled, NewBatch, Submission, SubmitError},
 };
+use graphmill_jobs::BatchId;
 use tokio::sync::watch;
 
-use crate::support::{Drill, OURS, Scripted, documents, new_batch, poll};
+use crate::support::{Drill, Ground, OURS, Scripted, documents, new_batch, poll};
 
 /// Fails the documents from `d0` to before `d{below}`.
 fn fails_below(below: usize) -> Scripted {
@@ -105,6 +108,101 @@ async fn a_share_is_judged_when_all_documents_are_known() {
     let cancelled = workflow::signal_batch(&ground.store, OURS, id, Signal::Cancel).await;
     assert_eq!(cancelled.unwrap(), BatchSignalled::Done);
     drill.ends(id).await;
+}
+
+async fn kept_open(ground: &Ground, batch: &NewBatch, count: usize) -> BatchId {
+    let mut submission = Submission::open(&ground.store, OURS, batch).await.unwrap();
+    let id = submission.batch();
+    for document in documents(count) {
+        submission.add(document).await.unwrap();
+    }
+    submission.finish(true).await.unwrap();
+    id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_batch_that_gives_up_ends_by_itself() {
+    let mut drill = Drill::with(fails_below(2)).await;
+    let ground = Arc::clone(&drill.ground);
+    let abort_all = NewBatch {
+        policy: FailurePolicy::AbortAll,
+        ..new_batch("abort-all")
+    };
+    for (batch, reason) in [
+        (abort_all, "policy is abort-all"),
+        (tolerating("one", "1"), "(max-failures 1)"),
+        (tolerating("none", "0%"), "(max-failures 0%)"),
+    ] {
+        let id = kept_open(&ground, &batch, 200).await;
+        let ended = ground.ended(id).await;
+        assert!(why(&ended.state).ends_with(reason), "{ended:?}");
+        assert!(ended.counts.cancelled > 0 && ended.sealed, "{ended:?}");
+        for (event, times) in [("BatchKeptOpen", 1), ("BatchSealed", 1), ("BatchFailed", 1)] {
+            assert_eq!(ground.told(id, event).await, times, "{event}");
+        }
+        let sealed = workflow::seal_batch(&ground.store, OURS, id).await;
+        assert!(matches!(sealed, Err(SubmitError::Illegal(_))), "{sealed:?}");
+    }
+    // Hundreds more may succeed.
+    let open = kept_open(&ground, &tolerating("share", "5%"), 10).await;
+    let rested = ground.at_rest(open).await;
+    assert_eq!((rested.counts.abandoned, rested.sealed), (2, false));
+    workflow::seal_batch(&ground.store, OURS, open)
+        .await
+        .unwrap();
+    let ended = drill.ends(open).await;
+    assert!(why(&ended.state).ends_with("(max-failures 5%)"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_adds_while_an_open_batch_gives_up_is_counted() {
+    let fail = watch::channel(false).0;
+    let told = fail.subscribe();
+    let mut drill = Drill::with(Scripted::new(move |_: UnitName| {
+        let mut told = told.clone();
+        async move {
+            told.wait_for(|&it| it).await.unwrap();
+            Err(ExtractError::Terminal("unusable".to_owned()))
+        }
+    }))
+    .await;
+    let ground = Arc::clone(&drill.ground);
+    let id = kept_open(&ground, &tolerating("busy", "0"), 1).await;
+    // A step that is not committed before the batch gives up.
+    let mut adding = ground.app().await;
+    let late = &documents(9)[8];
+    let row = store::DocumentRow {
+        external_id: &late.id,
+        title: None,
+        source_uri: None,
+        text: &late.text,
+        content_hash: content_hash(&late.text),
+        metadata: &late.metadata,
+    };
+    store::add_documents(&mut adding, OURS, id, &[row])
+        .await
+        .unwrap();
+    fail.send_replace(true);
+    let stopping = "select count(*) from batch where stopping = 'abort'";
+    ground.until("it gives up", stopping, 1).await;
+    // A level look of the sequencer, which comes every second, does not seal it either.
+    let begun = std::time::Instant::now();
+    while begun.elapsed().as_millis() < 1500 {
+        let waiting = ground.batch(id).await;
+        assert!(!waiting.sealed && !waiting.state.name().has_ended());
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    adding.commit().await.unwrap();
+    let ended = drill.ends(id).await;
+    assert_eq!(ended.state.name(), BatchStateName::Failed);
+    assert_eq!(
+        (
+            ended.counts.accepted,
+            ended.counts.abandoned,
+            ended.counts.cancelled
+        ),
+        (2, 1, 1)
+    );
 }
 
 /// By the database's clock, from the settle that abandons a document to the last settle of those in work.

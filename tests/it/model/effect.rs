@@ -120,7 +120,7 @@ impl Setup {
                     }
                 }
             }
-            NextStep::Wait | NextStep::Move(_) | NextStep::StartResolution => {}
+            NextStep::Wait | NextStep::Move(_) | NextStep::StartResolution | NextStep::Seal => {}
         }
     }
 

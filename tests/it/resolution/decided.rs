@@ -10,11 +10,13 @@ use std::{
 
 use graphmill::{
     flow::Signal,
+    graph::ExportFormat,
     pipeline::NewDocument,
     store::{self, Decision, NewLink},
-    workflow::{self, LinkError, link_id},
+    workflow::{self, LinkError, Submission, link_id},
 };
 use graphmill_jobs::{BatchId, ClusterId, EntityId, LinkId};
+use serde_json::Value;
 
 use super::{clusters, id_of, shared::breaking};
 use crate::support::{Drill, Ground, OURS, Said, documents, new_batch, say};
@@ -113,6 +115,14 @@ impl Court {
         say(&mut command)
     }
 
+    async fn exported_links(&self) -> Value {
+        let store = &self.ground.store;
+        let json = ExportFormat::Json;
+        let out = workflow::export(store, OURS, self.batch, json, Vec::new()).await;
+        let mut export: Value = serde_json::from_slice(&out.unwrap()).unwrap();
+        export["same_as"].take()
+    }
+
     async fn id(&self, name: &str) -> String {
         id_of(&clusters(&self.ground, self.batch).await, name).to_owned()
     }
@@ -141,6 +151,13 @@ async fn a_link_is_accepted_at_once_for_ever_and_taken_back() {
     assert_eq!(listed[0]["id"], name);
     assert_eq!(listed[0]["status"], "proposed");
     assert_eq!(listed[0]["left"]["cluster_id"], one_id);
+    let said = court.exported_links().await;
+    assert_eq!(said.as_array().map(Vec::len), Some(1), "{said}");
+    assert_eq!(said[0]["id"], name);
+    assert_eq!(said[0]["status"], "proposed");
+    assert_eq!(said[0]["left"], one.to_string());
+    assert_eq!(said[0]["left_cluster"], one_id);
+    assert_eq!(said[0]["right_name"], alice);
 
     let done = court.link(&["accept", &name, "--json"]).exits(0).json();
     assert_eq!(done["changed"], true);
@@ -160,6 +177,7 @@ async fn a_link_is_accepted_at_once_for_ever_and_taken_back() {
         .collect();
     assert_eq!(now[&united].2, both);
     court.adds_up(court.batch).await;
+    assert_eq!(court.exported_links().await[0]["status"], "accepted");
     // A second time it changes nothing.
     let again = court.link(&["accept", &name, "--json"]).exits(0).json();
     assert_eq!(again["changed"], false);
@@ -184,6 +202,68 @@ async fn a_link_is_accepted_at_once_for_ever_and_taken_back() {
     assert_eq!(clusters(&court.ground, court.batch).await, now);
     let listed = court.link(&["list", "decided", "--json"]).exits(0).json();
     assert_eq!(listed[0]["status"], "accepted");
+    court.drill.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_follows_the_document_that_takes_anothers_place() {
+    let mut court = Court::new().await;
+    let (maria, alice, acme) = ("Maria Keller", "Alice Keller", "Acme Corporation");
+    let one = court.entity("d0", maria).await;
+    let (other, left, right) = (
+        court.entity("d4", alice).await,
+        court.entity("d4", acme).await,
+        court.entity("d3", acme).await,
+    );
+    let accepted = court.propose(one, other).await.to_string();
+    court.link(&["accept", &accepted]).exits(0);
+    assert_eq!(court.cluster_of(left).await, court.cluster_of(right).await);
+    let rejected = court.propose(left, right).await.to_string();
+    court.link(&["reject", &rejected]).exits(0);
+    assert_ne!(court.cluster_of(left).await, court.cluster_of(right).await);
+
+    // One end of both, and then the other one of one; each time with other words around the names.
+    let mut generation = court.ground.batch(court.batch).await.generation;
+    for (number, words) in [(4, "It rained."), (3, "It snowed."), (4, "The sun shone.")] {
+        let old = court.entity(&format!("d{number}"), acme).await;
+        let mut document = documents(6).remove(number);
+        document.text = format!("{} {words}", document.text);
+        let mut submission = Submission::to(&court.ground.store, OURS, court.batch)
+            .await
+            .unwrap();
+        submission.add(document).await.unwrap();
+        assert_eq!(submission.finish(false).await.unwrap().replaced, 1);
+        let ended = court.ground.ended(court.batch).await;
+        generation += 1;
+        assert_eq!(ended.generation, generation);
+        assert_ne!(court.entity(&format!("d{number}"), acme).await, old);
+
+        let one = court.entity("d0", maria).await;
+        let (other, left, right) = (
+            court.entity("d4", alice).await,
+            court.entity("d4", acme).await,
+            court.entity("d3", acme).await,
+        );
+        let [one, other] = [court.cluster_of(one).await, court.cluster_of(other).await];
+        assert_eq!(one, other, "what was accepted holds: {words}");
+        let [one, other] = [court.cluster_of(left).await, court.cluster_of(right).await];
+        assert_ne!(one, other, "what was rejected holds: {words}");
+        let listed = court.link(&["list", "decided", "--json"]).exits(0).json();
+        let listed = listed.as_array().unwrap();
+        for (id, status, ends) in [(&accepted, "accepted", 2), (&rejected, "rejected", 2)] {
+            let found: Vec<_> = listed.iter().filter(|link| link["id"] == **id).collect();
+            assert_eq!(found.len(), 1, "{listed:#?}");
+            assert_eq!(found[0]["status"], status);
+            let there = ["left", "right"]
+                .iter()
+                .filter(|side| found[0][**side]["cluster_id"].is_string())
+                .count();
+            assert_eq!(there, ends, "{listed:#?}");
+        }
+        let stale = "select count(*) from same_as_member m join document d on d.id = m.document_id
+                     where d.withdrawn_at is not null";
+        assert_eq!(court.ground.number(stale).await, 0);
+    }
     court.drill.stop().await;
 }
 

@@ -179,11 +179,13 @@ fn constraints_come_first_and_every_row_is_merged() {
     for (merged, wanted) in [("Document", 1), ("Entity", 2), ("Cluster", 1)] {
         assert_eq!(rows(&statements, merged), wanted, "{merged}: {text}");
     }
-    assert_eq!(statements.len(), 3 + 1 + 1 + 1 + 1 + 1);
+    assert_eq!(statements.len(), 3 + 1 + 1 + 1 + 1 + 1 + 1);
     for wanted in [
         "SET e:`person`, e += row.data MERGE (e)-[:IN_DOCUMENT]->(d);",
         "MERGE (s)-[r:`knows` {id: row.id}]->(o) SET r += row.data;",
         "{cluster: 'clu_1', entity: 'ent_2'}",
+        "{id: 'link_1', left: 'ent_1', right: 'ent_2', data: {score: 0.8, reason: 'spelling', status: 'proposed'}}",
+        "MERGE (l)-[s:SAME_AS {id: row.id}]->(r) SET s += row.data;",
         "mention_starts: [4, 9]",
         "mention_confidences: [0.8, 0.9]",
         "evidence_texts: ['Ada knew \"Bob\",\\nwell']",

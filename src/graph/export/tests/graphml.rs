@@ -101,7 +101,8 @@ fn every_row_is_a_node_or_an_edge() {
             "in_document",
             "relation",
             "member_of",
-            "member_of"
+            "member_of",
+            "same_as"
         ]
     );
     assert_eq!(nodes[1]["label"], "Ada");
@@ -119,6 +120,18 @@ fn every_row_is_a_node_or_an_edge() {
     let evidence: serde_json::Value = serde_json::from_str(&edges[2]["evidence"]).unwrap();
     assert_eq!(evidence[0]["text"], "Ada knew \"Bob\",\nwell");
     assert_eq!(nodes[3]["member_count"], "2");
+    let said = ["source", "target", "score", "reason", "status"].map(|name| &*edges[5][name]);
+    assert_eq!(said, ["ent_1", "ent_2", "0.8", "spelling", "proposed"]);
+}
+
+#[test]
+fn a_link_to_another_batch_is_no_edge() {
+    let (_, edges) = read(&file(ExportFormat::GraphMl, |writer| {
+        let mut row = super::link();
+        row.is_within = false;
+        writer.link(&row).unwrap();
+    }));
+    assert_eq!(edges.len(), 0);
 }
 
 #[test]

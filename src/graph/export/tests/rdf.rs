@@ -72,6 +72,7 @@ fn both_are_the_same_graph_with_every_row_in_it() {
         ("oa#TextPositionSelector", 5),
         ("oa#TextQuoteSelector", 5),
         ("vocabulary:Cluster", 1),
+        ("vocabulary:Link", 1),
         ("schema.org/Person", 3),
     ] {
         assert_eq!(count(&turtle, class), wanted, "{class}");
@@ -85,6 +86,10 @@ fn both_are_the_same_graph_with_every_row_in_it() {
         "<urn:graphmill:rel_1-evidence-1> <http://www.w3.org/ns/oa#hasSource> <urn:graphmill:doc_1>",
         "<urn:graphmill:rel_1-evidence-1-selector> <http://www.w3.org/ns/oa#end> \"18\"^^<http://www.w3.org/2001/XMLSchema#integer>",
         "<urn:graphmill:ent_2> <http://www.w3.org/ns/prov#specializationOf> <urn:graphmill:clu_1>",
+        "<urn:graphmill:link_1> <urn:graphmill:vocabulary:between> <urn:graphmill:ent_1>",
+        "<urn:graphmill:link_1> <urn:graphmill:vocabulary:between> <urn:graphmill:ent_2>",
+        "<urn:graphmill:link_1> <urn:graphmill:vocabulary:score> \"0.8\"^^<http://www.w3.org/2001/XMLSchema#decimal>",
+        "<urn:graphmill:link_1> <urn:graphmill:vocabulary:status> \"proposed\"",
         "<urn:graphmill:doc_1> <http://purl.org/dc/terms/identifier> \"a.txt\"",
         "<https://schema.org/Person> <http://www.w3.org/2000/01/rdf-schema#label> \"person\"",
     ] {
