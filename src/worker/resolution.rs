@@ -29,20 +29,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it asks whether it is its turn.
 const ASK: Duration = Duration::from_millis(50);
 
-/// What a resolution came to.
-pub(super) enum Resolved {
-    /// It is written, with so many clusters, and can be published.
-    Written(Publishable, usize),
-    /// Another batch of the organization is being resolved.
-    NotItsTurn,
-}
-
-/// Resolves the batch of `lease`.
-pub(super) async fn work(engine: &Engine, lease: &Lease) -> Result<Resolved, ExecuteError> {
+/// Resolves the batch of `lease`, for which the organization's clusters are at `version`; returns what can be published,
+/// with how many clusters.
+pub(super) async fn work(
+    engine: &Engine,
+    lease: &Lease,
+    version: i64,
+) -> Result<(Publishable, usize), ExecuteError> {
     let (organization, batch) = (lease.fence.organization, lease.batch);
-    let Some(version) = turn(engine, lease).await? else {
-        return Ok(Resolved::NotItsTurn);
-    };
     let context = engine
         .batches
         .get(engine, organization, (batch, lease.generation))
@@ -75,11 +69,12 @@ pub(super) async fn work(engine: &Engine, lease: &Lease) -> Result<Resolved, Exe
         resolution,
         version,
     };
-    Ok(Resolved::Written(publishable, rows.clusters.len()))
+    Ok((publishable, rows.clusters.len()))
 }
 
-/// Waits for the organization's turn; returns the version that its clusters are at.
-async fn turn(engine: &Engine, lease: &Lease) -> Result<Option<i64>, ExecuteError> {
+/// Waits for the organization's turn; returns the version that its clusters are at, or nothing if another batch is being
+/// resolved for longer.
+pub(super) async fn turn(engine: &Engine, lease: &Lease) -> Result<Option<i64>, ExecuteError> {
     let begun = Instant::now();
     loop {
         let mut transaction = fenced(engine, lease).await?;
