@@ -138,13 +138,15 @@ impl ServerArgs {
         self.redis_url.as_deref().filter(|url| !url.is_empty())
     }
 
-    /// How the connections are shared out: a quarter is for scheduling.
+    /// How the connections are shared out: a quarter is for leases, and an eighth for the drivers.
     #[must_use]
     pub fn pools(&self) -> PoolSettings {
         let engine = (self.connections / 4).max(2);
+        let drivers = (self.connections / 8).min(3);
         PoolSettings {
-            app: self.connections - engine,
+            app: self.connections - engine - drivers,
             engine,
+            drivers,
             ..PoolSettings::default()
         }
     }

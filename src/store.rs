@@ -227,8 +227,11 @@ impl StoreError {
 pub struct PoolSettings {
     /// For requests and stages.
     pub app: u32,
-    /// For stager, sweeper, sequencer and janitor.
+    /// For scheduling: what asks for leases.
     pub engine: u32,
+    /// For keeper, stager, sequencer and sweeper, apart from those: hundreds of stages that ask for leases at once
+    /// would keep them waiting, and with them whoever has just come or is to stop. None: they share `engine`.
+    pub drivers: u32,
     /// How long to wait for a connection, over a restart of the server too.
     pub acquire_timeout: Duration,
 }
@@ -238,16 +241,19 @@ impl Default for PoolSettings {
         Self {
             app: 16,
             engine: 6,
+            drivers: 3,
             acquire_timeout: Duration::from_secs(30),
         }
     }
 }
 
-/// The two pools of a process.
+/// The pools of a process.
 #[derive(Debug, Clone)]
 pub struct Store {
     app: PgPool,
     engine: PgPool,
+    drivers: PgPool,
+    connections: u32,
 }
 
 /// A connection, in or out of a transaction.
@@ -257,13 +263,13 @@ pub type Connection = sqlx::PgConnection;
 pub type AppTransaction = Transaction<'static, Postgres>;
 
 impl Store {
-    /// Connects both pools.
+    /// Connects all pools.
     ///
     /// # Errors
     /// [`StoreError::Address`], or [`StoreError::Connect`] when the server can't be reached (trying again may help).
     pub async fn connect(url: &str, settings: &PoolSettings) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(url).map_err(StoreError::Address)?;
-        let pool = |role: &str, connections: u32| {
+        let pool = |role: &str, connections: u32, own: &[(&str, &str)]| {
             PgPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(settings.acquire_timeout)
@@ -278,12 +284,23 @@ impl Store {
                         .options([("statement_timeout", "60s")])
                         // Every statement looks rows up by their keys: its plan does not depend on the
                         // parameters, and planning costs more than running it.
-                        .options([("plan_cache_mode", "force_generic_plan")]),
+                        .options([("plan_cache_mode", "force_generic_plan")])
+                        .options(own.iter().copied()),
                 )
         };
+        // Scheduling touches some rows of tables that may grow a thousandfold while a plan is kept: one made for a
+        // small table must look rows up by an index too. What has no index then costs a fortune in the planner's
+        // eyes, and would be compiled.
+        let scheduling = [("enable_seqscan", "off"), ("jit", "off")];
+        let engine = pool("engine", settings.engine, &scheduling);
         let store = Self {
-            app: pool("app", settings.app),
-            engine: pool("engine", settings.engine),
+            app: pool("app", settings.app, &[]),
+            drivers: match settings.drivers {
+                0 => engine.clone(),
+                drivers => pool("engine", drivers, &scheduling),
+            },
+            engine,
+            connections: settings.app + settings.engine + settings.drivers,
         };
         store.engine.acquire().await.map_err(StoreError::Connect)?;
         Ok(store)
@@ -333,24 +350,33 @@ impl Store {
         Ok(self.engine.acquire().await?)
     }
 
-    /// A transaction for scheduling, over all organizations.
+    /// A connection as [`Store::engine`] gives it, for a process' drivers alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`]; trying again may help.
+    pub async fn driver(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        Ok(self.drivers.acquire().await?)
+    }
+
+    /// A transaction for scheduling, over all organizations, for a process' drivers.
     ///
     /// # Errors
     /// [`StoreError::Query`]; trying again may help.
     pub async fn engine_transaction(&self) -> Result<AppTransaction, StoreError> {
-        Ok(self.engine.begin().await?)
+        Ok(self.drivers.begin().await?)
     }
 
     /// Connections that this process may open at most.
     #[must_use]
-    pub fn max_connections(&self) -> u32 {
-        self.app.options().get_max_connections() + self.engine.options().get_max_connections()
+    pub const fn max_connections(&self) -> u32 {
+        self.connections
     }
 
-    /// Closes both pools.
+    /// Closes all pools.
     pub async fn close(&self) {
         self.app.close().await;
         self.engine.close().await;
+        self.drivers.close().await;
     }
 }
 

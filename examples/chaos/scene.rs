@@ -33,6 +33,7 @@ use crate::{
 const POOLS: PoolSettings = PoolSettings {
     app: 2,
     engine: 1,
+    drivers: 0,
     acquire_timeout: Duration::from_secs(30),
 };
 

@@ -30,6 +30,10 @@ pub(super) const GRACE: Duration = Duration::from_millis(500);
 /// Threads beyond one a core, so that units that compute leave some for units that only wait. **Source:** a guess; each
 /// unit that never yields costs one.
 const SPARE: usize = 4;
+/// How much further back than the rest of the process they stand. **Source:** measured: a third of the processor's time
+/// of what stands in front, where both want it.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 5;
 /// How often the threads are looked after.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -99,6 +103,7 @@ impl Threads {
         let runtime = Builder::new_multi_thread()
             .worker_threads(count)
             .thread_name("unit")
+            .on_thread_start(step_back)
             .enable_all()
             .build()?;
         let threads = Self::of(runtime.handle().clone(), Some(runtime), count);
@@ -229,6 +234,18 @@ impl Drop for Inner {
         if let Some(runtime) = self.own.take() {
             // Never waits: a thread that is lost would be waited for for ever.
             runtime.shutdown_background();
+        }
+    }
+}
+
+/// Where there is more to compute than the processors can, whoever hands work on goes first: what computes has time, and
+/// what only passes through is soon gone. Nobody is to fail for a priority.
+fn step_back() {
+    #[cfg(target_os = "linux")]
+    {
+        let thread = Some(rustix::thread::gettid());
+        if let Ok(own) = rustix::process::getpriority_process(thread) {
+            let _ = rustix::process::setpriority_process(thread, own + NICE);
         }
     }
 }

@@ -172,6 +172,9 @@ pub trait Gate: Send + Sync {
     /// # Errors
     /// [`CheckpointError`]; the unit is not begun, and the stage stops.
     async fn may_begin(&self) -> Result<(), CheckpointError>;
+
+    /// Waits until it is the unit's turn, if there are others who have a better claim. Asked before its time begins.
+    async fn turn(&self) {}
 }
 
 /// A gate that is always open: for work that nobody else can be given.
@@ -512,6 +515,7 @@ pub(super) async fn on_threads(work: &StageWork, name: UnitName, unit_work: Work
     };
     let threads = &work.workplace.threads;
     let gate = Arc::clone(&work.gate);
+    gate.turn().await;
     let gated: Boxed<Result<_, CheckpointError>> = Box::pin(async move {
         gate.may_begin().await?;
         Ok(unit_work.await)

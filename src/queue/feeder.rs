@@ -20,7 +20,7 @@ use graphmill_jobs::StageJob;
 use redis::{RedisError, Script, aio::ConnectionManager};
 use tokio::{
     sync::{
-        OwnedSemaphorePermit,
+        OwnedSemaphorePermit, Semaphore,
         mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     },
     time::{MissedTickBehavior, interval, sleep},
@@ -48,8 +48,15 @@ static TURN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("turn.
 static TEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("tend.lua")));
 static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("leave.lua")));
 
-/// What a turn brings: how many ids were popped, the jobs, and what was set aside with the reason.
-type Taken = (usize, Vec<(Vec<u8>, Vec<u8>)>, Vec<(Vec<u8>, String)>);
+/// What a turn brings: how many ids were popped for slots of each kind, the jobs, how many of them are for slots of the
+/// front, and what was set aside with the reason.
+type Taken = (
+    usize,
+    usize,
+    Vec<(Vec<u8>, Vec<u8>)>,
+    usize,
+    Vec<(Vec<u8>, String)>,
+);
 
 /// Feeds the worker `name` at `seat` until its stop, or until the worker drops the other end of `jobs`; then it
 /// waits for what is in flight, reports it and takes the name off the list. Starts after `delay`.
@@ -87,6 +94,8 @@ struct Feeder<J> {
     held: HashMap<JobId, usize>,
     /// There may be more in the queue.
     hungry: bool,
+    /// There may be more at its front.
+    eager: bool,
     /// A call failed since the last heartbeat: jobs may have been taken without our knowledge.
     unsure: bool,
     pause: Option<Duration>,
@@ -106,6 +115,7 @@ impl<J: StageJob> Feeder<J> {
             slips: Vec::new(),
             held: HashMap::new(),
             hungry: true,
+            eager: true,
             unsure: false,
             pause: None,
         }
@@ -128,13 +138,17 @@ impl<J: StageJob> Feeder<J> {
             if closing && self.held.is_empty() && self.slips.is_empty() {
                 break;
             }
-            let slots = if self.hungry && !closing {
-                self.free_slots()
-            } else {
-                Vec::new()
+            let free = |wanted: bool, slots| {
+                if wanted && !closing {
+                    free_slots(slots)
+                } else {
+                    Vec::new()
+                }
             };
-            if !self.slips.is_empty() || !slots.is_empty() {
-                self.turn(slots).await;
+            let slots = free(self.hungry, &seat.slots);
+            let front = free(self.eager, &seat.front);
+            if !self.slips.is_empty() || !slots.is_empty() || !front.is_empty() {
+                self.turn(slots, front).await;
                 if heartbeat_due(&mut heartbeat) || std::mem::take(&mut self.unsure) {
                     self.tend().await;
                 }
@@ -143,9 +157,11 @@ impl<J: StageJob> Feeder<J> {
             tokio::select! {
                 Some(slip) = self.reported.recv() => self.slips.push(slip),
                 () = seat.bell.notified(), if !closing => self.hungry = true,
+                () = seat.front_bell.notified(), if !closing => (self.hungry, self.eager) = (true, true),
                 // a slot that another feeder of this stage gave back, or the last job of this one
                 Ok(slot) = seat.slots.acquire(), if self.hungry && !closing => drop(slot),
-                _ = look.tick() => self.hungry = true,
+                Ok(slot) = seat.front.acquire(), if self.eager && !closing => drop(slot),
+                _ = look.tick() => (self.hungry, self.eager) = (true, true),
                 _ = heartbeat.tick() => self.tend().await,
                 () = seat.stop.cancelled(), if !closing => {}
                 () = self.jobs.closed(), if !closing => {}
@@ -154,43 +170,39 @@ impl<J: StageJob> Feeder<J> {
         self.leave().await;
     }
 
-    /// All slots that are free now, at most those of one turn.
-    fn free_slots(&self) -> Vec<OwnedSemaphorePermit> {
-        let mut slots = Vec::new();
-        while slots.len() < MOST_A_TURN
-            && let Ok(slot) = Arc::clone(&self.seat.slots).try_acquire_owned()
-        {
-            slots.push(slot);
-        }
-        slots
-    }
-
-    /// Settles the slips and takes a job for each of `slots`.
-    async fn turn(&mut self, slots: Vec<OwnedSemaphorePermit>) {
-        match self.call_turn(slots.len()).await {
-            Ok((popped, jobs, refused)) => {
+    /// Settles the slips and takes a job for each of `slots`, and one from the front for each of `front`.
+    async fn turn(&mut self, slots: Vec<OwnedSemaphorePermit>, front: Vec<OwnedSemaphorePermit>) {
+        match self.call_turn(slots.len(), front.len()).await {
+            Ok((popped, of_front, jobs, ahead, refused)) => {
                 self.recovered();
-                self.hungry = popped > 0 && popped == slots.len();
+                // Of what was not asked for, nothing is known anew.
+                if !slots.is_empty() {
+                    self.hungry = popped == slots.len();
+                }
+                if !front.is_empty() {
+                    self.eager = of_front == front.len();
+                }
                 for slip in std::mem::take(&mut self.slips) {
                     self.let_go(slip.id());
                 }
                 for (id, reason) in refused {
                     self.note_set_aside(&id, &reason);
                 }
+                let slots = front.into_iter().take(ahead).chain(slots);
                 for ((id, payload), slot) in jobs.into_iter().zip(slots) {
                     self.deliver(id.into(), &payload, slot);
                 }
             }
             Err(error) => {
-                drop(slots);
-                self.hungry = true;
+                drop((slots, front));
+                (self.hungry, self.eager) = (true, true);
                 self.trouble(&error, "taking jobs from the queue failed; trying on")
                     .await;
             }
         }
     }
 
-    async fn call_turn(&mut self, n: usize) -> Result<Taken, RedisError> {
+    async fn call_turn(&mut self, n: usize, front: usize) -> Result<Taken, RedisError> {
         let keys = &self.seat.keys;
         let mut call = TURN.prepare_invoke();
         call.key(&keys.active)
@@ -206,7 +218,8 @@ impl<J: StageJob> Feeder<J> {
             .arg(keys.queue)
             .arg(&keys.channel)
             .arg(SET_ASIDE_KEPT)
-            .arg(LARGEST_PAYLOAD);
+            .arg(LARGEST_PAYLOAD)
+            .arg(front);
         for slip in &self.slips {
             call.arg(slip.kind())
                 .arg(slip.id().as_ref())
@@ -338,6 +351,17 @@ impl<J: StageJob> Feeder<J> {
             tracing::debug!(stage = %self.seat.stage, "the queue answers again");
         }
     }
+}
+
+/// All slots that are free now, at most those of one turn.
+fn free_slots(all: &Arc<Semaphore>) -> Vec<OwnedSemaphorePermit> {
+    let mut slots = Vec::new();
+    while slots.len() < MOST_A_TURN
+        && let Ok(slot) = Arc::clone(all).try_acquire_owned()
+    {
+        slots.push(slot);
+    }
+    slots
 }
 
 /// Whether every queue has that error: Redis is away, or refuses writes.

@@ -75,6 +75,8 @@ pub(super) struct Keys {
     pub(super) metadata: String,
     /// Where a push is announced. **Source:** apalis-redis 1.0.0, `lua/batch_push.lua`.
     pub(super) channel: String,
+    /// Where a push to the front is announced.
+    pub(super) first_channel: String,
 }
 
 impl Keys {
@@ -93,6 +95,7 @@ impl Keys {
             inflight: config.inflight_jobs_set(),
             metadata: format!("{}:metadata", config.workers_set()),
             channel: format!("tasks:{active}:available"),
+            first_channel: format!("tasks:{queue}:first:available"),
             active,
         }
     }
@@ -123,6 +126,7 @@ mod tests {
         assert_eq!(keys.inflight_of("w"), "graphmill:chunk:inflight:w");
         assert_eq!(keys.metadata_of("w"), "graphmill:chunk:workers:metadata:w");
         assert_eq!(keys.channel, "tasks:graphmill:chunk:active:available");
+        assert_ne!(keys.first_channel, keys.channel);
     }
 
     #[test]

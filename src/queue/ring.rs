@@ -94,10 +94,10 @@ impl Queue {
         first: bool,
     ) -> Result<Vec<Rung>, QueueError> {
         let keys = self.keys(stage);
-        let (list, other) = if first {
-            (&keys.first, &keys.active)
+        let (list, other, channel) = if first {
+            (&keys.first, &keys.active, &keys.first_channel)
         } else {
-            (&keys.active, &keys.first)
+            (&keys.active, &keys.first, &keys.channel)
         };
         let mut outcome = Vec::with_capacity(rings.len());
         for some in rings.chunks(RINGS_A_CALL) {
@@ -106,7 +106,7 @@ impl Queue {
             call.arg(window)
                 .arg(u8::from(again))
                 .arg(&keys.meta)
-                .arg(&keys.channel);
+                .arg(channel);
             for ring in some {
                 let payload =
                     payload(stage, ring).map_err(|source| QueueError::Encode { stage, source })?;

@@ -1,12 +1,13 @@
 -- One turn of a worker: settle what ended, then take up to n jobs. One round trip for both.
 -- KEYS: 1 active, 2 data, 3 this worker's in-flight set, 4 workers, 5 schedule, 6 the set-aside list, 7 first
 -- ARGV: 1 n, 2 worker, 3 meta prefix, 4 queue, 5 wake-up channel, 6 most kept aside, 7 largest payload in bytes,
---       then (kind, id, reason)* with kind one of done, back, bad
--- Returns: how many were popped, {id, payload, ...}, {id of one set aside, reason, ...}
+--       8 how many more may be taken from the front alone, then (kind, id, reason)* with kind one of done, back, bad
+-- Returns: how many were popped of n, how many of those from the front alone, {id, payload, ...} with the latter
+--          before the others, how many of those jobs are the latter, {id of one set aside, reason, ...}
 local active, data, inflight, workers, scheduled, aside = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local first = KEYS[7]
 local n, worker, meta, queue = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
-local keep, largest = tonumber(ARGV[6]), tonumber(ARGV[7])
+local keep, largest, extra = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local time = redis.call('TIME')
 local now = tonumber(time[1])
 
@@ -30,7 +31,7 @@ local function set_aside(id, reason, payload)
 end
 
 local returned = nil
-for i = 8, #ARGV, 3 do
+for i = 9, #ARGV, 3 do
   local kind, id = ARGV[i], ARGV[i + 1]
   -- not ours any more (swept, or Redis was flushed and the id rung anew): then it isn't ours to delete either
   if redis.call('SREM', inflight, id) == 1 then
@@ -51,8 +52,8 @@ if returned then
   redis.call('PUBLISH', ARGV[5], returned)
 end
 
-local jobs, refused, popped = {}, {}, 0
-if n > 0 then
+local jobs, refused, popped, ahead_of_all, of_those = {}, {}, 0, 0, 0
+if n + extra > 0 then
   -- a stock producer schedules everything it pushes; bounded, so that no number of due ids can break the script
   local due = redis.call('ZRANGEBYSCORE', scheduled, 0, now, 'LIMIT', 0, 100)
   for _, id in ipairs(due) do
@@ -64,23 +65,23 @@ if n > 0 then
     redis.call('ZADD', workers, now, worker)
     -- Three of four from the front: whoever is behind is slower for it, but never stands still. Of a single one
     -- the clock decides.
+    local ids = ahead > 0 and extra > 0 and redis.call('LPOP', first, extra) or {}
+    ahead_of_all = #ids
     local front = n - math.floor(n / 4)
     if n < 4 and waiting > 0 and tonumber(time[2]) % 4 == 0 then
       front = n - 1
     end
-    local ids = ahead > 0 and front > 0 and redis.call('LPOP', first, front) or {}
-    local rest = n > #ids and redis.call('LPOP', active, n - #ids) or {}
-    for _, id in ipairs(rest) do
-      ids[#ids + 1] = id
-    end
-    -- nothing else was there: then the front may have it all
-    if n > #ids and ahead > front then
-      for _, id in ipairs(redis.call('LPOP', first, n - #ids) or {}) do
+    local function take(list, most)
+      for _, id in ipairs(most > 0 and redis.call('LPOP', list, most) or {}) do
         ids[#ids + 1] = id
+        popped = popped + 1
       end
     end
-    popped = #ids
-    for _, id in ipairs(ids) do
+    take(first, front)
+    take(active, n - popped)
+    -- nothing else was there: then the front may have it all
+    take(first, n - popped)
+    for place, id in ipairs(ids) do
       local size = redis.call('HSTRLEN', data, id)
       local payload = size > 0 and size <= largest and redis.call('HGET', data, id) or nil
       local fields = redis.pcall('HMGET', meta .. ':' .. id, 'attempts', 'max_attempts', 'status')
@@ -89,6 +90,7 @@ if n > 0 then
         redis.call('SADD', inflight, id)
         jobs[#jobs + 1] = id
         jobs[#jobs + 1] = payload
+        of_those = of_those + (place <= ahead_of_all and 1 or 0)
       elseif not (size == 0 and not fields.err and not fields[1] and string.match(id, '^%l+:%x+:%-?%d+$')) then
         local reason = 'its meta lacks attempts, max_attempts or status'
         if size == 0 then
@@ -105,4 +107,4 @@ if n > 0 then
     end
   end
 end
-return {popped, jobs, refused}
+return {popped, ahead_of_all, jobs, of_those, refused}

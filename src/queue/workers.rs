@@ -1,8 +1,9 @@
 //! The workers of a process: one for each stage's queue, under one monitor, each with its own slots.
 //!
 //! Knows apalis' monitor and the handler's trait. Must not know what a handler does. Invariants: a stage never has
-//! more handlers running than slots, over all restarts of its worker; a handler runs in a task of its own and is
-//! cancelled by nothing but the end of a drain; a worker that ends is started again under a new name.
+//! more handlers running than slots (and a fourth more from the front of its queue), over all restarts of its worker; a
+//! handler runs in a task of its own and is cancelled by nothing but the end of a drain; a worker that ends is started
+//! again under a new name.
 
 use std::{
     collections::HashMap,
@@ -34,6 +35,9 @@ use super::{
     ticket::Delivery,
 };
 use crate::flow::Stage;
+
+/// For so many slots there is one more for jobs from the front alone.
+const FRONT: usize = 4;
 
 /// How long the end of a drain waits for the last reports after it has aborted the handlers.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -150,7 +154,11 @@ pub(super) struct Seat {
     pub(super) slots: Arc<Semaphore>,
     /// How many slots there are.
     pub(super) size: usize,
+    /// Free slots beyond those, for jobs from the front of the queue alone: a newcomer's need not wait until one of
+    /// the others has ended, which are held back for its sake.
+    pub(super) front: Arc<Semaphore>,
     pub(super) bell: Arc<Notify>,
+    pub(super) front_bell: Arc<Notify>,
     pub(super) heartbeat: Duration,
     pub(super) missed: u32,
     pub(super) poll: Duration,
@@ -232,7 +240,9 @@ impl Workers {
                     redis: queue.redis.clone(),
                     slots: Arc::new(Semaphore::new(size)),
                     size,
+                    front: Arc::new(Semaphore::new(size / FRONT)),
                     bell: Arc::new(Notify::new()),
+                    front_bell: Arc::new(Notify::new()),
                     heartbeat: config.heartbeat.max(Duration::from_secs(1)),
                     missed: config.missed.max(1),
                     poll: config.poll.max(Duration::from_millis(1)),
@@ -246,7 +256,15 @@ impl Workers {
 
         let bells: HashMap<_, _> = seats
             .iter()
-            .map(|seat| (seat.keys.channel.clone(), Arc::clone(&seat.bell)))
+            .flat_map(|seat| {
+                [
+                    (seat.keys.channel.clone(), Arc::clone(&seat.bell)),
+                    (
+                        seat.keys.first_channel.clone(),
+                        Arc::clone(&seat.front_bell),
+                    ),
+                ]
+            })
             .collect();
         if !bells.is_empty() {
             tasks.spawn(bell::listen(queue.client.clone(), bells, stop.clone()));
@@ -304,7 +322,10 @@ impl Workers {
         self.seats
             .iter()
             .find(|seat| seat.stage == stage)
-            .map_or(0, |seat| seat.size - seat.slots.available_permits())
+            .map_or(0, |seat| {
+                let free = seat.slots.available_permits() + seat.front.available_permits();
+                seat.size + seat.size / FRONT - free
+            })
     }
 
     /// Takes no more jobs, waits for those in flight until `deadline` has passed, reports them and takes the

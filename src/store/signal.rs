@@ -365,8 +365,19 @@ pub async fn interruptions(
     let rows = query!(
         r#"select e.id, (e.stop_requested_at is not null or b.stopping is not null) as "stop!"
            from unnest($1::uuid[], $2::uuid[]) as held (organization_id, id)
-           join workflow_execution e on e.organization_id = held.organization_id and e.id = held.id
-           join batch b on b.organization_id = e.organization_id and b.id = e.batch_id
+           -- One look-up by key after the other: `offset 0` keeps the planner from turning them round. Without
+           -- statistics it began with the batch, and read all of its executions for each lease.
+           cross join lateral (
+               select x.id, x.organization_id, x.batch_id, x.stop_requested_at, x.paused_at
+               from workflow_execution x
+               where x.organization_id = held.organization_id and x.id = held.id
+               offset 0
+           ) e
+           cross join lateral (
+               select y.stopping, y.paused_at from batch y
+               where y.organization_id = e.organization_id and y.id = e.batch_id
+               offset 0
+           ) b
            where e.stop_requested_at is not null or b.stopping is not null
               or e.paused_at is not null or b.paused_at is not null"#,
         &organizations,

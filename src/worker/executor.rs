@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use graphmill_jobs::{BatchId, Ring};
+use graphmill_jobs::Ring;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, error, field, info_span, warn};
@@ -21,7 +21,7 @@ use super::{
     settle::End,
     sink::Sink,
     steps::{Step, reached},
-    turns::{self, Turn},
+    turns::{self, Place},
     worked::{Came, Worked},
 };
 use crate::{
@@ -39,6 +39,16 @@ const TROUBLE_WAIT: Duration = Duration::from_secs(5);
 
 /// Answers the rings of every stage.
 pub(super) struct Executor(pub(super) Arc<Engine>);
+
+/// What a stage in work is held by.
+pub(super) struct Reins {
+    /// No further unit is to be begun.
+    pub(super) pause: CancellationToken,
+    /// Nobody waits for its calls any more.
+    pub(super) hang_up: CancellationToken,
+    /// Its turns.
+    pub(super) place: Arc<Place>,
+}
 
 /// Why a ring's work came to nothing. The lease runs out, and somebody takes it up again.
 #[derive(Debug, thiserror::Error)]
@@ -104,8 +114,14 @@ impl Executor {
             hold.pause.cancel();
         }
         reached(stage, Step::Leased, ring.execution);
-        let (pause, hang_up) = (hold.pause.clone(), CancellationToken::new());
-        let mut turn = None;
+        let hang_up = CancellationToken::new();
+        let weight = engine.shares.weight(lease.batch);
+        let place = Arc::new(Place::new(engine.turns.clone(), lease.batch, weight));
+        let reins = Reins {
+            pause: hold.pause.clone(),
+            hang_up: hang_up.clone(),
+            place: Arc::clone(&place),
+        };
         let worked = tokio::select! {
             biased;
             why = hold.ended() => match why {
@@ -120,7 +136,7 @@ impl Executor {
                     Came::Through(Worked::ended(End::Stopped).into())
                 }
             },
-            worked = self.work(stage, &lease, pause, hang_up.clone(), &mut turn) => match worked {
+            worked = self.work(stage, &lease, reins) => match worked {
                 Ok(worked) => worked,
                 Err(error) => Came::Through(Worked::ended(given_up(error)?).into()),
             },
@@ -131,10 +147,7 @@ impl Executor {
         };
         reached(stage, Step::Worked, ring.execution);
         let block = worked.block.take();
-        let turn = match turn {
-            Some(turn) => turn,
-            None => self.turn(lease.batch).await,
-        };
+        place.enter().await;
         let successor = match self.settle(stage, &lease, ring.version, worked).await {
             Ok(successor) => successor,
             Err(error) => {
@@ -142,7 +155,8 @@ impl Executor {
                 self.settle(stage, &lease, ring.version, failed).await?
             }
         };
-        drop((hold, turn));
+        drop(hold);
+        place.leave();
         reached(stage, Step::Settled, ring.execution);
         if let Some(reason) = block {
             warn!(batch.id = %lease.batch, reason, "the batch is paused");
@@ -157,12 +171,6 @@ impl Executor {
         }
         reached(stage, Step::Rung, ring.execution);
         Ok(())
-    }
-
-    /// Waits until it is the batch's turn to compute or to write.
-    async fn turn(&self, batch: BatchId) -> Turn {
-        let engine = &*self.0;
-        engine.turns.take(batch, engine.shares.weight(batch)).await
     }
 
     async fn lease(&self, stage: Stage, ring: &Ring) -> Result<Option<Lease>, ExecuteError> {
@@ -191,28 +199,25 @@ impl Executor {
         }
     }
 
-    async fn work(
-        &self,
-        stage: Stage,
-        lease: &Lease,
-        pause: CancellationToken,
-        hang_up: CancellationToken,
-        turn: &mut Option<Turn>,
-    ) -> Result<Came, ExecuteError> {
+    async fn work(&self, stage: Stage, lease: &Lease, reins: Reins) -> Result<Came, ExecuteError> {
         let engine = &*self.0;
+        let place = Arc::clone(&reins.place);
         let Some(document) = lease.document else {
-            let resolved = resolution::work(&self.0, lease, pause, hang_up).await?;
+            let resolved = resolution::work(&self.0, lease, reins).await?;
             return Ok(Came::of_resolution(resolved));
         };
-        *turn = Some(self.turn(lease.batch).await);
+        place.enter().await;
         let organization = lease.fence.organization;
         let context = engine
             .batches
             .get(engine, organization, (lease.batch, lease.generation))
             .await?
             .ok_or(ExecuteError::Gone)?;
+        // What a suspect has done is written at once: it may die again before long.
+        let is_paid = context.extractor.as_ref().is_some_and(|it| it.is_paid());
+        let paid = is_paid && stage != Stage::Chunk || lease.suspect;
         let loaded = self
-            .load(stage, lease, document, &context, pause, hang_up)
+            .load(stage, lease, document, &context, reins, paid)
             .await?;
         let Some(work) = loaded else {
             let failure = Failure::transient(
@@ -229,21 +234,13 @@ impl Executor {
             return Ok(Came::Through(Worked::ended(end).into()));
         };
         let (work, mut records) = work;
-        // What a suspect has done is written at once: it may die again before long.
-        let paid = work.extractor.is_paid() && stage != Stage::Chunk || lease.suspect;
-        let mut sink = Sink::new(engine, stage, lease, paid);
-        let outcome = {
-            let run = pipeline::run(stage, &work, &mut records, &mut sink);
-            tokio::pin!(run);
+        if paid {
             // Whoever waits for a model leaves the processors to others meanwhile.
-            let longest = if paid { Duration::ZERO } else { turns::LONGEST };
-            if let Ok(outcome) = tokio::time::timeout(longest, &mut run).await {
-                outcome?
-            } else {
-                *turn = None;
-                run.await?
-            }
-        };
+            place.leave();
+        }
+        let mut sink = Sink::new(engine, stage, lease, paid);
+        let run = pipeline::run(stage, &work, &mut records, &mut sink);
+        let outcome = in_turn(&place, run).await?;
         let reached = sink.reached();
         Ok(Came::of(
             stage,
@@ -262,12 +259,19 @@ impl Executor {
         lease: &Lease,
         document: graphmill_jobs::DocumentId,
         context: &BatchContext,
-        pause: CancellationToken,
-        hang_up: CancellationToken,
+        reins: Reins,
+        paid: bool,
     ) -> Result<Option<(Work, Vec<UnitRecord>)>, ExecuteError> {
         let Some(extractor) = context.extractor.clone() else {
             return Ok(None);
         };
+        let Reins {
+            pause,
+            hang_up,
+            place,
+        } = reins;
+        // Units that wait for a model have no turns.
+        let place = (!paid).then_some(place);
         let recipe = context.recipes.of(stage);
         let recent::Settled {
             document,
@@ -277,7 +281,7 @@ impl Executor {
             Some(settled) => settled,
             None => self.read(lease, document).await?,
         };
-        let gate = Arc::new(LeaseGate::new(Arc::clone(&self.0), lease.fence));
+        let gate = Arc::new(LeaseGate::new(Arc::clone(&self.0), lease.fence, place));
         let mut workplace = Workplace {
             suspect: lease.suspect,
             ..self.0.workplace.clone()
@@ -347,6 +351,34 @@ impl Executor {
             records,
             earlier,
         })
+    }
+}
+
+/// Runs `work` in one turn after another. While it waits for the next it goes on: it is to be paid for, and others are to
+/// leave it room while they owe it some.
+pub(super) async fn in_turns<T>(place: &Place, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    loop {
+        if let Ok(output) = tokio::time::timeout(turns::LONGEST, &mut work).await {
+            return output;
+        }
+        place.leave();
+        tokio::select! {
+            biased;
+            output = &mut work => return output,
+            () = place.enter() => {}
+        }
+    }
+}
+
+/// Runs `work`; a turn that lasts for too long meanwhile is taken from it.
+async fn in_turn<T>(place: &Place, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    loop {
+        match tokio::time::timeout(turns::LONGEST, &mut work).await {
+            Ok(output) => return output,
+            Err(_) => place.leave_after(turns::LONGEST),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The gate of the durable path: a unit begins while its lease is held, and not after.
+//! The gate of the durable path: a unit begins while its lease is held, and not after; and in its batch's turn.
 //!
 //! It is asked on the unit's own thread, as late as can be; what it must ask the database it asks on the runtime of the
 //! drivers, whose connections those are.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::runtime::Handle;
 
-use super::{Engine, keeper};
+use super::{Engine, keeper, turns::Place};
 use crate::{
     pipeline::{CheckpointError, Gate},
     store::{Fence, Patience, StoreError},
@@ -18,21 +18,30 @@ pub(super) struct LeaseGate {
     engine: Arc<Engine>,
     fence: Fence,
     drivers: Handle,
+    /// None for units that wait for a model rather than that they compute.
+    place: Option<Arc<Place>>,
 }
 
 impl LeaseGate {
     /// The gate of a lease; it must be made on the runtime of the drivers.
-    pub(super) fn new(engine: Arc<Engine>, fence: Fence) -> Self {
+    pub(super) fn new(engine: Arc<Engine>, fence: Fence, place: Option<Arc<Place>>) -> Self {
         Self {
             engine,
             fence,
             drivers: Handle::current(),
+            place,
         }
     }
 }
 
 #[async_trait]
 impl Gate for LeaseGate {
+    async fn turn(&self) {
+        if let Some(place) = &self.place {
+            place.border().await;
+        }
+    }
+
     async fn may_begin(&self) -> Result<(), CheckpointError> {
         if keeper::is_fresh(&self.engine, self.fence) {
             return Ok(());

@@ -193,11 +193,11 @@ pub(super) async fn run(engine: Arc<Engine>, keep: CancellationToken) {
 
 async fn renew(engine: &Engine) -> Result<(), StoreError> {
     say_alive(engine).await?;
+    let mut connection = engine.store.driver().await?;
     let fences = engine.held.fences();
     if fences.is_empty() {
         return Ok(());
     }
-    let mut connection = engine.store.engine().await?;
     let asked = Instant::now();
     let kept =
         store::renew_leases(&mut connection, engine.id, &fences, engine.settings.lease).await?;
@@ -239,11 +239,11 @@ pub(super) async fn is_held(engine: &Engine, fence: Fence) -> Result<bool, Store
 }
 
 async fn look_for_interruptions(engine: &Engine) -> Result<(), StoreError> {
+    let mut connection = engine.store.driver().await?;
     let fences = engine.held.fences();
     if fences.is_empty() {
         return Ok(());
     }
-    let mut connection = engine.store.engine().await?;
     for (execution, interruption) in store::interruptions(&mut connection, &fences).await? {
         engine.held.interrupt(execution, interruption);
     }
@@ -252,7 +252,7 @@ async fn look_for_interruptions(engine: &Engine) -> Result<(), StoreError> {
 
 /// Says in Postgres that this process lives, and learns how many do: they share the limits on calls without Redis.
 pub(super) async fn say_alive(engine: &Engine) -> Result<(), StoreError> {
-    let mut connection = engine.store.engine().await?;
+    let mut connection = engine.store.driver().await?;
     let slots = engine.settings.slots * crate::flow::Stage::ALL.len();
     let (version, lease) = (env!("CARGO_PKG_VERSION"), engine.settings.lease);
     let alive = store::see_worker(&mut connection, engine.id, version, slots, lease).await?;

@@ -17,7 +17,6 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use graphmill_jobs::OrganizationId;
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
 use tracing::info;
 use uuid::Uuid;
 
@@ -28,7 +27,10 @@ use self::{
     read::STEP,
     rows::Rows,
 };
-use super::{Engine, executor::ExecuteError};
+use super::{
+    Engine,
+    executor::{ExecuteError, Reins, in_turns},
+};
 use crate::{
     flow::Stage,
     graph::Ontology,
@@ -51,18 +53,24 @@ pub(super) enum Resolved {
     Hindered(Outcome),
 }
 
-/// Resolves the batch of `lease`. Once `pause` is cancelled nobody is asked anything more; with `hang_up` calls are
-/// dropped.
+/// Resolves the batch of `lease`.
 pub(super) async fn work(
     engine: &Arc<Engine>,
     lease: &Lease,
-    pause: CancellationToken,
-    hang_up: CancellationToken,
+    reins: Reins,
 ) -> Result<Resolved, ExecuteError> {
-    let (organization, batch) = (lease.fence.organization, lease.batch);
+    let Reins {
+        pause,
+        hang_up,
+        place,
+    } = reins;
     let context = engine
         .batches
-        .get(engine, organization, (batch, lease.generation))
+        .get(
+            engine,
+            lease.fence.organization,
+            (lease.batch, lease.generation),
+        )
         .await?
         .ok_or(ExecuteError::Gone)?;
     let ontology = Arc::clone(&context.recipes.of(Stage::Resolve).ontology);
@@ -81,16 +89,30 @@ pub(super) async fn work(
     let Some(version) = turn(engine, lease).await? else {
         return Ok(Resolved::NotItsTurn);
     };
+    place.enter().await;
+    let written = written(engine, lease, version, &ontology, asker.as_ref());
+    in_turns(&place, written).await
+}
+
+/// Finds the clusters and writes them down, with the organization's turn in hand.
+async fn written(
+    engine: &Engine,
+    lease: &Lease,
+    version: i64,
+    ontology: &Arc<Ontology>,
+    asker: Option<&Asker<'_>>,
+) -> Result<Resolved, ExecuteError> {
+    let (organization, batch) = (lease.fence.organization, lease.batch);
     let mut laps = Laps::begin();
-    let mut ruling = rule(engine, lease, &ontology).await?;
+    let mut ruling = rule(engine, lease, ontology).await?;
     let read_ms = laps.ms();
     let mut judgement = Judgement::default();
-    if let Some(asker) = &asker {
-        let (same, doubts) = ask::doubted(ruling, &ontology, asker.most()).await?;
+    if let Some(asker) = asker {
+        let (same, doubts) = ask::doubted(ruling, ontology, asker.most()).await?;
         ruling = same;
         // Nothing is asked here unless the clusters of other batches have changed meanwhile.
         judgement = match asker.ask(&ruling, doubts).await? {
-            Asked::Said(said) => ruling.judge(&said, &ontology, asker.name()),
+            Asked::Said(said) => ruling.judge(&said, ontology, asker.name()),
             Asked::Hindered(outcome) => return Ok(Resolved::Hindered(outcome)),
         };
     }

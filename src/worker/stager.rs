@@ -106,7 +106,7 @@ async fn look_at_all(
 ) -> Result<(), StoreError> {
     let now = Instant::now();
     reached.retain(|_, (_, until)| now < *until);
-    let mut connection = engine.store.engine().await?;
+    let mut connection = engine.store.driver().await?;
     let mut batches = store::open_batches(&mut connection).await?;
     share(engine, &mut connection, &batches).await?;
     drop(connection);
@@ -121,8 +121,10 @@ async fn look_at_all(
 async fn look(
     engine: &Engine,
     reached: &mut Reached,
-    batches: Vec<BatchToAdmit>,
+    mut batches: Vec<BatchToAdmit>,
 ) -> Result<(), StoreError> {
+    // Whoever has just come does not wait for the others' admissions either.
+    batches.sort_by_key(|batch| !engine.shares.goes_first(batch.id));
     for batch in batches {
         if batch.stopping {
             cancel(engine, batch).await?;

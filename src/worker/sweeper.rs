@@ -46,7 +46,7 @@ pub(super) async fn run(engine: Arc<Engine>) {
 }
 
 async fn sweep(engine: &Engine) -> Result<(), StoreError> {
-    let mut connection = engine.store.engine().await?;
+    let mut connection = engine.store.driver().await?;
     let orphans = store::orphaned_signals(&mut connection).await?;
     let over = store::months_over(&mut connection).await?;
     drop(connection);
@@ -78,7 +78,7 @@ async fn sweep(engine: &Engine) -> Result<(), StoreError> {
     if engine.doorbell.is_away() {
         return Ok(());
     }
-    let mut connection = engine.store.engine().await?;
+    let mut connection = engine.store.driver().await?;
     let silent = store::to_ring(
         &mut connection,
         engine.doorbell.incarnation(),

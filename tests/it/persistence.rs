@@ -8,7 +8,10 @@ use graphmill::{
         WorkflowType,
     },
     pipeline::NewDocument,
-    store::{self, CheckpointRow, Fence, LeaseRequest, Schema, Settled, Settlement, UnitEnd},
+    store::{
+        self, CheckpointRow, Fence, Interruption, LeaseRequest, Schema, Settled, Settlement,
+        UnitEnd,
+    },
     workflow::Submission,
 };
 use graphmill_jobs::{WorkerId, WorkflowExecutionId};
@@ -244,6 +247,61 @@ async fn a_checkpoint_that_is_done_is_never_written_again_and_a_failed_one_is_su
         assert_eq!(rows[0].end, stored);
         transaction.commit().await.unwrap();
     }
+}
+
+/// Every worker asks three times a second, and a cancel is to be felt within one: whatever the planner knew of the
+/// tables when it made the plan.
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_for_interruptions_reads_the_rows_of_the_leases_and_no_others() {
+    const LEASES: usize = 20;
+    let ground = Ground::new().await;
+    let mut transaction = ground.store.engine_transaction().await.unwrap();
+    let nobody = Fence {
+        organization: OURS,
+        execution: WorkflowExecutionId::generate(),
+        epoch: 1,
+    };
+    // The plan is made now, and kept.
+    let asked = store::interruptions(&mut transaction, &[nobody]).await;
+    assert!(asked.unwrap().is_empty());
+    let batch = ground.submit(&new_batch("many"), documents(400)).await;
+    let ids = ground
+        .texts(format!(
+            "select id::text from workflow_execution where batch_id = '{}' order by id limit {LEASES}",
+            batch.uuid()
+        ))
+        .await;
+    let fences: Vec<Fence> = ids
+        .iter()
+        .map(|id| Fence {
+            execution: id.parse::<uuid::Uuid>().unwrap().into(),
+            ..nobody
+        })
+        .collect();
+    ground
+        .execute(format!(
+            "update workflow_execution set stop_requested_at = now() where id = '{}'",
+            ids[7]
+        ))
+        .await
+        .unwrap();
+    let asked = store::interruptions(&mut transaction, &fences).await;
+    assert_eq!(
+        asked.unwrap(),
+        [(fences[7].execution, Interruption::Stop)],
+        "what is to stop is found"
+    );
+    let read: i64 = sqlx::query_scalar(
+        "select (seq_tup_read + idx_tup_fetch)::bigint from pg_stat_xact_user_tables
+         where relname = 'workflow_execution'",
+    )
+    .fetch_one(&mut *transaction)
+    .await
+    .unwrap();
+    assert!(
+        (1..=2 * LEASES as i64).contains(&read),
+        "{read} rows for {LEASES} leases"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,7 +84,7 @@ impl<'a> Asker<'a> {
                 wait: NO_EXTRACTOR_WAIT,
             });
         };
-        let gate = Arc::new(LeaseGate::new(Arc::clone(engine), lease.fence));
+        let gate = Arc::new(LeaseGate::new(Arc::clone(engine), lease.fence, None));
         let calling = match (&engine.access, &context.model) {
             (Some(access), Some(model)) => {
                 let door = access.door(Caller {
@@ -196,7 +196,11 @@ impl<'a> Asker<'a> {
                 suspect: false,
                 ..self.engine.workplace.clone()
             },
-            gate: Arc::new(LeaseGate::new(Arc::clone(self.engine), self.lease.fence)),
+            gate: Arc::new(LeaseGate::new(
+                Arc::clone(self.engine),
+                self.lease.fence,
+                None,
+            )),
             past: Past::default(),
         }
     }

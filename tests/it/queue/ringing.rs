@@ -268,14 +268,15 @@ async fn what_goes_first_is_taken_first_and_what_is_behind_is_taken_too() {
 
     let probe = Arc::new(Probe::gated());
     let workers = work(&queue, Slots::each(0).with(Stage::Chunk, 8), &probe);
-    probe.running(8).await;
+    // Two of the slots are for the front alone.
+    probe.running(10).await;
     let begun = |rings: &[graphmill_jobs::Ring]| -> usize {
         rings
             .iter()
             .map(|ring| probe.times(Stage::Chunk, ring))
             .sum()
     };
-    assert_eq!((begun(&first), begun(&behind)), (6, 2));
+    assert_eq!((begun(&first), begun(&behind)), (6, 4));
     probe.open(46);
     probe.ended(46).await;
     until("all is acknowledged", async || {
@@ -283,6 +284,50 @@ async fn what_goes_first_is_taken_first_and_what_is_behind_is_taken_too() {
     })
     .await;
     workers.drain(SECONDS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_first_finds_a_slot_while_others_have_all_that_are_theirs() {
+    let redis = TestRedis::start().await;
+    let queue = Queue::connect(&redis.url()).await.unwrap();
+    let probe = Arc::new(Probe::gated());
+    let workers = work(&queue, Slots::each(0).with(Stage::Chunk, 4), &probe);
+    let (behind, first) = (rings(20), rings(3));
+    queue.ring(Stage::Chunk, &behind, WINDOW).await.unwrap();
+    probe.running(4).await;
+    queue
+        .ring_first(Stage::Chunk, &first, WINDOW, false)
+        .await
+        .unwrap();
+    probe.running(5).await;
+    let of_first = |probe: &Probe| -> usize {
+        first
+            .iter()
+            .map(|ring| probe.times(Stage::Chunk, ring))
+            .sum()
+    };
+    assert_eq!(of_first(&probe), 1, "there is one such slot");
+    assert_eq!(workers.in_flight(Stage::Chunk), 5);
+    // Whatever ends, and whoever takes its slot: what waits is taken, and the fifth slot is for the front alone.
+    probe.open(23);
+    probe.ended(23).await;
+    assert_eq!(of_first(&probe), 3);
+    assert_eq!(probe.most.load(Ordering::SeqCst), 5);
+    until("all is acknowledged", async || {
+        redis.leftovers().await.is_empty()
+    })
+    .await;
+    queue.ring(Stage::Chunk, &rings(9), WINDOW).await.unwrap();
+    let again = Arc::new(Probe::gated());
+    workers.drain(SECONDS).await;
+    let workers = work(&queue, Slots::each(0).with(Stage::Chunk, 4), &again);
+    until("what is behind has all other slots", async || {
+        queue.depth(Stage::Chunk).await.unwrap() <= 5
+    })
+    .await;
+    again.open(9);
+    workers.drain(SECONDS).await;
+    assert!(again.most.load(Ordering::SeqCst) <= 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -297,11 +342,11 @@ async fn what_is_behind_does_not_wait_for_ever() {
         .unwrap();
     let probe = Arc::new(Probe::gated());
     let workers = work(&queue, Slots::each(0).with(Stage::Chunk, 8), &probe);
-    // So many at once that the clock has no say: of eight, six are of those in front.
-    for step in 1..=50 {
-        probe.running(8.min(404 - (step - 1) * 8)).await;
-        probe.open(8);
-        probe.ended(step * 8).await;
+    // So many at once that the clock has no say: of eight, six are of those in front, and two more beside the eight.
+    for step in 1..=40 {
+        probe.running(10.min(404 - (step - 1) * 10)).await;
+        probe.open(10);
+        probe.ended(step * 10).await;
         let begun: usize = behind
             .iter()
             .map(|ring| probe.times(Stage::Chunk, ring))
