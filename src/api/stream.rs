@@ -10,16 +10,17 @@ mod sse;
 mod tally;
 
 use axum::{
-    Router,
     extract::{self, Path, Query, rejection::QueryRejection},
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use graphmill_jobs::OrganizationId;
 use serde::Deserialize;
 use tracing::Instrument;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
+use self::poll::Polled;
 pub use self::tally::StreamCounts;
 pub(super) use self::tally::Tallies;
 
@@ -36,24 +37,19 @@ const MOST_STREAMS: usize = 10_000;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The routes, with which `api` is to be merged.
-pub(super) fn routes() -> Router<State> {
-    Router::new()
-        .route("/api/batches/{batch}/events", get(batch_events))
-        .route("/api/executions/{execution}/events", get(execution_events))
-        .route(
-            "/api/knowledge/extraction/progress/{batch}",
-            get(batch_progress),
-        )
-        .route(
-            "/api/workflows/{execution}/progress",
-            get(execution_progress),
-        )
+/// The routes of this file.
+pub(super) fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(batch_events))
+        .routes(routes!(execution_events))
+        .routes(routes!(batch_progress))
+        .routes(routes!(execution_progress))
 }
 
 /// What may be asked of a stream.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct StreamQuery {
     /// A position: what comes after it is wanted.
     after: Option<i64>,
@@ -100,7 +96,15 @@ impl Shape {
 
 type Asked = Result<Query<StreamQuery>, QueryRejection>;
 
-/// `GET /api/batches/{id or name}/events`.
+/// Follows a batch: how it stands, unless a position is given, and then every event of its log.
+#[utoipa::path(get, path = "/api/batches/{batch}/events", tag = "live",
+    params(("batch" = String, Path, description = "Its id or name"), StreamQuery), responses(
+    (status = 200, description = "What happens, as server-sent events whose ids are positions; as JSON to a poll",
+        content((String = "text/event-stream"), (Polled = "application/json"))),
+    (status = 204, description = "Nothing has come after that position, and nothing will"),
+    (status = 400, description = "A parameter is none"),
+    (status = 404, description = "There is no such batch"),
+))]
 async fn batch_events(
     extract::State(state): extract::State<State>,
     Streams(organization): Streams,
@@ -112,7 +116,15 @@ async fn batch_events(
     answered(state, organization, Subject::Batch(wanted), asked).await
 }
 
-/// `GET /api/knowledge/extraction/progress/{id or name}`.
+/// Follows how far a batch and its executions are, in events without a name.
+#[utoipa::path(get, path = "/api/knowledge/extraction/progress/{batch}", tag = "live",
+    params(("batch" = String, Path, description = "Its id or name"), StreamQuery), responses(
+    (status = 200, description = "What happens, as server-sent events whose ids are positions; as JSON to a poll",
+        content((String = "text/event-stream"), (Polled = "application/json"))),
+    (status = 204, description = "Nothing has come after that position, and nothing will"),
+    (status = 400, description = "A parameter is none"),
+    (status = 404, description = "There is no such batch"),
+))]
 async fn batch_progress(
     extract::State(state): extract::State<State>,
     Streams(organization): Streams,
@@ -124,7 +136,15 @@ async fn batch_progress(
     answered(state, organization, Subject::Batch(wanted), asked).await
 }
 
-/// `GET /api/executions/{id}/events`.
+/// Follows an execution: how it stands, unless a position is given, and then every event of its log.
+#[utoipa::path(get, path = "/api/executions/{execution}/events", tag = "live",
+    params(("execution" = String, Path, description = "Its id"), StreamQuery), responses(
+    (status = 200, description = "What happens, as server-sent events whose ids are positions; as JSON to a poll",
+        content((String = "text/event-stream"), (Polled = "application/json"))),
+    (status = 204, description = "Nothing has come after that position, and nothing will"),
+    (status = 400, description = "A parameter is none"),
+    (status = 404, description = "There is no such execution"),
+))]
 async fn execution_events(
     extract::State(state): extract::State<State>,
     Streams(organization): Streams,
@@ -136,7 +156,15 @@ async fn execution_events(
     answered(state, organization, Subject::Execution(wanted), asked).await
 }
 
-/// `GET /api/workflows/{id}/progress`.
+/// Follows how far an execution is, in events without a name.
+#[utoipa::path(get, path = "/api/workflows/{execution}/progress", tag = "live",
+    params(("execution" = String, Path, description = "Its id"), StreamQuery), responses(
+    (status = 200, description = "What happens, as server-sent events whose ids are positions; as JSON to a poll",
+        content((String = "text/event-stream"), (Polled = "application/json"))),
+    (status = 204, description = "Nothing has come after that position, and nothing will"),
+    (status = 400, description = "A parameter is none"),
+    (status = 404, description = "There is no such execution"),
+))]
 async fn execution_progress(
     extract::State(state): extract::State<State>,
     Streams(organization): Streams,
@@ -232,7 +260,7 @@ impl Request {
             None if following.over && self.after.is_some() => {
                 Ok(StatusCode::NO_CONTENT.into_response())
             }
-            None => Ok(sse::answer(following, self.shape, &shared.streams)),
+            None => Ok(sse::answer(following, self.shape, &shared.tallies)),
         }
     }
 

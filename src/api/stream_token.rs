@@ -8,8 +8,9 @@ use axum::{
     http::StatusCode,
 };
 use chrono::{DateTime, SecondsFormat};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     State,
@@ -24,21 +25,39 @@ const BODY: usize = 16 << 10;
 /// The most characters of a path.
 const PATH: usize = 4096;
 
+/// The route of this file.
+pub(super) fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new().routes(routes!(create))
+}
+
 /// What a token is asked for.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct TokenBody {
     /// The stream, as it will be asked for: `/api/batches/…/events`.
     path: String,
 }
 
-/// `POST /api/stream-tokens`: 201 with a token that one connects with to the stream at `path`, as `?token=`.
-pub(super) async fn create(
+/// A token.
+#[derive(Serialize, ToSchema)]
+struct TokenReport {
+    /// What to connect with, as `?token=`.
+    token: String,
+    /// Until when, RFC 3339; none where there are no keys.
+    expires_at: Option<String>,
+}
+
+/// Makes a token that one connects with to the stream at `path`, as `?token=`: for whoever can send no header to it.
+#[utoipa::path(post, path = "/api/stream-tokens", tag = "live", request_body = TokenBody, responses(
+    (status = 201, description = "It is good for a minute", body = TokenReport),
+    (status = 422, description = "That is no path of a stream"),
+))]
+async fn create(
     extract::State(state): extract::State<State>,
     Reads(_): Reads,
     caller: Caller,
     request: Request,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<TokenReport>), Problem> {
     let bytes = receive::json(request, BODY).await?;
     let TokenBody { path } = body::read(&bytes)?;
     let is_path = path.starts_with("/api/")
@@ -55,17 +74,18 @@ pub(super) async fn create(
     }
     // Where there are no keys, any token opens any stream: clients need not know it.
     let (Caller::Key(holder), Some(keyring)) = (&caller, state.0.access.keyring()) else {
-        let none = json!({ "token": "none", "expires_at": null });
+        let none = TokenReport {
+            token: "none".to_owned(),
+            expires_at: None,
+        };
         return Ok((StatusCode::CREATED, Json(none)));
     };
     let token = keyring.stream_token(holder, &path).await;
     let (token, ends_ms) = token.map_err(|refusal| access::refused(&refusal))?;
     let ends = DateTime::from_timestamp_millis(ends_ms.cast_signed()).unwrap_or_default();
-    Ok((
-        StatusCode::CREATED,
-        Json(json!({
-            "token": token.reveal(),
-            "expires_at": ends.to_rfc3339_opts(SecondsFormat::Millis, true),
-        })),
-    ))
+    let report = TokenReport {
+        token: token.reveal().clone(),
+        expires_at: Some(ends.to_rfc3339_opts(SecondsFormat::Millis, true)),
+    };
+    Ok((StatusCode::CREATED, Json(report)))
 }

@@ -24,7 +24,6 @@ use std::{
 
 use folder::{Folder, Found};
 pub(crate) use gold::{GoldLine, GoldLines};
-pub(crate) use lines::reason;
 use lines::{Line, Lines};
 use names::{Names, Origin, printable};
 

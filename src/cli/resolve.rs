@@ -16,12 +16,11 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{
-    error::CliError,
-    input::{reason, shown},
-    output,
+use super::{error::CliError, input::shown, output};
+use crate::{
+    graph::{ClassId, Decisions, PairScores, Resolution, ResolvableEntity, Resolver},
+    pipeline::line_reason,
 };
-use crate::graph::{ClassId, Decisions, PairScores, Resolution, ResolvableEntity, Resolver};
 
 /// The longest line, in bytes: a name with its context is far shorter.
 const LONGEST: u64 = 1024 * 1024;
@@ -237,7 +236,7 @@ fn take(
         return Err(format!("it is not a JSON object: {SHAPE}"));
     }
     let line: Line<'_> =
-        serde_json::from_str(text).map_err(|error| format!("{}: {SHAPE}", reason(&error)))?;
+        serde_json::from_str(text).map_err(|error| format!("{}: {SHAPE}", line_reason(&error)))?;
     let id = line
         .id
         .filter(|id| is_id(id))

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use graphmill_jobs::OrganizationId;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     flow::Stage,
@@ -13,7 +14,7 @@ use crate::{
 };
 
 /// What was asked about names that may be of one thing, in all resolutions of a batch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AdjudicationReport {
     /// Questions of a resolution, at most.
     pub most: u32,

@@ -2,7 +2,13 @@
 
 mod changes;
 mod clients;
+mod documented;
+mod exploring;
 mod keys;
+mod nonsense;
+mod reading;
+mod signalling;
+mod submitting;
 
 use std::{
     io::{BufRead, BufReader},
@@ -119,6 +125,10 @@ impl Server {
 
     async fn get(&self, path: &str) -> Response {
         self.request(Method::GET, path).send().await.unwrap()
+    }
+
+    async fn get_owned(&self, path: String) -> Response {
+        self.get(&path).await
     }
 
     async fn submit(&self, body: &Value) -> Response {

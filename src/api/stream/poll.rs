@@ -8,6 +8,7 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::Shape;
 use crate::{
@@ -29,12 +30,14 @@ pub(super) struct Poll {
 }
 
 /// An answer.
-#[derive(Serialize)]
-struct Polled {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Polled {
     /// How it stands, for whoever asks without a position.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
     snapshot: Option<Box<RawValue>>,
     /// What has happened since.
+    #[schema(value_type = Vec<Object>)]
     events: Vec<Box<RawValue>>,
     /// The position to ask with the next time.
     next: i64,

@@ -9,7 +9,9 @@ use crate::{
 const LISTED: i64 = 1000;
 
 pub(super) async fn list(session: &Session, json: bool) -> Result<(), CliError> {
-    let reports = workflow::list(&session.store, session.organization, LISTED).await?;
+    let reports = workflow::batch_page(&session.store, session.organization, None, None, LISTED)
+        .await?
+        .items;
     output::written(if json {
         output::json(&reports)
     } else {

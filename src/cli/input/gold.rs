@@ -13,15 +13,11 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{
-    InputError,
-    lines::{self, Lines, broken},
-    shown, unreadable,
-};
+use super::{InputError, lines::Lines, shown, unreadable};
 use crate::{
     flow::{Failure, FailureCode},
     graph::{GoldAnswers, GoldKind, GoldMention, GoldRelation, Span, Text},
-    pipeline::{Limits, NewDocument},
+    pipeline::{Limits, NewDocument, broken_line as broken, parse_line},
 };
 
 /// A document with its marks.
@@ -116,7 +112,7 @@ struct Marks {
 }
 
 fn parse(line: &[u8], limits: Limits, answers: bool) -> Result<GoldLine, Failure> {
-    let (id, document) = lines::parse(line, limits);
+    let (id, document) = parse_line(line, limits);
     let document = match (id, document) {
         // Corpora have blank texts. There is nothing to find in them, and nothing to refuse when it is only counted.
         (Some(id), Err(failure)) if answers && failure.code == FailureCode::Empty => {

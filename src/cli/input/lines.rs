@@ -5,12 +5,9 @@
 
 use std::io::{self, BufRead};
 
-use serde::Deserialize;
-use serde_json::Value;
-
 use crate::{
     flow::{Failure, FailureCode},
-    pipeline::{Limits, NewDocument, not_utf8},
+    pipeline::{Limits, NewDocument, line_too_long, longest_line, parse_line},
 };
 
 /// What one line holds.
@@ -55,7 +52,7 @@ impl<R: BufRead> Lines<R> {
     pub(super) fn next_line(&mut self) -> Option<Line> {
         let (number, read) = self.advance()?;
         let (id, content) = match read {
-            Ok(()) => parse(self.line(), self.limits),
+            Ok(()) => parse_line(self.line(), self.limits),
             Err(failure) => (None, Err(failure)),
         };
         Some(Line {
@@ -76,7 +73,7 @@ impl<R: BufRead> Lines<R> {
                     bytes,
                     too_long: true,
                 }) => {
-                    return Some((number, Err(self.too_long(bytes))));
+                    return Some((number, Err(line_too_long(bytes, self.limits))));
                 }
                 Ok(Ended::Line { .. }) => {
                     if !self.line().trim_ascii().is_empty() {
@@ -137,136 +134,6 @@ impl<R: BufRead> Lines<R> {
             }
         }
     }
-
-    fn too_long(&self, bytes: u64) -> Failure {
-        let limit = self.limits.document_bytes;
-        let mut failure = Failure::terminal(
-            FailureCode::TooLarge,
-            format!(
-                "the line has {bytes} bytes, too many for a document of at most {limit}: split the document, or \
-                 raise the limit with --max-document-bytes"
-            ),
-        );
-        failure.details = serde_json::json!({ "bytes": bytes, "limit": limit });
-        failure
-    }
-}
-
-/// Escapes can double a text, and the other fields need some room.
-const fn longest_line(limits: Limits) -> u64 {
-    limits
-        .document_bytes
-        .saturating_mul(2)
-        .saturating_add(1024 * 1024)
-}
-
-/// The fields that are read; data files often have more, which are ignored. All are `Value`, because serde's own
-/// words on a wrong type quote the value.
-#[derive(Deserialize)]
-struct Fields {
-    #[serde(default)]
-    id: Value,
-    #[serde(default)]
-    text: Value,
-    #[serde(default)]
-    title: Value,
-    #[serde(default)]
-    metadata: Value,
-}
-
-pub(super) fn parse(line: &[u8], limits: Limits) -> (Option<String>, Result<NewDocument, Failure>) {
-    let line = match std::str::from_utf8(line) {
-        Ok(line) => line,
-        Err(error) => return (None, Err(not_utf8(error.valid_up_to(), "in this line; "))),
-    };
-    if !line.trim_start().starts_with('{') {
-        return (None, Err(broken("not a JSON object")));
-    }
-    let fields: Fields = match serde_json::from_str(line) {
-        Ok(fields) => fields,
-        Err(error) => return (None, Err(broken(&reason(&error)))),
-    };
-    let id = match id_of(&fields.id) {
-        Ok(id) => id,
-        Err(failure) => return (None, Err(failure)),
-    };
-    // A line that is broken goes by its number; only an unfit text goes by its id.
-    let checked = document(id.clone(), fields).and_then(|document| {
-        document.check(&limits)?;
-        Ok(document)
-    });
-    let broken = checked
-        .as_ref()
-        .is_err_and(|failure| failure.code == FailureCode::BrokenLine);
-    ((!broken).then_some(id), checked)
-}
-
-fn id_of(value: &Value) -> Result<String, Failure> {
-    match value {
-        Value::String(id) => Ok(id.clone()),
-        Value::Number(id) if id.is_i64() || id.is_u64() => Ok(id.to_string()),
-        // Its digits may be lost by now, and two ids become one.
-        Value::Number(_) => Err(broken(
-            "`id` is a number that is not a whole one of up to 64 bits: write it as a string",
-        )),
-        Value::Null => Err(broken("it has no `id`")),
-        Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
-            Err(wrong_type("id", value, "a string"))
-        }
-    }
-}
-
-fn document(id: String, fields: Fields) -> Result<NewDocument, Failure> {
-    let mut document = NewDocument::new(
-        id,
-        match fields.text {
-            Value::String(text) => text,
-            Value::Null => return Err(broken("it has no `text`")),
-            other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
-                return Err(wrong_type("text", &other, "a string"));
-            }
-        },
-    );
-    document.title = match fields.title {
-        Value::Null => None,
-        Value::String(title) => Some(title),
-        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
-            return Err(wrong_type("title", &other, "a string"));
-        }
-    };
-    match fields.metadata {
-        Value::Null => {}
-        object @ Value::Object(_) => document.metadata = object,
-        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::String(_)) => {
-            return Err(wrong_type("metadata", &other, "an object"));
-        }
-    }
-    Ok(document)
-}
-
-fn wrong_type(field: &str, value: &Value, wanted: &str) -> Failure {
-    let found = match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    };
-    broken(&format!("`{field}` is {found}, not {wanted}"))
-}
-
-/// serde's reason with the column alone: it counts lines from this one.
-pub(crate) fn reason(error: &serde_json::Error) -> String {
-    let whole = error.to_string();
-    let what = whole
-        .rsplit_once(" at line ")
-        .map_or(&*whole, |(what, _)| what);
-    format!("{what} at column {}", error.column())
-}
-
-pub(super) fn broken(reason: &str) -> Failure {
-    Failure::terminal(FailureCode::BrokenLine, reason)
 }
 
 #[cfg(test)]
