@@ -57,7 +57,7 @@ impl Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_graphmill"))
             .env("DATABASE_URL", database)
             .env("REDIS_URL", redis)
-            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["serve", "--no-keys", "--listen", "127.0.0.1:0"])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()?;

@@ -116,6 +116,8 @@ async fn either_lock_alone_keeps_organizations_apart() {
     let theirs = theirs(&ground).await;
     seed(&ground, OURS).await;
     seed(&ground, theirs).await;
+    let tell = "update batch set notify_url = 'https://example.com'";
+    ground.execute(tell).await.unwrap();
     let (our, other) = (
         Things::of(&ground, OURS).await,
         Things::of(&ground, theirs).await,

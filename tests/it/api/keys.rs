@@ -10,7 +10,7 @@ const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 const READING: [&str; 1] = ["/api/stream-tokens"];
 
 /// The routes, as long as the server does not list them itself.
-const ROUTES: [(&str, &str); 10] = [
+const ROUTES: [(&str, &str); 14] = [
     ("GET", "/healthz"),
     ("GET", "/api/batches"),
     ("POST", "/api/batches"),
@@ -19,6 +19,10 @@ const ROUTES: [(&str, &str); 10] = [
     ("POST", "/api/batches/{batch}/seal"),
     ("POST", "/api/batches/{batch}/documents"),
     ("DELETE", "/api/batches/{batch}/documents/{document}"),
+    ("GET", "/api/batches/{batch}/events"),
+    ("GET", "/api/executions/{execution}/events"),
+    ("GET", "/api/knowledge/extraction/progress/{batch}"),
+    ("GET", "/api/workflows/{execution}/progress"),
     ("POST", "/api/stream-tokens"),
     ("GET", "/nothing"),
 ];
@@ -191,7 +195,7 @@ async fn nobody_crosses_on_any_route() {
     let token = token["token"].as_str().unwrap();
     // As a key is made, and nobody's.
     let unknown = graphmill::keys::Key::generate().unwrap().reveal();
-    let mistyped = format!("{}0", &server.key[..server.key.len() - 1]);
+    let mistyped = mistyped(&server.key);
     let truncated = &server.key[..30];
     let prefix_of_ours = {
         // Our prefix, which is no secret, with the secret of another key and the checksum of neither.
@@ -262,6 +266,12 @@ async fn nobody_crosses_on_any_route() {
     }
     a_name_is_of_an_organization(&server, &things, &theirs).await;
     server.stop();
+}
+
+/// The key with another last character.
+fn mistyped(key: &str) -> String {
+    let (rest, last) = key.split_at(key.len() - 1);
+    format!("{rest}{}", if last == "7" { "8" } else { "7" })
 }
 
 async fn a_name_is_of_an_organization(server: &Server, things: &Things, theirs: &str) {
@@ -335,7 +345,7 @@ async fn a_key_that_was_in_use_is_refused_within_seconds_of_its_revocation() {
 #[tokio::test]
 async fn no_key_is_in_a_log() {
     let server = Server::with(&["--log", "trace"]).await;
-    let mistyped = format!("{}0", &server.key[..server.key.len() - 1]);
+    let mistyped = mistyped(&server.key);
     for key in [&server.key, &mistyped] {
         let request = server.bare(Method::GET, "/api/batches").bearer_auth(key);
         request.send().await.unwrap();
@@ -706,4 +716,49 @@ async fn a_token_is_for_one_stream_of_one_organization_as_long_as_its_key_holds(
     assert!(!fresh.admits(&admitted).await, "a stream that is open ends");
     let refused = fresh.admit(&key.reveal()).await;
     assert!(matches!(refused, Err(Refusal::Unknown)));
+}
+
+#[tokio::test]
+async fn a_stream_is_connected_to_with_a_token_and_ends_with_its_key() {
+    let server = Server::start().await;
+    let mut batch = documents(&[("a", DOCUMENT)]);
+    batch["name"] = json!("followed");
+    object(server.submit(&batch).await, 201).await;
+    let reader = server.new_key(&["--scope", "read"]);
+    let path = "/api/batches/followed/events";
+    let token = async |of: &str| {
+        let request = server.bare(Method::POST, "/api/stream-tokens");
+        let request = request.bearer_auth(&reader).json(&json!({ "path": of }));
+        let token = object(request.send().await.unwrap(), 201).await;
+        token["token"].as_str().unwrap().to_owned()
+    };
+    let follow = async |path: &str, token: &str| {
+        let request = server.bare(Method::GET, path).query(&[("token", token)]);
+        request.send().await.unwrap()
+    };
+    let good = token(path).await;
+    let of_another = token("/api/batches/other/events").await;
+    problem(follow(path, &of_another).await, 401).await;
+    problem(follow("/api/batches/other/events", &good).await, 401).await;
+    let escaped = follow("/api/batches/%66ollowed/events", &good).await;
+    problem(escaped, 401).await;
+    for wrong in ["batches", "/api/batches?limit=1", "/healthz", "/api/a b"] {
+        let request = server.request(Method::POST, "/api/stream-tokens");
+        let request = request.json(&json!({ "path": wrong }));
+        problem(request.send().await.unwrap(), 422).await;
+    }
+
+    let mut stream = follow(path, &good).await;
+    assert_eq!(stream.status(), 200);
+    let first = stream.chunk().await.unwrap().expect("the stream begins");
+    assert!(!first.is_empty());
+    server.revoke(&reader, "default");
+    // Nobody works the batch: nothing but its key ends this stream.
+    let ended = async { while let Ok(Some(_)) = stream.chunk().await {} };
+    let longest = 2 * graphmill::keys::FRESH + Duration::from_secs(20);
+    tokio::time::timeout(longest, ended)
+        .await
+        .expect("the stream ends with its key");
+    problem(follow(path, &good).await, 401).await;
+    server.stop();
 }
