@@ -243,7 +243,8 @@ const CRATES: [(&str, &[&str]); 27] = [
     ("utoipa_axum", &["api"]),
     ("indicatif", &["cli"]),
     ("walkdir", &["cli"]),
-    ("rustix", &["servers"]),
+    // Processes, and the priority of threads that compute.
+    ("rustix", &["servers", "pipeline"]),
     ("tracing_subscriber", &["telemetry"]),
     ("csv", &["graph"]),
     ("toml", &["graph", "mock_model", "config"]),

@@ -138,6 +138,7 @@ async fn nonsense_is_never_the_servers_fault() {
     )
     .await;
     let address = server.address.strip_prefix("http://").unwrap().to_owned();
+    let key = server.key.clone();
     let seeds = tokio::task::spawn_blocking(move || {
         let mut statuses = std::collections::BTreeMap::new();
         for seed in 0..600 {
@@ -154,7 +155,11 @@ async fn nonsense_is_never_the_servers_fault() {
             let mut request =
                 format!("{method} {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n")
                     .into_bytes();
+            if dice.roll(8) != 0 {
+                request.extend_from_slice(format!("authorization: Bearer {key}\r\n").as_bytes());
+            }
             for header in [
+                "authorization",
                 "content-type",
                 "idempotency-key",
                 "if-none-match",
@@ -217,7 +222,7 @@ async fn nonsense_is_never_the_servers_fault() {
         statuses
     });
     let statuses = seeds.await.unwrap();
-    for status in [200, 400, 404, 405, 415, 422] {
+    for status in [200, 400, 401, 404, 405, 415, 422] {
         assert!(
             statuses.contains_key(&status),
             "the nonsense reaches everything: {statuses:?}"

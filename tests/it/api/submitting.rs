@@ -240,8 +240,9 @@ fn cut_off(server: &Server, path: &str, key: &str, body: &str) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(
         stream,
-        "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: {LINES}\r\n{key}transfer-encoding: chunked\r\n\r\n\
+        "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: {LINES}\r\n{key}transfer-encoding: chunked\r\n\r\n\
          {:x}\r\n{body}\r\n",
+        server.key,
         body.len()
     )
     .unwrap();
