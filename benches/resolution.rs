@@ -105,6 +105,7 @@ impl Site {
             .args(["worker", "--log", "warn,graphmill::worker::resolution=info"])
             .env("DATABASE_URL", &url)
             .env("REDIS_URL", &redis_url)
+            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -177,6 +178,8 @@ impl Site {
                 .add(NewDocument::new(format!("d{document:09}"), text))
                 .await?;
         }
+        // All are there before any is filled in; the batch waits for its seal.
+        submission.finish(true).await?;
         // Which thing an entity is: neighbours are others, and every thing comes up as often as any.
         let (things, from) = (self.things, number * SMALL);
         for sql in [
@@ -222,7 +225,7 @@ impl Site {
             "update batch set paused_at = null, pause_reason = null where id = '{which}'"
         ))
         .await?;
-        submission.seal().await?;
+        workflow::seal_batch(&self.store, organization, id).await?;
         let took = self.resolved(id).await?;
         Ok((id, took))
     }
@@ -285,8 +288,11 @@ impl Site {
         let new: Vec<&str> = log.lines().skip(self.logged).collect();
         self.logged += new.len();
         println!("{what:<28} {:>7.2} s   worker {}", took.0, self.peak()?);
-        for line in new.iter().rev().take(3).rev() {
-            println!("    {line}");
+        for line in new.iter().rev().take(1) {
+            let steps = line
+                .split_once("clusters=")
+                .map_or(*line, |(_, steps)| steps);
+            println!("    clusters={steps}");
         }
         Ok(())
     }

@@ -456,17 +456,26 @@ pub async fn published_page(
     let (cluster, entity) = after.map_or((Uuid::nil(), Uuid::nil()), |(cluster, entity)| {
         (cluster.uuid(), entity.uuid())
     });
+    // First the page, from one table in its key's order, then what belongs to it: a join may be planned while the
+    // tables are empty, and then reads and sorts, for every page, all that is left.
     let rows = query!(
-        "select c.batch_id, c.resolution_id, c.id, c.name, c.type as class, m.entity_id, m.with_entity_id, m.score,
-                m.reason
-         from cluster_member m
-         join cluster c on c.organization_id = m.organization_id and c.resolution_id = m.resolution_id
-                       and c.id = m.cluster_id
-         where m.organization_id = $1
-           -- One value, and no join: else every page reads and sorts all that is left.
-           and m.resolution_id = (select b.resolution_id from batch b where b.organization_id = $1 and b.id = $2)
-           and (m.cluster_id, m.entity_id) > ($3, $4)
-         order by m.cluster_id, m.entity_id limit $5",
+        "select c.batch_id, m.resolution_id, m.cluster_id as id, c.name, c.type as class, m.entity_id,
+                m.with_entity_id, m.score, m.reason
+         from (
+             select m.organization_id, m.resolution_id, m.cluster_id, m.entity_id, m.with_entity_id, m.score, m.reason
+             from cluster_member m
+             where m.organization_id = $1
+               and m.resolution_id = (select b.resolution_id from batch b where b.organization_id = $1 and b.id = $2)
+               and (m.cluster_id, m.entity_id) > ($3, $4)
+             order by m.cluster_id, m.entity_id limit $5
+         ) as m
+         cross join lateral (
+             select c.batch_id, c.name, c.type from cluster c
+             where c.organization_id = m.organization_id and c.resolution_id = m.resolution_id
+               and c.id = m.cluster_id
+             offset 0
+         ) as c
+         order by m.cluster_id, m.entity_id",
         organization.uuid(),
         batch.uuid(),
         cluster,
@@ -637,16 +646,20 @@ pub async fn cluster_page(
 ) -> Result<Vec<ClusterRow>, StoreError> {
     let rows = query!(
         r#"select c.id, c.name, c.type as class, m.members as "members!"
-           from cluster c
+           -- First the page, in its key's order; see `published_page`.
+           from (
+               select c.organization_id, c.resolution_id, c.id, c.name, c.type
+               from cluster c
+               where c.organization_id = $1 and c.id > $3
+                 and c.resolution_id = (select b.resolution_id from batch b where b.organization_id = $1 and b.id = $2)
+               order by c.id limit $4
+           ) as c
            cross join lateral (
                select array_agg(entity_id order by entity_id) as members from cluster_member m
                where m.organization_id = c.organization_id and m.resolution_id = c.resolution_id
                  and m.cluster_id = c.id
            ) m
-           where c.organization_id = $1 and c.id > $3
-             -- One value, and no join: else every page reads and sorts all that is left.
-             and c.resolution_id = (select b.resolution_id from batch b where b.organization_id = $1 and b.id = $2)
-           order by c.id limit $4"#,
+           order by c.id"#,
         organization.uuid(),
         batch.uuid(),
         after.map_or(Uuid::nil(), ClusterId::uuid),
