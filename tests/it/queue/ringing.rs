@@ -317,9 +317,9 @@ async fn what_goes_first_finds_a_slot_while_others_have_all_that_are_theirs() {
         redis.leftovers().await.is_empty()
     })
     .await;
-    queue.ring(Stage::Chunk, &rings(9), WINDOW).await.unwrap();
-    let again = Arc::new(Probe::gated());
     workers.drain(SECONDS).await;
+    let again = Arc::new(Probe::gated());
+    queue.ring(Stage::Chunk, &rings(9), WINDOW).await.unwrap();
     let workers = work(&queue, Slots::each(0).with(Stage::Chunk, 4), &again);
     until("what is behind has all other slots", async || {
         queue.depth(Stage::Chunk).await.unwrap() <= 5
