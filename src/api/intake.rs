@@ -282,6 +282,51 @@ mod tests {
     }
 
     #[test]
+    fn whoever_wants_names_adjudicated_names_the_model() {
+        let checked = |more: &str| {
+            let body = format!(r#"{{"documents":[{{"id":"a","text":"b"}}]{more}}}"#);
+            let extractors = [("local".to_owned(), Settings::default())];
+            let webhooks = Webhooks {
+                otherwise: None,
+                signs: false,
+            };
+            check(
+                crate::api::body::read(body.as_bytes()).unwrap(),
+                &extractors,
+                Limits::default(),
+                &Arc::new(Ontology::builtin().unwrap()),
+                &webhooks,
+            )
+        };
+        let batch = checked(r#","model":"tiny","adjudicate":true,"adjudicate_most":3"#);
+        let Ok(Checked { batch, .. }) = batch else {
+            panic!("it is refused");
+        };
+        let wanted = Adjudicate {
+            most: 3,
+            ..Adjudicate::default()
+        };
+        assert_eq!(batch.settings.adjudicate, Some(wanted));
+        assert_eq!(batch.model.unwrap().0.name, "tiny");
+        assert!(batch.settings.units.hard_timeout > CALL);
+        for more in [
+            r#","adjudicate":true"#,
+            r#","adjudicate_most":3"#,
+            r#","model":"tiny","adjudicate":true,"adjudicate_most":0"#,
+            r#","model":"""#,
+        ] {
+            assert!(checked(more).is_err(), "{more}");
+        }
+        let Ok(Checked { batch, .. }) = checked("") else {
+            panic!("it is refused");
+        };
+        assert_eq!(
+            (batch.settings.adjudicate, batch.model.is_none()),
+            (None, true)
+        );
+    }
+
+    #[test]
     fn every_document_comes_out_under_a_name_of_its_own() {
         let sent = vec![
             document("documents[2]", "one"),

@@ -5,7 +5,8 @@ use graphmill_jobs::{BatchId, EntityId, OrganizationId};
 use serde_json::Value;
 use sqlx::{PgConnection, query};
 
-use super::StoreError;
+use super::{StoreError, from_json};
+use crate::flow::Failure;
 
 /// What stands around the first mention of an entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,20 +74,20 @@ pub enum AskedUnit {
     /// It will be asked again.
     Retry,
     /// It failed for good.
-    Failed,
+    Failed(Failure),
 }
 
 /// What became of the questions of a batch's resolutions, of whatever generation, by generation and unit.
 ///
 /// # Errors
-/// [`StoreError::Query`]; trying again may help.
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
 pub async fn asked_units(
     connection: &mut PgConnection,
     organization: OrganizationId,
     batch: BatchId,
 ) -> Result<Vec<AskedUnit>, StoreError> {
     let rows = query!(
-        "select c.outcome, c.output
+        "select c.outcome, c.output, c.failure
          from workflow_execution e
          join checkpoint c on c.organization_id = e.organization_id and c.workflow_execution_id = e.id
          where e.organization_id = $1 and e.batch_id = $2 and e.workflow_type = 'resolution' and c.stage = 'resolve'
@@ -96,12 +97,13 @@ pub async fn asked_units(
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| match (row.outcome.as_str(), row.output) {
-            ("done", output) => AskedUnit::Done(output.unwrap_or(Value::Null)),
-            ("retry", _) => AskedUnit::Retry,
-            _ => AskedUnit::Failed,
+    rows.into_iter()
+        .map(|row| {
+            Ok(match (row.outcome.as_str(), row.failure) {
+                ("retry", _) => AskedUnit::Retry,
+                (_, Some(failure)) => AskedUnit::Failed(from_json("a failure", failure)?),
+                (_, None) => AskedUnit::Done(row.output.unwrap_or(Value::Null)),
+            })
         })
-        .collect())
+        .collect()
 }

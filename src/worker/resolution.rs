@@ -78,7 +78,9 @@ pub(super) async fn work(
         Ok(asker) => asker,
         Err(outcome) => return Ok(Resolved::Hindered(outcome)),
     };
-    if let Some(asker) = &asker {
+    if let Some(asker) = &asker
+        && !asker.has_asked().await?
+    {
         // Before its turn: others of the organization need not wait while a model thinks.
         let ruling = rule(engine, lease, &ontology).await?;
         let (ruling, doubts) = ask::doubted(ruling, &ontology, asker.most()).await?;
@@ -110,7 +112,7 @@ async fn written(
     if let Some(asker) = asker {
         let (same, doubts) = ask::doubted(ruling, ontology, asker.most()).await?;
         ruling = same;
-        // Nothing is asked here unless the clusters of other batches have changed meanwhile.
+        // Little is asked here: what a crash has left, and what is new since other batches have published.
         judgement = match asker.ask(&ruling, doubts).await? {
             Asked::Said(said) => ruling.judge(&said, ontology, asker.name()),
             Asked::Hindered(outcome) => return Ok(Resolved::Hindered(outcome)),

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What was asked about names that may be of one thing, in all resolutions of a batch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AdjudicationReport {
     /// Questions of a resolution, at most.
     pub most: u32,
@@ -24,6 +24,9 @@ pub struct AdjudicationReport {
     pub waiting: u64,
     /// Questions that failed for good: what they were about stays proposed.
     pub failed: u64,
+    /// Why the last of them did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
     /// Pairs of names that were said to be of one thing. They are merged, unless something contradicts that.
     pub same: u64,
     /// Pairs that were said to be two things.
@@ -63,8 +66,9 @@ pub async fn adjudication(
                 report.waiting += 1;
                 continue;
             }
-            AskedUnit::Failed => {
+            AskedUnit::Failed(failure) => {
                 report.failed += 1;
+                report.failure = Some(failure.message);
                 continue;
             }
         };
@@ -97,6 +101,9 @@ impl AdjudicationReport {
                 // Writing to a string does not fail.
                 let _ = write!(said, ", {count} {what}");
             }
+        }
+        if let Some(failure) = &self.failure {
+            let _ = write!(said, " ({failure})");
         }
         said
     }

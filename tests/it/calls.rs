@@ -1,6 +1,7 @@
 //! Calls of models, end to end: the real binary, real processes, and the scripted model server as the witness. What the
 //! server billed is joined to what the ledger says.
 
+mod adjudication;
 mod answers;
 mod budget;
 mod estimate;

@@ -1,5 +1,6 @@
 //! Clusters over documents, batches, crashes and repeats: the same thing has the same id, and what people decide holds.
 
+pub(crate) mod adjudicated;
 mod decided;
 mod orders;
 mod scale;

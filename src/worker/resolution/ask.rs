@@ -23,7 +23,7 @@ use crate::{
         self, Adjudicate, CheckpointError, Checkpoints, Document, Outcome, PairKey, Past,
         UnitOutcome, UnitOutput, UnitRecord, Verdicts, Work, Workplace,
     },
-    store::{self, AskedUnit, Lease, StoreError},
+    store::{self, AskedUnit, Lease, StoreError, UnitEnd},
     worker::{
         Engine, NO_EXTRACTOR_WAIT, batches::BatchContext, executor::ExecuteError, gate::LeaseGate,
         sink::Sink,
@@ -115,6 +115,15 @@ impl<'a> Asker<'a> {
     pub(super) fn most(&self) -> usize {
         let most = u64::from(self.settings.most) * u64::from(self.settings.pairs);
         usize::try_from(most).unwrap_or(usize::MAX)
+    }
+
+    /// Whether something was asked in this resolution before, and nothing of it is to be asked again.
+    pub(super) async fn has_asked(&self) -> Result<bool, ExecuteError> {
+        let fence = self.lease.fence;
+        let mut read = self.engine.store.app(fence.organization).await?;
+        let rows = store::checkpoints_of(&mut read, fence.organization, fence.execution).await?;
+        let waits = rows.iter().any(|row| matches!(row.end, UnitEnd::Retry(_)));
+        Ok(!rows.is_empty() && !waits)
     }
 
     /// Who is asked, for people.

@@ -6,15 +6,12 @@
 mod chance;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     process::{Child, Stdio},
-    sync::Arc,
 };
 
 use graphmill::{
-    flow::FailurePolicy,
-    graph::Ontology,
-    pipeline::{NewDocument, Settings},
+    pipeline::NewDocument,
     store,
     workflow::{NewBatch, Submission},
 };
@@ -22,8 +19,12 @@ use graphmill_jobs::{BatchId, OrganizationId};
 use uuid::Uuid;
 
 use self::chance::Chance;
-use super::{Clusters, clusters_of};
-use crate::support::{Ground, Redis, eventually, example};
+use super::{
+    Clusters,
+    adjudicated::{DOUBTS, asking, paid},
+    clusters_of,
+};
+use crate::support::{Ground, ModelServer, Redis, eventually, example, new_batch};
 
 const ORDERS: usize = 20;
 
@@ -41,14 +42,20 @@ const TEXTS: [&str; 6] = [
 struct Worker(Child);
 
 impl Worker {
-    fn start(ground: &Ground, redis: &Redis) -> Self {
-        let child = example("own_extractor")
+    fn start(ground: &Ground, redis: &Redis, server: Option<&ModelServer>) -> Self {
+        let mut command = example("own_extractor");
+        command
             .args(["worker", "--lease", "3s", "--log", "error"])
             .env("DATABASE_URL", ground.url())
             .env("REDIS_URL", redis.url())
-            .stdout(Stdio::null())
-            .spawn();
-        Self(child.unwrap())
+            .stdout(Stdio::null());
+        if let Some(server) = server {
+            // A call that breaks off because its worker is killed says nothing of the server.
+            command
+                .env("OPENAI_BASE_URL", server.base_url())
+                .args(["--breaker-failures", "100000"]);
+        }
+        Self(command.spawn().unwrap())
     }
 
     fn kill(mut self) {
@@ -69,11 +76,14 @@ fn organization(order: usize) -> OrganizationId {
     Uuid::from_u128(0x7000_8000_0000_0000_0100 + order as u128).into()
 }
 
-/// When a worker is killed: as soon as so many executions are through, or so many resolutions have begun.
+/// When a worker is killed: as soon as so many executions are through, so many resolutions have begun, so many questions
+/// are on their way, or so many are answered.
 #[derive(Clone, Copy)]
 enum Kill {
     Executions(i64),
     Resolutions(i64),
+    Asked(i64),
+    Answered(i64),
 }
 
 impl Kill {
@@ -87,6 +97,14 @@ impl Kill {
                 "select count(*) from workflow_activity where activity_name = 'resolve'",
                 wanted,
             ),
+            Self::Asked(wanted) => (
+                "select count(*) from llm_call where prompt like 'pairs@%'",
+                wanted,
+            ),
+            Self::Answered(wanted) => (
+                "select count(*) from checkpoint where stage = 'resolve'",
+                wanted,
+            ),
         };
         eventually("it is time to kill", async || {
             ground.number(sql).await >= wanted
@@ -95,8 +113,16 @@ impl Kill {
     }
 }
 
-/// Works one batch an order, each in an organization of its own, while workers are killed.
-async fn under(schedule: u64, kills: &[Kill], flush: bool) -> Vec<Clusters> {
+/// What came of a schedule.
+struct Came {
+    /// Of each order.
+    clusters: Vec<Clusters>,
+    ground: Ground,
+}
+
+/// Works one batch an order, each in an organization of its own, while workers are killed; with a server of a model,
+/// which is asked about names, the documents are others.
+async fn under(schedule: u64, kills: &[Kill], flush: bool, server: Option<&ModelServer>) -> Came {
     let ground = Ground::new().await;
     let redis = Redis::start();
     let mut chance = Chance::new(schedule);
@@ -108,23 +134,21 @@ async fn under(schedule: u64, kills: &[Kill], flush: bool) -> Vec<Clusters> {
             organization.uuid()
         );
         ground.execute(create).await.unwrap();
-        let mut documents: Vec<NewDocument> = TEXTS
+        let texts: &[&str] = if server.is_some() { &DOUBTS } else { &TEXTS };
+        let mut documents: Vec<NewDocument> = texts
             .iter()
             .zip(0..)
             .map(|(&text, number)| NewDocument::new(format!("d{number}"), text))
             .collect();
         chance.shuffle(&mut documents);
+        let plain = match server {
+            Some(_) => asking("one", 50, 2),
+            None => new_batch("one"),
+        };
         let batch = NewBatch {
-            name: "one".to_owned(),
             extractor: "witness".to_owned(),
-            ontology: Arc::new(Ontology::builtin().unwrap()),
-            settings: Settings::default(),
-            model: None,
             concurrency: 1 + u32::try_from(chance.below(6)).unwrap(),
-            policy: FailurePolicy::ContinueOnFailure,
-            tolerance: None,
-            weight: 1,
-            max_retries: 0,
+            ..plain
         };
         let opened = Submission::open(&ground.store, organization, &batch).await;
         let mut submission = opened.unwrap();
@@ -134,8 +158,8 @@ async fn under(schedule: u64, kills: &[Kill], flush: bool) -> Vec<Clusters> {
         batches.push((organization, submission.seal().await.unwrap()));
     }
     let mut workers = vec![
-        Worker::start(&ground, &redis),
-        Worker::start(&ground, &redis),
+        Worker::start(&ground, &redis, server),
+        Worker::start(&ground, &redis, server),
     ];
     for kill in kills {
         kill.comes(&ground).await;
@@ -148,7 +172,7 @@ async fn under(schedule: u64, kills: &[Kill], flush: bool) -> Vec<Clusters> {
                 .await
                 .unwrap();
         }
-        workers.push(Worker::start(&ground, &redis));
+        workers.push(Worker::start(&ground, &redis, server));
     }
     let mut found = Vec::new();
     for (organization, batch) in batches {
@@ -163,7 +187,10 @@ async fn under(schedule: u64, kills: &[Kill], flush: bool) -> Vec<Clusters> {
         .await;
         found.push(clusters_of(&ground, organization, batch).await);
     }
-    found
+    Came {
+        clusters: found,
+        ground,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,8 +208,14 @@ async fn twenty_orders_under_five_schedules_of_crashes_give_one_clustering() {
     let runs = schedules
         .into_iter()
         .zip(1..)
-        .map(|((kills, flush), seed)| under(seed, kills, flush));
-    let runs = futures_util::future::join_all(runs).await;
+        .map(|((kills, flush), seed)| under(seed, kills, flush, None));
+    assert_one_clustering(&futures_util::future::join_all(runs).await);
+}
+
+/// The same clusters under the same ids, whatever the order and the schedule.
+#[track_caller]
+fn assert_one_clustering(runs: &[Came]) {
+    let runs: Vec<&Vec<Clusters>> = runs.iter().map(|run| &run.clusters).collect();
     let without_ids = |clusters: &Clusters| clusters.values().cloned().collect::<BTreeSet<_>>();
     let wanted = without_ids(&runs[0][0]);
     assert!(
@@ -196,4 +229,64 @@ async fn twenty_orders_under_five_schedules_of_crashes_give_one_clustering() {
             assert_eq!(clusters, &runs[0][order], "the ids of {of}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_question_is_asked_once_in_twenty_orders_under_five_schedules() {
+    use Kill::{Answered, Asked, Executions};
+    let orders = i64::try_from(ORDERS).unwrap();
+    // Each batch asks three.
+    let all = orders * 3;
+    let schedules: [(&[Kill], bool); 5] = [
+        (&[], false),
+        (&[Executions(10), Answered(2)], false),
+        (&[Asked(1), Asked(all / 2)], false),
+        (
+            &[Answered(1), Answered(orders), Answered(2 * orders)],
+            false,
+        ),
+        (&[Asked(2), Answered(5)], true),
+    ];
+    let mut servers = Vec::new();
+    for _ in 0..schedules.len() {
+        servers.push(ModelServer::start("latency = \"20ms\"").await);
+    }
+    let runs = (1..)
+        .zip(schedules)
+        .zip(&servers)
+        .map(|((seed, (kills, flush)), server)| under(seed, kills, flush, Some(server)));
+    let runs = futures_util::future::join_all(runs).await;
+    assert_one_clustering(&runs);
+    let mut asked: BTreeSet<BTreeSet<String>> = BTreeSet::new();
+    for ((run, server), schedule) in runs.iter().zip(&servers).zip(0..) {
+        let paid = paid(server);
+        // The same bytes, whatever the order: each once an organization, which is an order.
+        let mut bodies: BTreeMap<&str, usize> = BTreeMap::new();
+        for entry in &paid {
+            *bodies.entry(&entry.request_sha256).or_default() += 1;
+        }
+        assert_eq!(bodies.len(), 3, "schedule {schedule}: {bodies:?}");
+        asked.insert(bodies.keys().map(|&body| body.to_owned()).collect());
+        // Whose worker was killed before the answer was written down is in doubt, and says so; no other was paid again.
+        let answered =
+            "select id::text from llm_call where prompt like 'pairs@%' and outcome = 'answered'";
+        let answered = run.ground.texts(answered).await;
+        assert_eq!(answered.len(), ORDERS * 3, "schedule {schedule}");
+        let doubtful =
+            "select count(*) from llm_call where prompt like 'pairs@%' and outcome = 'in_doubt'";
+        let doubtful = run.ground.number(doubtful).await;
+        let beyond = i64::try_from(paid.len()).unwrap() - all;
+        println!(
+            "schedule {schedule}: {} paid, {doubtful} in doubt",
+            paid.len()
+        );
+        assert!(
+            (0..=doubtful).contains(&beyond),
+            "schedule {schedule}: {beyond}"
+        );
+        let once = "select count(distinct (organization_id, request_hash)) from llm_call
+                    where prompt like 'pairs@%' and outcome = 'answered'";
+        assert_eq!(run.ground.number(once).await, all, "schedule {schedule}");
+    }
+    assert_eq!(asked.len(), 1, "every schedule asks the same");
 }
