@@ -101,6 +101,8 @@ async fn every_client_is_told_the_log_over_breaks_kills_and_a_flush() {
         Replica::start(&ground, &drill.redis),
         Replica::start(&ground, &drill.redis),
     ];
+    // Before there is a crowd: it would have to wait.
+    let mut redis = drill.connection().await;
     let paths = [
         format!("/api/batches/{batch}/events"),
         format!("/api/knowledge/extraction/progress/{batch}"),
@@ -118,7 +120,6 @@ async fn every_client_is_told_the_log_over_breaks_kills_and_a_flush() {
         }
     }
     // The work goes on as the clients come and go, so that they meet the tail of the log as well as its middle.
-    let mut redis = drill.connection().await;
     let mut let_go = 0;
     let ordered = CLIENTS * RECONNECTS;
     for step in 1..=20 {

@@ -173,10 +173,11 @@ async fn a_stage_that_takes_a_while_says_how_far_it_is_as_its_checkpoints_say() 
         } = kind
         {
             assert_eq!(stage, Stage::Mentions);
-            // As many as the rows say: nothing goes on before this was read.
+            // As many as the rows say. Nothing goes on before this was read, until all may.
             let rows =
                 "select count(*) from checkpoint where stage = 'mentions' and outcome = 'done'";
-            assert_eq!(ground.number(rows).await.unsigned_abs(), current);
+            let rows = ground.number(rows).await.unsigned_abs();
+            assert!(rows == current || at.len() >= 3 && rows > current);
             at.push((current, total));
             if at.len() < 3 {
                 gate.add_permits(1);
