@@ -23,6 +23,7 @@ mod notifying;
 mod ontology;
 mod output;
 mod progress;
+mod prune;
 mod resolve;
 mod run;
 mod serve;
@@ -84,6 +85,8 @@ enum Command {
     Migrate,
     /// Look at binaries, servers, versions and settings, and say what to do.
     Doctor(doctor::DoctorArgs),
+    /// Delete by age what has served its time: events, answers, ended batches.
+    Prune(prune::PruneArgs),
     /// List, show and steer batches.
     Batch(batch::BatchArgs),
     /// Show and steer one document's pass.
@@ -124,6 +127,7 @@ pub fn main(extractors: Extractors) -> ExitCode {
         | Command::Servers(_)
         | Command::Migrate
         | Command::Doctor(_)
+        | Command::Prune(_)
         | Command::Batch(_)
         | Command::Execution(_)
         | Command::Budget(_)
@@ -174,6 +178,7 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Servers(args) => servers::servers(servers, args).await,
         Command::Migrate => migrate::migrate(servers).await,
         Command::Doctor(args) => doctor::doctor(servers, args).await,
+        Command::Prune(args) => prune::prune(servers, args).await,
         Command::Batch(args) => batch::batch(servers, args, extractors).await,
         Command::Execution(args) => execution::execution(servers, args).await,
         Command::Estimate(args) => estimate::estimate_batch(&args),

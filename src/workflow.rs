@@ -10,6 +10,7 @@ mod forecast;
 mod identity;
 mod link;
 mod progress;
+mod prune;
 mod recipe;
 mod report;
 mod rerun;
@@ -29,6 +30,7 @@ pub use link::{
     decide, links, split,
 };
 pub use progress::{Done, ProgressReport, StageProgress};
+pub use prune::{Ages, Kind as PrunedKind, Pruned, prune};
 pub use recipe::{Setup, setup, unit_records};
 pub use report::{
     BatchDetails, BatchReport, BatchStatus, CallCounts, DocumentCounts, ExecutionReport,

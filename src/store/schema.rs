@@ -98,7 +98,8 @@ pub async fn check_schema(url: &str) -> Result<Schema, StoreError> {
     })
 }
 
-async fn connect(url: &str) -> Result<PgConnection, StoreError> {
+/// A connection as the login's own role.
+pub(super) async fn connect(url: &str) -> Result<PgConnection, StoreError> {
     let options = PgConnectOptions::from_str(url).map_err(StoreError::Address)?;
     match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
         Ok(connected) => connected.map_err(StoreError::Connect),

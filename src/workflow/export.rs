@@ -124,6 +124,11 @@ pub async fn export_with<W: Write + Send + 'static>(
             })?;
         }
     }
+    // One that was pruned meanwhile has lost its end, and nothing else would say so.
+    let mut read = store.app(organization).await?;
+    let setup = store::batch_setup(&mut read, organization, batch).await?;
+    setup.ok_or(ExportFailure::NoBatch(batch))?;
+    drop(read);
     Ok(writer.finish()?)
 }
 

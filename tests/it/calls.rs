@@ -8,6 +8,7 @@ mod limits;
 mod losses;
 mod once;
 mod organization;
+mod pruned;
 mod replicas;
 mod setup;
 mod storm;

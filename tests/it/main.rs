@@ -30,6 +30,7 @@ mod policies;
 mod progress;
 mod protocol;
 mod provider;
+mod prune;
 mod queue;
 mod readme;
 mod recovery;

@@ -365,6 +365,7 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
             "event",
             "event_cursor",
             "event_outbox",
+            "organization",
             "organization_budget",
             "webhook_delivery",
             "worker",
