@@ -17,6 +17,7 @@ mod export;
 mod extract;
 mod input;
 mod link;
+mod manual;
 mod migrate;
 mod mock_model;
 mod notifying;
@@ -103,6 +104,13 @@ enum Command {
     Link(link::LinkArgs),
     /// Write a batch's graph to stdout or a file.
     Export(export::ExportArgs),
+    /// Print the completions of a shell.
+    Completions(manual::CompletionsArgs),
+    /// Print the man page, or write one for each command.
+    Man(manual::ManArgs),
+    /// Print pages of docs/ that are made of the flags.
+    #[command(hide = true)]
+    Docs(manual::DocsArgs),
     /// Serve a scripted model, for tests.
     #[command(hide = true)]
     MockModel(mock_model::MockModelArgs),
@@ -128,6 +136,9 @@ pub fn main(extractors: Extractors) -> ExitCode {
         | Command::Migrate
         | Command::Doctor(_)
         | Command::Prune(_)
+        | Command::Completions(_)
+        | Command::Man(_)
+        | Command::Docs(_)
         | Command::Batch(_)
         | Command::Execution(_)
         | Command::Budget(_)
@@ -179,6 +190,9 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Migrate => migrate::migrate(servers).await,
         Command::Doctor(args) => doctor::doctor(servers, args).await,
         Command::Prune(args) => prune::prune(servers, args).await,
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
+        Command::Docs(args) => manual::docs(&args),
         Command::Batch(args) => batch::batch(servers, args, extractors).await,
         Command::Execution(args) => execution::execution(servers, args).await,
         Command::Estimate(args) => estimate::estimate_batch(&args),

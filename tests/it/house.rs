@@ -209,7 +209,7 @@ const EXCEPTIONS: [(&str, &str); 13] = [
 ];
 
 /// Outside crates, and the rooms that may use them.
-const CRATES: [(&str, &[&str]); 23] = [
+const CRATES: [(&str, &[&str]); 25] = [
     // What is found in texts, and finding it, knows no job and no id.
     (
         "graphmill_jobs",
@@ -227,6 +227,8 @@ const CRATES: [(&str, &[&str]); 23] = [
     ("hmac", &["notify"]),
     ("base64", &["notify"]),
     ("clap", &["config", "cli"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("axum", &["api", "mock_model"]),
     ("tower_http", &["api"]),
     ("indicatif", &["cli"]),

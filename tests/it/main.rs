@@ -21,6 +21,7 @@ mod exports;
 mod house;
 mod lifecycle;
 mod machines;
+mod manual;
 mod mock_model;
 mod model;
 mod notify;
