@@ -84,7 +84,7 @@ enum Command {
     Servers(servers::ServersArgs),
     /// Apply the schema to the database.
     Migrate,
-    /// Look at binaries, servers, versions and settings, and say what to do.
+    /// Look at binaries, servers, versions, settings and the work, and say what to do.
     Doctor(doctor::DoctorArgs),
     /// Delete by age what has served its time: events, answers, ended batches.
     Prune(prune::PruneArgs),

@@ -14,6 +14,7 @@ mod document;
 mod event;
 mod execution;
 mod findings;
+mod fleet;
 mod health;
 mod ledger;
 mod link;
@@ -74,6 +75,7 @@ pub use findings::{
     EntityRow, EvidenceRow, MentionRow, Place, RelationRow, add_chunks, add_graph, busiest,
     drop_older_graphs, entity_page, relation_page,
 };
+pub use fleet::{Bloat, Fleet, ServerLoad, SlowSession, Statement, fleet, server_load};
 pub use health::{Health, Work, health, work};
 pub use ledger::{
     CallRow, Claimed, Known, ListedCall, Nanodollars, Paid, Spending, Unanswered, call_page,

@@ -16,6 +16,7 @@ mod compose;
 mod conformance;
 mod crash;
 mod decisions;
+mod doctor;
 mod engine;
 mod exports;
 mod house;
