@@ -20,6 +20,7 @@ mod first_key;
 mod input;
 mod keys;
 mod link;
+mod manual;
 mod migrate;
 mod mock_model;
 mod notifying;
@@ -27,6 +28,7 @@ mod ontology;
 mod organization;
 mod output;
 mod progress;
+mod prune;
 mod resolve;
 mod run;
 mod serve;
@@ -90,8 +92,10 @@ enum Command {
     Servers(servers::ServersArgs),
     /// Apply the schema to the database.
     Migrate,
-    /// Look at binaries, servers, versions and settings, and say what to do.
+    /// Look at binaries, servers, versions, settings and the work, and say what to do.
     Doctor(doctor::DoctorArgs),
+    /// Delete by age what has served its time: events, answers, ended batches.
+    Prune(prune::PruneArgs),
     /// List, show and steer batches.
     Batch(batch::BatchArgs),
     /// Show and steer one document's pass.
@@ -108,6 +112,13 @@ enum Command {
     Link(link::LinkArgs),
     /// Write a batch's graph to stdout or a file.
     Export(export::ExportArgs),
+    /// Print the completions of a shell.
+    Completions(manual::CompletionsArgs),
+    /// Print the man page, or write one for each command.
+    Man(manual::ManArgs),
+    /// Print pages of docs/ that are made of the flags.
+    #[command(hide = true)]
+    Docs(manual::DocsArgs),
     /// Serve a scripted model, for tests.
     #[command(hide = true)]
     MockModel(mock_model::MockModelArgs),
@@ -134,6 +145,10 @@ pub fn main(extractors: Extractors) -> ExitCode {
         | Command::Servers(_)
         | Command::Migrate
         | Command::Doctor(_)
+        | Command::Prune(_)
+        | Command::Completions(_)
+        | Command::Man(_)
+        | Command::Docs(_)
         | Command::Batch(_)
         | Command::Execution(_)
         | Command::Budget(_)
@@ -186,6 +201,10 @@ async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError
         Command::Servers(args) => servers::servers(servers, args).await,
         Command::Migrate => migrate::migrate(servers).await,
         Command::Doctor(args) => doctor::doctor(servers, args).await,
+        Command::Prune(args) => prune::prune(servers, args).await,
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
+        Command::Docs(args) => manual::docs(&args),
         Command::Batch(args) => batch::batch(servers, args, extractors).await,
         Command::Execution(args) => execution::execution(servers, args).await,
         Command::Estimate(args) => estimate::estimate_batch(&args),

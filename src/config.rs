@@ -8,7 +8,9 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-pub use model::{BudgetArgs, ModelArgs, ModelConfigError, Models, OrganizationBudgetArgs};
+pub use model::{
+    BudgetArgs, FILE_KEYS, FileKey, ModelArgs, ModelConfigError, Models, OrganizationBudgetArgs,
+};
 pub use notify::{NotifyArgs, SigningArgs};
 
 use crate::{

@@ -16,6 +16,7 @@ mod doubt;
 mod event;
 mod execution;
 mod findings;
+mod fleet;
 mod found;
 mod health;
 mod idempotency;
@@ -26,6 +27,7 @@ mod organization;
 mod organization_budget;
 mod organization_limit;
 mod patience;
+mod prune;
 mod rerun;
 mod resolution;
 mod retry;
@@ -88,6 +90,7 @@ pub use findings::{
     EntityRow, EvidenceRow, MentionRow, Place, RelationRow, add_chunks, add_graph, busiest,
     drop_older_graphs, entity_page, relation_page,
 };
+pub use fleet::{Bloat, Fleet, ServerLoad, SlowSession, Statement, fleet, server_load};
 pub use found::{
     EntityFilter, FoundEntity, FoundRelation, Looked, NameRange, RelationFilter, cluster_by_id,
     entities_by_id, entities_by_name, entities_by_words, entities_of_batch, members_of,
@@ -114,6 +117,14 @@ pub use organization_budget::{
 };
 pub use organization_limit::{OrganizationLimits, set_organization_limits};
 pub use patience::Patience;
+pub use prune::{
+    AnswerPlace, DecisionsPruned, Mended, PrunedBatch, PrunedEvents, Space, Step, Tally,
+    TiedMember, Vacuumed, batches_ended_before, batches_with_unmoved_events, claim_batches,
+    clusters_of_resolution, drop_dangling_links, events_pruned_to, going_batches, lock_clusters,
+    mend_members, organizations_to_prune, prunable_batches, prune_answers, prune_batch_row,
+    prune_decisions, prune_documents, prune_events, prune_events_of, prune_executions, prune_found,
+    prune_lock, prune_resolution, resolutions_of, space, tied_members, vacuum,
+};
 pub use rerun::{
     PaidStage, add_reruns, current_executions, paid_by_stage, rerun_counts, set_batch_setup,
     units_done,

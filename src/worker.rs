@@ -36,6 +36,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub use doorbell::window;
 pub use isolation::{WORK_UNIT, work_unit};
 pub use steps::{Step, watch_steps};
 

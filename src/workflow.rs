@@ -15,6 +15,7 @@ mod link;
 mod once;
 mod page;
 mod progress;
+mod prune;
 mod recipe;
 mod report;
 mod rerun;
@@ -46,6 +47,7 @@ pub use link::{
 pub use once::{Once, Opened, go_on, keep_answer, known_key, note_written, open_once};
 pub use page::{CallReport, ExecutionFilter, Page, batch_page, call_page, execution_page};
 pub use progress::{Done, ProgressReport, StageProgress};
+pub use prune::{Ages, Kind as PrunedKind, Pruned, prune};
 pub use recipe::{Setup, setup, unit_records};
 pub use report::{
     BatchDetails, BatchReport, BatchStatus, CallCounts, CostReport, DocumentCounts,

@@ -296,6 +296,7 @@ mod tests {
                 Limits::default(),
                 &Arc::new(Ontology::builtin().unwrap()),
                 &webhooks,
+                false,
             )
         };
         let batch = checked(r#","model":"tiny","adjudicate":true,"adjudicate_most":3"#);

@@ -1,6 +1,8 @@
 //! `graphmill doctor`: what is there, what is wrong, and what to do.
 
-use std::{fmt::Write, process::ExitCode};
+mod fleet;
+
+use std::{fmt::Write, process::ExitCode, time::Duration};
 
 use clap::Args;
 use serde::Serialize;
@@ -12,7 +14,6 @@ use super::{
 };
 use crate::{
     config::ServerArgs,
-    flow::Stage,
     queue::{Queue, QueueError},
     store::{self, Schema, Store, StoreError, Work},
     telemetry,
@@ -21,6 +22,9 @@ use crate::{
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
+    /// A session of the database that is at one statement or transaction for longer is told of.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    slow: Duration,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -69,7 +73,7 @@ pub(super) async fn doctor(args: &ServerArgs, doctor: DoctorArgs) -> Result<Exit
                 what_runs,
             );
             all.add("servers", true, found, "");
-            postgres(&mut all, args, &addresses).await;
+            postgres(&mut all, args, doctor.slow, &addresses).await;
             redis(&mut all, &addresses).await;
             if let Some(servers) = addresses.servers {
                 let _ = tokio::task::spawn_blocking(move || servers.stop()).await;
@@ -95,7 +99,7 @@ pub(super) async fn doctor(args: &ServerArgs, doctor: DoctorArgs) -> Result<Exit
     })
 }
 
-async fn postgres(all: &mut Findings, args: &ServerArgs, addresses: &Addresses) {
+async fn postgres(all: &mut Findings, args: &ServerArgs, slow: Duration, addresses: &Addresses) {
     let url = &addresses.database_url;
     let schema = match store::check_schema(url).await {
         Ok(schema) => schema,
@@ -128,9 +132,14 @@ async fn postgres(all: &mut Findings, args: &ServerArgs, addresses: &Addresses) 
     }
     let looked = async {
         let store = Store::connect(url, &args.pools()).await?;
-        Ok::<_, StoreError>((store::health(&store).await?, store::work(&store).await?))
+        Ok::<_, StoreError>((
+            store::health(&store).await?,
+            store::work(&store).await?,
+            store::fleet(&store).await?,
+            store::server_load(url, slow.as_secs_f64(), fleet::DEAD_ROWS).await?,
+        ))
     };
-    let (health, work) = match looked.await {
+    let (health, work, at_work, load) = match looked.await {
         Ok(looked) => looked,
         Err(error) => {
             let remedy = "grant graphmill_app and graphmill_engine to the login of DATABASE_URL";
@@ -149,10 +158,10 @@ async fn postgres(all: &mut Findings, args: &ServerArgs, addresses: &Addresses) 
     );
     all.add(
         "connections",
-        health.free_connections >= i64::from(args.connections),
+        health.max_connections - load.connections >= i64::from(args.connections),
         format!(
-            "{} of {} free, this process may open {}",
-            health.free_connections, health.max_connections, args.connections
+            "{} of {} used, this process may open {}",
+            load.connections, health.max_connections, args.connections
         ),
         "raise max_connections of Postgres, or lower --connections of the replicas",
     );
@@ -183,6 +192,8 @@ async fn postgres(all: &mut Findings, args: &ServerArgs, addresses: &Addresses) 
         "",
     );
     worked(all, &work, health.workers);
+    fleet::fleet(all, &at_work, health.workers);
+    fleet::server(all, &load, slow.as_secs_f64());
 }
 
 /// How long an execution may wait for a worker before somebody should look: a lease, a sweep and a ring.
@@ -219,9 +230,13 @@ fn worked(all: &mut Findings, work: &Work, workers: i64) {
 async fn redis(all: &mut Findings, addresses: &Addresses) {
     let looked = async {
         let queue = Queue::connect(&addresses.redis_url).await?;
-        Ok::<_, QueueError>((queue.check().await?, queue.depths().await?))
+        Ok::<_, QueueError>((
+            queue.check().await?,
+            queue.depths().await?,
+            queue.live_slots().await?,
+        ))
     };
-    let (health, depths) = match looked.await {
+    let (health, depths, slots) = match looked.await {
         Ok(looked) => looked,
         Err(error) => {
             let remedy = "start the server, or correct REDIS_URL";
@@ -251,12 +266,7 @@ async fn redis(all: &mut Findings, addresses: &Addresses) {
         format!("{} used, {limit}", mebibytes(used)),
         "raise maxmemory: jobs are refused without room, and work waits",
     );
-    let waiting: Vec<String> = Stage::ALL
-        .into_iter()
-        .zip(depths)
-        .map(|(stage, depth)| format!("{stage} {depth}"))
-        .collect();
-    all.add("jobs waiting", true, waiting.join(", "), "");
+    fleet::windows(all, depths, slots);
     // Redis is a doorbell: without a log it only costs a second round of ringing after a restart.
     all.add(
         "append-only file",

@@ -146,6 +146,78 @@ struct File {
     prices: BTreeMap<String, FilePrice>,
 }
 
+/// A key of the file, for docs/CONFIG.md.
+#[derive(Debug, Clone, Copy)]
+pub struct FileKey {
+    /// How it is written.
+    pub name: &'static str,
+    /// What may stand behind it.
+    pub value: &'static str,
+    /// What it means; empty: what the flag of that name does.
+    pub meaning: &'static str,
+}
+
+const fn key(name: &'static str, value: &'static str, meaning: &'static str) -> FileKey {
+    FileKey {
+        name,
+        value,
+        meaning,
+    }
+}
+
+/// Every key that the file may hold.
+pub const FILE_KEYS: &[FileKey] = &[
+    key("openai-base-url", "text", ""),
+    key("model", "text", ""),
+    key("model-timeout", "a time: `\"90s\"`", ""),
+    key("rpm", "a number", ""),
+    key("tpm", "a number", ""),
+    key("model-concurrency", "a number", ""),
+    key("breaker-failures", "a number", ""),
+    key("breaker-seconds", "a number", ""),
+    key(
+        "max-cost",
+        "a number",
+        "What a batch may cost at most if `--max-cost` says nothing else, in US dollars.",
+    ),
+    key(
+        "max-tokens",
+        "a number",
+        "Tokens that a batch may take at most if `--max-tokens` says nothing else.",
+    ),
+    key(
+        "model-ca-file",
+        "a path",
+        "Certificates (PEM) that the model's server is trusted by besides the system's.",
+    ),
+    key(
+        "headers",
+        "a table",
+        "Headers that are sent with each call, name = \"value\"; their values are in no log.",
+    ),
+    key(
+        "prices",
+        "a table of tables",
+        "`[prices.\"MODEL\"]`: what a model costs, by the name that the server knows it by. Without one the cost is \
+         not known, and `--max-cost` is refused.",
+    ),
+    key(
+        "prices.MODEL.input",
+        "a number",
+        "US dollars a million tokens of prompts.",
+    ),
+    key(
+        "prices.MODEL.cached-input",
+        "a number",
+        "The same, of prompts that the server had in its cache; without it, as `input`.",
+    ),
+    key(
+        "prices.MODEL.output",
+        "a number",
+        "US dollars a million tokens of answers.",
+    ),
+];
+
 impl File {
     /// The first setting whose number a flag would not take either.
     fn out_of_range(&self) -> Option<&'static str> {
@@ -363,6 +435,23 @@ mod tests {
         let choice = models.choice(false).unwrap();
         assert_eq!(choice.name, "gpt-4o-mini");
         assert_eq!(choice.price, Price::of_dollars(0.15, Some(0.075), 0.6));
+    }
+
+    #[test]
+    fn every_key_is_told_of_and_no_other() {
+        // What serde would have taken.
+        let expected = |text: &str| -> Vec<String> {
+            let refused = toml::from_str::<File>(text).unwrap_err().to_string();
+            let (_, list) = refused.split_once("expected one of ").unwrap();
+            let list = list.lines().next().unwrap();
+            let names = list.split('`').skip(1).step_by(2);
+            names.map(str::to_owned).collect()
+        };
+        let mut keys = expected("no-such-key = 1\n");
+        let prices = expected("[prices.x]\nno-such-key = 1\n");
+        keys.extend(prices.iter().map(|name| format!("prices.MODEL.{name}")));
+        let told: Vec<&str> = FILE_KEYS.iter().map(|key| key.name).collect();
+        assert_eq!(told, keys);
     }
 
     #[test]

@@ -314,7 +314,7 @@ pub async fn batch_by_id(
                   stopping, resolution_id, pause_reason, created_at, pace,
                   (extract(epoch from coalesce(ended_at, now()) - created_at) * 1000)::bigint as "duration_ms!",
                   (extract(epoch from now()) * 1000)::bigint as "now_ms!"
-           from batch where organization_id = $1 and id = $2"#,
+           from batch where organization_id = $1 and id = $2 and pruning_since is null"#,
         organization.uuid(),
         id.uuid(),
     )
@@ -334,7 +334,8 @@ pub async fn batch_setup(
     id: BatchId,
 ) -> Result<Option<(String, OntologyId, Value)>, StoreError> {
     let row = query!(
-        "select extractor, ontology_id, config from batch where organization_id = $1 and id = $2",
+        "select extractor, ontology_id, config from batch
+         where organization_id = $1 and id = $2 and pruning_since is null",
         organization.uuid(),
         id.uuid(),
     )
@@ -353,7 +354,7 @@ pub async fn batch_by_name(
     name: &str,
 ) -> Result<Option<BatchId>, StoreError> {
     let id = query_scalar!(
-        "select id from batch where organization_id = $1 and name = $2",
+        "select id from batch where organization_id = $1 and name = $2 and pruning_since is null",
         organization.uuid(),
         name,
     )
@@ -395,7 +396,7 @@ pub async fn batches(
                   stopping, resolution_id, pause_reason, created_at, pace,
                   (extract(epoch from coalesce(ended_at, now()) - created_at) * 1000)::bigint as "duration_ms!",
                   (extract(epoch from now()) * 1000)::bigint as "now_ms!"
-           from batch where organization_id = $1 and ($2::uuid is null or id < $2)
+           from batch where organization_id = $1 and ($2::uuid is null or id < $2) and pruning_since is null
            order by id desc limit $3"#,
         organization.uuid(),
         before.map(BatchId::uuid),

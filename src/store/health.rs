@@ -12,8 +12,6 @@ pub struct Health {
     pub version: i32,
     /// Connections that the server allows.
     pub max_connections: i64,
-    /// Those of them that nobody uses.
-    pub free_connections: i64,
     /// Whether writes are forced to the disk.
     pub fsync: bool,
     /// Whether a commit waits for that.
@@ -33,9 +31,6 @@ pub async fn health(store: &Store) -> Result<Health, StoreError> {
     let row = query!(
         r#"select current_setting('server_version_num')::integer as "version!",
                   current_setting('max_connections')::bigint as "max_connections!",
-                  current_setting('max_connections')::bigint
-                      - (select count(*) from pg_stat_activity where backend_type = 'client backend')
-                      as "free_connections!",
                   current_setting('fsync')::boolean as "fsync!",
                   current_setting('synchronous_commit') <> 'off' as "synchronous_commit!",
                   (select count(*) = 2 from pg_roles
@@ -48,7 +43,6 @@ pub async fn health(store: &Store) -> Result<Health, StoreError> {
     Ok(Health {
         version: row.version,
         max_connections: row.max_connections,
-        free_connections: row.free_connections,
         fsync: row.fsync,
         synchronous_commit: row.synchronous_commit,
         roles_are_safe: row.roles_are_safe,

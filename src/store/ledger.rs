@@ -153,7 +153,7 @@ pub async fn known_answer(
         r#"select id, response, (outcome = 'intent' and claim_until > now()) as "alive!"
            from llm_call
            where organization_id = $1 and request_hash = $2
-             and (response is not null or outcome = 'intent')
+             and (response is not null and response_pruned_at is null or outcome = 'intent')
            order by response is null, ended_at, id
            limit 1"#,
         organization.uuid(),
@@ -263,7 +263,7 @@ pub async fn claim_call(
     // A statement of its own: it sees an answer that was committed while the row above was being written.
     let answered = query_scalar!(
         r#"select exists (select from llm_call where organization_id = $1 and request_hash = $2
-                          and response is not null) as "answered!""#,
+                          and response is not null and response_pruned_at is null) as "answered!""#,
         organization.uuid(),
         call.hash,
     )

@@ -46,7 +46,7 @@ pub async fn batch_to_reopen(
 ) -> Result<Option<BatchToReopen>, StoreError> {
     let row = query!(
         "select generation, state_data, counts, sealed_at, filling, stopping from batch
-         where organization_id = $1 and id = $2 for update",
+         where organization_id = $1 and id = $2 and pruning_since is null for update",
         organization.uuid(),
         id.uuid(),
     )

@@ -109,7 +109,8 @@ pub(super) fn known() -> i64 {
     versions.max().unwrap_or(0)
 }
 
-async fn connect(url: &str) -> Result<PgConnection, StoreError> {
+/// A connection as the login's own role.
+pub(super) async fn connect(url: &str) -> Result<PgConnection, StoreError> {
     let options = PgConnectOptions::from_str(url).map_err(StoreError::Address)?;
     match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
         Ok(connected) => connected.map_err(StoreError::Connect),

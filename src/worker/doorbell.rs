@@ -28,6 +28,12 @@ const LOOK: Duration = Duration::from_millis(400);
 /// The window of a queue: twice the live slots, within these. **Source:** DESIGN §2.3.
 const WINDOW: std::ops::RangeInclusive<usize> = 32..=1000;
 
+/// Jobs that may wait in a queue whose workers have so many slots.
+#[must_use]
+pub fn window(live_slots: usize) -> usize {
+    (2 * live_slots).clamp(*WINDOW.start(), *WINDOW.end())
+}
+
 pub(super) struct Doorbell {
     queue: Queue,
     incarnation: AtomicI64,
@@ -95,8 +101,7 @@ impl Doorbell {
         self.capacity
             .store(of_documents.iter().sum(), Ordering::Relaxed);
         for (window, slots) in self.windows.iter().zip(live_slots) {
-            let wanted = (2 * slots).clamp(*WINDOW.start(), *WINDOW.end());
-            window.store(wanted, Ordering::Relaxed);
+            window.store(self::window(slots), Ordering::Relaxed);
         }
     }
 }

@@ -172,6 +172,11 @@ pub async fn export_paced<W: Write + Send + 'static>(
             writer.link(&exported_link(batch, row))?;
         }
     }
+    // One that was pruned meanwhile has lost its end, and nothing else would say so.
+    let mut read = store.app(organization).await?;
+    let setup = store::batch_setup(&mut read, organization, batch).await?;
+    setup.ok_or(ExportFailure::NoBatch(batch))?;
+    drop(read);
     Ok(writer.finish()?)
 }
 

@@ -9,6 +9,7 @@ mod limits;
 mod losses;
 mod once;
 mod organization;
+mod pruned;
 mod replicas;
 mod setup;
 mod storm;

@@ -216,7 +216,7 @@ const EXCEPTIONS: [(&str, &str); 13] = [
 ];
 
 /// Outside crates, and the rooms that may use them.
-const CRATES: [(&str, &[&str]); 27] = [
+const CRATES: [(&str, &[&str]); 29] = [
     // What is found in texts, and finding it, knows no job and no id.
     (
         "graphmill_jobs",
@@ -236,6 +236,8 @@ const CRATES: [(&str, &[&str]); 27] = [
     ("subtle", &["keys"]),
     ("getrandom", &["keys"]),
     ("clap", &["config", "cli"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("axum", &["api", "mock_model"]),
     ("tower_http", &["api"]),
     // What is reported says of itself what it looks like: the API's document is made of it.
