@@ -64,7 +64,8 @@ async fn client(
         };
         while left > 0 {
             // Broken off, or at its end: the next request says which.
-            let Ok(Some(event)) = reading.event().await else {
+            let event = tokio::time::timeout(PATIENCE, reading.event()).await;
+            let Ok(Some(event)) = event.expect("one more event, in time") else {
                 break;
             };
             after = event.position();
