@@ -66,7 +66,7 @@ pub(super) fn layer(origins: &[Origin]) -> CorsLayer {
                 .chain(told)
                 .collect::<Vec<_>>(),
         )
-        .max_age(Duration::from_hours(1))
+        .max_age(Duration::from_secs(3600))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::{
     OpenApi, ToSchema,
     openapi::{Content, Ref, RefOr, Response as Told, path::Operation},
@@ -96,7 +96,8 @@ static PAGES: LazyLock<Pages> = LazyLock::new(|| {
             finish(operation);
         }
     }
-    let value = serde_json::to_value(&document).unwrap_or_default();
+    let mut value = serde_json::to_value(&document).unwrap_or_default();
+    loosen(&mut value);
     Pages {
         json: value.to_string(),
         html: html(&value),
@@ -122,6 +123,30 @@ fn finish(operation: &mut Operation) {
             );
         }
     }
+}
+
+/// Members of a part that may be missing stand in the object itself, and none of them must be there: the document would
+/// have the object be null or all of them.
+fn loosen(document: &mut Value) {
+    let shapes = document["components"]["schemas"].take();
+    let mut loosened = shapes.clone();
+    for shape in loosened
+        .as_object_mut()
+        .into_iter()
+        .flat_map(|all| all.values_mut())
+    {
+        let parts = shape.get_mut("allOf").and_then(Value::as_array_mut);
+        for part in parts.into_iter().flatten() {
+            if part["oneOf"][0]["type"] == "null"
+                && let Some(name) = part["oneOf"][1]["$ref"].as_str()
+            {
+                let name = name.rsplit('/').next().unwrap_or_default();
+                let properties = shapes[name]["properties"].clone();
+                *part = json!({ "type": "object", "properties": properties });
+            }
+        }
+    }
+    document["components"]["schemas"] = loosened;
 }
 
 /// This document: OpenAPI 3.1.

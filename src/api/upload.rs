@@ -25,7 +25,7 @@ use crate::{
 
 /// How long a body may be silent, and how long all of it may take.
 const SILENCE: Duration = Duration::from_secs(20);
-const WHOLE: Duration = Duration::from_mins(15);
+const WHOLE: Duration = Duration::from_secs(15 * 60);
 
 /// What a body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,7 +27,7 @@ fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     let kinds: Vec<&str> = match &schema["type"] {
         Value::String(kind) => vec![kind],
         Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
     };
     let kind = match value {
         Value::Null => "null",
@@ -123,6 +123,10 @@ async fn check(document: &Value, operation: &Value, response: Response, what: &s
 }
 
 #[tokio::test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one look at everything, with a list of what there must be"
+)]
 async fn every_documented_route_answers_as_documented() {
     let server = Server::with(&["--with-worker"]).await;
     let document = object(server.get("/openapi.json").await, 200).await;
