@@ -14,7 +14,9 @@ mod document;
 mod event;
 mod execution;
 mod findings;
+mod found;
 mod health;
+mod idempotency;
 mod ledger;
 mod link;
 mod ontology;
@@ -24,6 +26,7 @@ mod rerun;
 mod resolution;
 mod retry;
 mod schema;
+mod sealed;
 mod signal;
 mod webhook;
 mod worker;
@@ -40,9 +43,9 @@ use sqlx::{
 pub use activity::{Activity, activities, settled_status};
 pub use batch::{
     Batch, BatchMove, BatchSpec, BatchToAdmit, BatchToMove, ReadToMove, add_batch, batch_by_id,
-    batch_by_name, batch_setup, batches, batches_to_move, existing_batches, keep_batch_open,
-    last_unfinished_batch, move_batch, open_batches, open_batches_to_move, pause_batch,
-    resume_batch, seal_batch, stop_batch,
+    batch_by_name, batch_setup, batches, batches_looked_at, batches_to_move, existing_batches,
+    keep_batch_open, last_unfinished_batch, move_batch, open_batches, open_batches_to_move,
+    pause_batch, resume_batch, seal_batch, stop_batch,
 };
 pub use budget::{Budget, Caps, Spent, batches_with_budgets, budget, recount_budget, set_budget};
 pub use checkpoint::{
@@ -66,14 +69,21 @@ pub use event::{
 pub use execution::{
     AdmitLimits, Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Ringable, Settled,
     Settlement, admit, admit_from, admit_lock, cancel_stopped, documents_in_work, execution_by_id,
-    executions, hold, lease, mark_unrung, processing_of, release, renew_leases, revive_failed,
-    settle, start_resolution, to_ring, waited_for,
+    execution_of_document, executions, executions_looked_at, hold, lease, mark_unrung,
+    processing_of, release, renew_leases, revive_failed, settle, start_resolution, to_ring,
+    waited_for,
 };
 pub use findings::{
     EntityRow, EvidenceRow, MentionRow, Place, RelationRow, add_chunks, add_graph, busiest,
     drop_older_graphs, entity_page, relation_page,
 };
-pub use health::{Health, Work, health, work};
+pub use found::{
+    EntityFilter, FoundEntity, FoundRelation, Looked, NameRange, RelationFilter, cluster_by_id,
+    entities_by_id, entities_by_name, entities_by_words, entities_of_batch, members_of,
+    mentions_of, relations_by_id, relations_of, relations_of_all, relations_of_batch,
+};
+pub use health::{Health, Readiness, Work, health, readiness, work};
+pub use idempotency::{KnownKey, Written, keep_answer, known_key, note_written, take_key};
 pub use ledger::{
     CallRow, Claimed, Known, ListedCall, Nanodollars, Paid, Spending, Unanswered, call_page,
     claim_call, dropped_counts, file_answer, file_unanswered, know_endpoint, known_answer,
@@ -96,13 +106,14 @@ pub use rerun::{
     units_done,
 };
 pub use resolution::{
-    Publishable, abandoned_resolutions, begin_resolution, change_clusters, publish_resolution,
-    resolution_written, sweep_resolution, take_turn,
+    Publishable, abandoned_resolutions, begin_resolution, change_clusters, clusters_version,
+    publish_resolution, resolution_written, sweep_resolution, take_turn,
 };
 pub use retry::{
     BatchToReopen, add_retries, batch_to_reopen, open_generation, retry_waiting, retryable,
 };
 pub use schema::{Schema, check_schema, migrate, migrate_from};
+pub use sealed::{SealedBatch, add_sealed};
 pub use signal::{
     Interruption, SentSignal, answer_signals, interruptions, mark_delivered, orphaned_signals,
     send_signal, signals,

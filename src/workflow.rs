@@ -5,10 +5,14 @@
 
 mod budget;
 mod change;
+mod desk;
+mod explore;
 mod export;
 mod forecast;
 mod identity;
 mod link;
+mod once;
+mod page;
 mod progress;
 mod recipe;
 mod report;
@@ -19,21 +23,31 @@ mod submit;
 mod tree;
 mod webhook;
 
-pub use budget::{BudgetReport, begin_month, change_budget, organization_budget, rebuild_budgets};
+pub use budget::{
+    BudgetReport, begin_month, change_budget, organization_budget, raise_caps, rebuild_budgets,
+};
 pub use change::{RemoveError, Removed, is_at_rest, remove_documents, seal_batch};
-pub use export::{ExportFailure, export, export_with};
+pub use desk::{Desk, Parcel};
+pub use explore::{
+    Bounds, End, EntityDetails, EntityKey, EntityQuery, EntityReport, EvidenceReport, MemberReport,
+    MentionReport, RelationEnd, RelationQuery, RelationReport, Subgraph, SubgraphEdge,
+    SubgraphNode, Thing, ThingReport, entity, entity_page, relation_page, subgraph, thing,
+};
+pub use export::{ExportFailure, Reader, export, export_paced, export_version, export_with};
 pub use forecast::{Forecast, StageForecast, forecast};
 pub use identity::{cluster_id, link_id};
 pub use link::{
     ClusterMemberReport, ClusterReport, LinkChange, LinkEndReport, LinkError, LinkReport, cluster,
     decide, links, split,
 };
+pub use once::{Once, Opened, go_on, keep_answer, known_key, note_written, open_once};
+pub use page::{CallReport, ExecutionFilter, Page, batch_page, call_page, execution_page};
 pub use progress::{Done, ProgressReport, StageProgress};
 pub use recipe::{Setup, setup, unit_records};
 pub use report::{
-    BatchDetails, BatchReport, BatchStatus, CallCounts, DocumentCounts, ExecutionReport,
-    FailedUnitReport, FailureReport, SpentReport, calls_so_far, details, find_batch, list, report,
-    status,
+    BatchDetails, BatchReport, BatchStatus, CallCounts, CostReport, DocumentCounts,
+    ExecutionReport, FailedUnitReport, FailureReport, SpentReport, calls_so_far, cost, details,
+    extractor_of, find_batch, report, status,
 };
 pub use rerun::{NewPrompt, Rerun, RerunError, Rerunning, rerun};
 pub use service::{ActivityReport, History, SignalReport, WorkflowService};

@@ -1,15 +1,15 @@
 //! `graphmill calls`: the ledger of a batch, one line a call.
 
-use std::{fmt::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Args;
-use graphmill_jobs::{LlmCallId, OrganizationId};
-use serde::Serialize;
+use graphmill_jobs::OrganizationId;
 
 use super::{batch::find, error::CliError, output, session::Session};
 use crate::{
     config::ServerArgs,
     store::{self, ListedCall},
+    workflow::CallReport,
 };
 
 /// Calls that are read at once.
@@ -23,69 +23,6 @@ pub(super) struct CallsArgs {
     /// Print one JSON object a line.
     #[arg(long)]
     json: bool,
-}
-
-/// A call, as it is printed.
-#[derive(Debug, Serialize)]
-struct Line {
-    id: LlmCallId,
-    request_hash: String,
-    attempt: i32,
-    /// `answered`, `rejected`, `in_doubt` or `cached`; `intent` while it is being made.
-    outcome: String,
-    prompt_tokens: Option<i64>,
-    cached_tokens: Option<i64>,
-    completion_tokens: Option<i64>,
-    cost: Option<f64>,
-    started_at: String,
-    ended_at: Option<String>,
-    stage: Option<String>,
-    unit: Option<i32>,
-    model: String,
-    prompt: String,
-    http_status: Option<i32>,
-    error: Option<String>,
-    /// Whose answer was used again.
-    answered_by: Option<LlmCallId>,
-}
-
-impl From<ListedCall> for Line {
-    fn from(call: ListedCall) -> Self {
-        let time = |at: chrono::DateTime<chrono::Utc>| {
-            at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
-        };
-        Self {
-            id: call.id,
-            request_hash: call.hash.iter().fold(String::new(), |mut text, byte| {
-                // Writing to a string does not fail.
-                let _ = write!(text, "{byte:02x}");
-                text
-            }),
-            attempt: call.attempt,
-            outcome: call.outcome,
-            prompt_tokens: call.prompt_tokens,
-            cached_tokens: call.cached_tokens,
-            completion_tokens: call.completion_tokens,
-            cost: call.cost.map(dollars),
-            started_at: time(call.started_at),
-            ended_at: call.ended_at.map(time),
-            stage: call.stage,
-            unit: call.unit,
-            model: call.model,
-            prompt: call.prompt,
-            http_status: call.http_status,
-            error: call.error,
-            answered_by: call.answer,
-        }
-    }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "exact up to nine million dollars"
-)]
-fn dollars(nanodollars: i64) -> f64 {
-    nanodollars as f64 / 1e9
 }
 
 pub(super) async fn calls(servers: &ServerArgs, args: CallsArgs) -> Result<ExitCode, CliError> {
@@ -111,11 +48,11 @@ async fn list(session: &Session, args: &CallsArgs) -> Result<ExitCode, CliError>
         after = Some(last.id);
         for call in page {
             sums.add(&call);
-            let line = Line::from(call);
+            let line = CallReport::from(call);
             output::written(if args.json {
                 output::json(&line)
             } else {
-                output::line(&line.for_people())
+                output::line(&for_people(&line))
             })?;
         }
     }
@@ -125,29 +62,27 @@ async fn list(session: &Session, args: &CallsArgs) -> Result<ExitCode, CliError>
     Ok(ExitCode::SUCCESS)
 }
 
-impl Line {
-    fn for_people(&self) -> String {
-        let tokens = match (self.prompt_tokens, self.completion_tokens) {
-            (Some(prompt), Some(completion)) if self.outcome != "cached" => {
-                format!("{prompt} + {completion} tokens")
-            }
-            _ => String::new(),
-        };
-        let cost = self.cost.filter(|_| self.outcome != "cached");
-        format!(
-            "{}  {}  {:<9} {:<9} {:>3}  try {}  {tokens} {} {}",
-            self.started_at,
-            self.id,
-            self.outcome,
-            self.stage.as_deref().unwrap_or(""),
-            self.unit.unwrap_or(0),
-            self.attempt,
-            cost.map_or_else(String::new, |cost| format!("${cost:.6}")),
-            self.error.as_deref().unwrap_or(""),
-        )
-        .trim_end()
-        .to_owned()
-    }
+fn for_people(call: &CallReport) -> String {
+    let tokens = match (call.prompt_tokens, call.completion_tokens) {
+        (Some(prompt), Some(completion)) if call.outcome != "cached" => {
+            format!("{prompt} + {completion} tokens")
+        }
+        _ => String::new(),
+    };
+    let cost = call.cost.filter(|_| call.outcome != "cached");
+    format!(
+        "{}  {}  {:<9} {:<9} {:>3}  try {}  {tokens} {} {}",
+        call.started_at,
+        call.id,
+        call.outcome,
+        call.stage.as_deref().unwrap_or(""),
+        call.unit.unwrap_or(0),
+        call.attempt,
+        cost.map_or_else(String::new, |cost| format!("${cost:.6}")),
+        call.error.as_deref().unwrap_or(""),
+    )
+    .trim_end()
+    .to_owned()
 }
 
 #[derive(Default)]
@@ -158,6 +93,14 @@ struct Sums {
     in_doubt: u64,
     open: u64,
     cost: i64,
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact up to nine million dollars"
+)]
+fn dollars(nanodollars: i64) -> f64 {
+    nanodollars as f64 / 1e9
 }
 
 impl Sums {

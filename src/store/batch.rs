@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
-use super::{StoreError, document::intake_lock, from_json, parsed, to_json};
+use super::{Looked, StoreError, document::intake_lock, from_json, parsed, to_json};
 use crate::flow::{
     BatchCounts, BatchState, FailurePolicy, FailureRules, Filling, Intake, Pace, Stopping,
     Tolerance,
@@ -370,6 +370,38 @@ pub async fn batches(
     .fetch_all(connection)
     .await?;
     rows.into_iter().map(|row| read_batch!(row)).collect()
+}
+
+/// Looks at batches, newest first, `most` of them before `before`; those of another state don't fit.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn batches_looked_at(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    state: Option<&str>,
+    before: Option<BatchId>,
+    most: i64,
+) -> Result<Vec<Looked<BatchId, BatchId>>, StoreError> {
+    let rows = query!(
+        r#"select id, ($3::text is null or state = $3) as "fits!"
+           from batch where organization_id = $1 and ($2::uuid is null or id < $2)
+           order by id desc limit $4"#,
+        organization.uuid(),
+        before.map(BatchId::uuid),
+        state,
+        most,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Looked {
+            key: row.id.into(),
+            id: row.id.into(),
+            fits: row.fits,
+        })
+        .collect())
 }
 
 /// A batch that may have documents to admit.

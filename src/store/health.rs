@@ -111,3 +111,33 @@ pub async fn work(store: &Store) -> Result<Work, StoreError> {
         paused_batches: row.paused_batches,
     })
 }
+
+/// Whether requests and work can be taken.
+#[derive(Debug, Clone, Copy)]
+pub struct Readiness {
+    /// The last migration that was applied.
+    pub applied: i64,
+    /// The last one that this binary knows.
+    pub known: i64,
+    /// Workers that were seen in the last half minute.
+    pub workers: i64,
+}
+
+/// Looks at the schema and at who works.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn readiness(store: &Store) -> Result<Readiness, StoreError> {
+    let mut connection = store.engine().await?;
+    let row = query!(
+        r#"select (select coalesce(max(version), 0) from _sqlx_migrations where success) as "applied!",
+                  (select count(*) from worker where seen_at > now() - interval '30 seconds') as "workers!""#
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    Ok(Readiness {
+        applied: row.applied,
+        known: super::schema::known(),
+        workers: row.workers,
+    })
+}

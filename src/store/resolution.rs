@@ -55,6 +55,23 @@ pub async fn change_clusters(
     Ok(())
 }
 
+/// A number that rises with everything that changes the organization's clusters.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn clusters_version(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+) -> Result<i64, StoreError> {
+    let version = query_scalar!(
+        "select version from resolution_turn where organization_id = $1",
+        organization.uuid(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(version.unwrap_or(0))
+}
+
 async fn ensure_turn(
     connection: &mut PgConnection,
     organization: OrganizationId,

@@ -72,11 +72,7 @@ async fn run(url: &str, migrations: &Migrator) -> Result<(), StoreError> {
 /// [`StoreError::Address`], or [`StoreError::Connect`] (trying again may help).
 pub async fn check_schema(url: &str) -> Result<Schema, StoreError> {
     let mut connection = connect(url).await?;
-    let known = MIGRATIONS
-        .iter()
-        .map(|migration| migration.version)
-        .max()
-        .unwrap_or(0);
+    let known = known();
     let exists =
         query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#)
             .fetch_one(&mut connection)
@@ -96,6 +92,12 @@ pub async fn check_schema(url: &str) -> Result<Schema, StoreError> {
         std::cmp::Ordering::Equal => Schema::Current,
         std::cmp::Ordering::Greater => Schema::Ahead { applied, known },
     })
+}
+
+/// The last migration that this binary knows.
+pub(super) fn known() -> i64 {
+    let versions = MIGRATIONS.iter().map(|migration| migration.version);
+    versions.max().unwrap_or(0)
 }
 
 async fn connect(url: &str) -> Result<PgConnection, StoreError> {

@@ -84,6 +84,28 @@ pub async fn change_budget(
     resume_all(store, organization).await
 }
 
+/// Sets the caps of a batch that are given. `false`: it calls no model, so that it has no budget.
+///
+/// # Errors
+/// [`StoreError`]; trying again may help.
+pub async fn raise_caps(
+    store: &Store,
+    organization: OrganizationId,
+    batch: BatchId,
+    caps: Caps,
+) -> Result<bool, StoreError> {
+    let mut transaction = store.app(organization).await?;
+    if store::budget(&mut transaction, organization, batch)
+        .await?
+        .is_none()
+    {
+        return Ok(false);
+    }
+    store::set_budget(&mut transaction, organization, batch, caps).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
 /// Begins the month of an organization whose last one is over.
 ///
 /// # Errors

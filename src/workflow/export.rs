@@ -63,6 +63,39 @@ pub async fn export_with<W: Write + Send + 'static>(
     style: &ExportStyle,
     open: impl FnMut(&'static str) -> io::Result<W>,
 ) -> Result<Vec<W>, ExportFailure> {
+    export_paced(store, organization, batch, style, open, &mut AtOnce).await
+}
+
+/// Whoever takes an export away while it is written.
+pub trait Reader: Send {
+    /// Waits until what was written has been taken. Called before every page, outside of any transaction.
+    ///
+    /// # Errors
+    /// Nobody reads on: the export ends.
+    fn ready(&mut self) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+/// A reader that nobody has to wait for.
+struct AtOnce;
+
+impl Reader for AtOnce {
+    async fn ready(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The same, no faster than `reader` reads: no more than a page waits for it.
+///
+/// # Errors
+/// As [`export_with`].
+pub async fn export_paced<W: Write + Send + 'static>(
+    store: &Store,
+    organization: OrganizationId,
+    batch: BatchId,
+    style: &ExportStyle,
+    open: impl FnMut(&'static str) -> io::Result<W>,
+    reader: &mut impl Reader,
+) -> Result<Vec<W>, ExportFailure> {
     let mut read = store.app(organization).await?;
     let setup = store::batch_setup(&mut read, organization, batch).await?;
     let (_, ontology, _) = setup.ok_or(ExportFailure::NoBatch(batch))?;
@@ -75,6 +108,7 @@ pub async fn export_with<W: Write + Send + 'static>(
     let mut writer = ExportWriter::new(style, head, open)?;
     let mut after: Option<DocumentId> = None;
     loop {
+        reader.ready().await.map_err(ExportError::Write)?;
         let mut read = store.app(organization).await?;
         let page = store::document_page(&mut read, organization, batch, after, PAGE).await?;
         let Some(last) = page.last() else { break };
@@ -91,6 +125,7 @@ pub async fn export_with<W: Write + Send + 'static>(
     }
     let mut after: Option<Place> = None;
     loop {
+        reader.ready().await.map_err(ExportError::Write)?;
         let mut read = store.app(organization).await?;
         let page = store::entity_page(&mut read, organization, batch, after, PAGE).await?;
         let Some(last) = page.last() else { break };
@@ -101,6 +136,7 @@ pub async fn export_with<W: Write + Send + 'static>(
     }
     let mut after: Option<Place> = None;
     loop {
+        reader.ready().await.map_err(ExportError::Write)?;
         let mut read = store.app(organization).await?;
         let page = store::relation_page(&mut read, organization, batch, after, PAGE).await?;
         let Some(last) = page.last() else { break };
@@ -111,6 +147,7 @@ pub async fn export_with<W: Write + Send + 'static>(
     }
     let mut after: Option<ClusterId> = None;
     loop {
+        reader.ready().await.map_err(ExportError::Write)?;
         let mut read = store.app(organization).await?;
         let page = store::cluster_page(&mut read, organization, batch, after, PAGE).await?;
         let Some(last) = page.last() else { break };
@@ -125,6 +162,29 @@ pub async fn export_with<W: Write + Send + 'static>(
         }
     }
     Ok(writer.finish()?)
+}
+
+/// What an export of an ended batch depends on, in a string that changes with it; `None` while the batch runs, or if
+/// there is none.
+///
+/// # Errors
+/// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
+pub async fn export_version(
+    store: &Store,
+    organization: OrganizationId,
+    batch: BatchId,
+) -> Result<Option<String>, StoreError> {
+    let mut read = store.app(organization).await?;
+    let found = store::batch_by_id(&mut read, organization, batch).await?;
+    let Some(found) = found.filter(|found| found.state.name().has_ended()) else {
+        return Ok(None);
+    };
+    // Decisions about clusters change published ones.
+    let clusters = store::clusters_version(&mut read, organization).await?;
+    Ok(Some(format!(
+        "{batch} {} {:?} {clusters}",
+        found.generation, found.resolution
+    )))
 }
 
 fn exported_entity(row: store::EntityRow) -> ExportedEntity {
@@ -172,7 +232,7 @@ fn exported_relation(row: store::RelationRow) -> ExportedRelation {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut hex, byte| {
         // Writing to a string does not fail.
         let _ = write!(hex, "{byte:02x}");

@@ -23,11 +23,13 @@ use crate::{
 const STEP: i64 = 50;
 
 /// What a re-run would do.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Forecast {
     /// The batch.
+    #[schema(value_type = String)]
     pub batch_id: BatchId,
     /// The first stage that is worked otherwise.
+    #[schema(value_type = String)]
     pub from: Stage,
     /// Nothing is done.
     pub dry_run: bool,
@@ -49,9 +51,10 @@ pub struct Forecast {
 }
 
 /// What one stage would take.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct StageForecast {
     /// The stage.
+    #[schema(value_type = String)]
     pub stage: Stage,
     /// Units that will be worked.
     pub worked: u64,

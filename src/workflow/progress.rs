@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{flow::Stage, store::Batch};
 
 /// How far a batch is.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct ProgressReport {
     /// Documents that are final, of those to be worked.
     pub documents: Done,
@@ -26,7 +26,7 @@ pub struct ProgressReport {
 }
 
 /// So much of so much.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Done {
     /// Done.
     pub current: u64,
@@ -37,9 +37,10 @@ pub struct Done {
 }
 
 /// A stage.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct StageProgress {
     /// Which one.
+    #[schema(value_type = String)]
     pub stage: Stage,
     /// How far it is.
     #[serde(flatten)]

@@ -15,9 +15,10 @@ const FAILURES: i64 = 1000;
 const EXECUTIONS: i64 = 10_000;
 
 /// A batch, in one object.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct BatchReport {
     /// Its id.
+    #[schema(value_type = String)]
     pub batch_id: BatchId,
     /// Its name.
     pub name: String,
@@ -47,7 +48,7 @@ pub struct BatchReport {
 
 /// Documents of a batch. Once it has ended,
 /// total = completed + failed + abandoned + cancelled + refused + duplicate.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct DocumentCounts {
     /// Submitted, whatever became of them.
     pub total: u64,
@@ -83,7 +84,7 @@ impl From<&BatchCounts> for DocumentCounts {
 }
 
 /// Calls of the extractor: paid calls of a model, or tries of units where none is called.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct CallCounts {
     /// Made while the command ran (for a stored batch: in all).
     pub made: u64,
@@ -95,7 +96,7 @@ pub struct CallCounts {
 }
 
 /// What a batch has spent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct SpentReport {
     /// Tokens of prompts, cached ones included.
     pub prompt_tokens: u64,
@@ -173,7 +174,7 @@ pub(super) fn dollars(nanodollars: i64) -> f64 {
 }
 
 /// A document that failed or was refused.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct FailureReport {
     /// The caller's id.
     pub document: String,
@@ -181,6 +182,16 @@ pub struct FailureReport {
     pub code: &'static str,
     /// What failed, and the remedy where there is one.
     pub message: String,
+}
+
+impl From<store::Refused> for FailureReport {
+    fn from(refused: store::Refused) -> Self {
+        Self {
+            document: refused.external_id,
+            code: refused.failure.code.as_str(),
+            message: refused.failure.message,
+        }
+    }
 }
 
 /// A unit (a chunk, or a group of mentions) that failed for good.
@@ -199,7 +210,7 @@ pub struct FailedUnitReport {
 }
 
 /// A batch and how far it is.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct BatchStatus {
     /// The report.
     #[serde(flatten)]
@@ -209,6 +220,7 @@ pub struct BatchStatus {
     /// Why it is paused, if it is: nothing of it is begun then.
     pub paused: Option<String>,
     /// The furthest stage that one of its executions has entered.
+    #[schema(value_type = Option<String>)]
     pub stage: Option<Stage>,
     /// How far it is.
     pub progress: ProgressReport,
@@ -229,9 +241,10 @@ pub struct BatchDetails {
 }
 
 /// An execution.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct ExecutionReport {
     /// Its id.
+    #[schema(value_type = String)]
     pub id: WorkflowExecutionId,
     /// The caller's id of its document; none for the resolution.
     pub document: Option<String>,
@@ -294,11 +307,21 @@ pub async fn report(
     calls_before: u64,
 ) -> Result<Option<BatchReport>, StoreError> {
     let mut transaction = store.app(organization).await?;
-    let Some(batch) = store::batch_by_id(&mut transaction, organization, id).await? else {
+    read(&mut transaction, organization, id, calls_before).await
+}
+
+/// The same, with a transaction that is open.
+pub(super) async fn read(
+    transaction: &mut store::AppTransaction,
+    organization: OrganizationId,
+    id: BatchId,
+    calls_before: u64,
+) -> Result<Option<BatchReport>, StoreError> {
+    let Some(batch) = store::batch_by_id(transaction, organization, id).await? else {
         return Ok(None);
     };
-    let calls = calls(&mut transaction, organization, id).await?;
-    let failed = failed(&mut transaction, organization, &batch).await?;
+    let calls = calls(transaction, organization, id).await?;
+    let failed = failed(transaction, organization, &batch).await?;
     Ok(Some(of(&batch, &calls, calls_before, failed)))
 }
 
@@ -357,24 +380,116 @@ pub async fn details(
     }))
 }
 
-/// Reports of batches, newest first.
+/// What a batch may spend and has spent.
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct CostReport {
+    /// The batch.
+    #[schema(value_type = String)]
+    pub batch_id: BatchId,
+    /// Calls of a model that were answered and paid.
+    pub calls: u64,
+    /// Answers that were used again and cost nothing.
+    pub reused: u64,
+    /// Tokens of prompts, cached ones included.
+    pub prompt_tokens: u64,
+    /// Of those, read from a cache.
+    pub cached_tokens: u64,
+    /// Tokens of answers.
+    pub completion_tokens: u64,
+    /// US dollars, as far as prices are known.
+    pub cost: f64,
+    /// US dollars that calls in work and calls in doubt may cost at most.
+    pub reserved_cost: f64,
+    /// Tokens that they may take at most.
+    pub reserved_tokens: u64,
+    /// The cap in US dollars, if there is one.
+    pub max_cost: Option<f64>,
+    /// The cap in tokens, if there is one.
+    pub max_tokens: Option<i64>,
+}
+
+/// What a batch may spend and has spent; nothing, if it calls no model. `None`: there is no such batch.
 ///
 /// # Errors
 /// [`StoreError::Query`] (trying again may help), or [`StoreError::Decode`].
-pub async fn list(
+pub async fn cost(
     store: &Store,
     organization: OrganizationId,
-    most: i64,
-) -> Result<Vec<BatchReport>, StoreError> {
+    id: BatchId,
+) -> Result<Option<CostReport>, StoreError> {
     let mut transaction = store.app(organization).await?;
-    let batches = store::batches(&mut transaction, organization, None, most).await?;
-    let mut reports = Vec::with_capacity(batches.len());
-    for batch in batches {
-        let calls = calls(&mut transaction, organization, batch.id).await?;
-        let failed = failed(&mut transaction, organization, &batch).await?;
-        reports.push(of(&batch, &calls, 0, failed));
+    if store::batch_by_id(&mut transaction, organization, id)
+        .await?
+        .is_none()
+    {
+        return Ok(None);
     }
-    Ok(reports)
+    let reused = store::replays(&mut transaction, organization, id).await?;
+    let budget = store::budget(&mut transaction, organization, id).await?;
+    let count = |count: i64| u64::try_from(count).unwrap_or(0);
+    Ok(Some(match budget {
+        None => CostReport {
+            batch_id: id,
+            calls: 0,
+            reused,
+            prompt_tokens: 0,
+            cached_tokens: 0,
+            completion_tokens: 0,
+            cost: 0.0,
+            reserved_cost: 0.0,
+            reserved_tokens: 0,
+            max_cost: None,
+            max_tokens: None,
+        },
+        Some(budget) => CostReport {
+            batch_id: id,
+            calls: count(budget.calls),
+            reused,
+            prompt_tokens: count(budget.prompt_tokens),
+            cached_tokens: count(budget.cached_tokens),
+            completion_tokens: count(budget.completion_tokens),
+            cost: dollars(budget.spent.cost),
+            reserved_cost: dollars(budget.reserved.cost),
+            reserved_tokens: count(budget.reserved.tokens),
+            max_cost: budget.caps.cost.map(dollars),
+            max_tokens: budget.caps.tokens,
+        },
+    }))
+}
+
+/// The name of a batch's extractor. `None`: there is no such batch.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn extractor_of(
+    store: &Store,
+    organization: OrganizationId,
+    id: BatchId,
+) -> Result<Option<String>, StoreError> {
+    let mut read = store.app(organization).await?;
+    let setup = store::batch_setup(&mut read, organization, id).await?;
+    Ok(setup.map(|(extractor, ..)| extractor))
+}
+
+/// The report of a batch that was written down just now.
+pub(super) fn fresh(id: BatchId, name: String, documents: u64) -> BatchReport {
+    BatchReport {
+        batch_id: id,
+        name,
+        state: BatchStateName::Pending.as_str(),
+        open: false,
+        documents: DocumentCounts {
+            total: documents,
+            ..DocumentCounts::default()
+        },
+        entities: 0,
+        relations: 0,
+        clusters: 0,
+        duration_ms: 0,
+        calls: CallCounts::default(),
+        failures: Vec::new(),
+        failed_units: Vec::new(),
+    }
 }
 
 /// What failed of a batch.
@@ -413,11 +528,7 @@ fn of(batch: &Batch, calls: &Calls, before: u64, failed: Failed) -> BatchReport 
         failures: failed
             .documents
             .into_iter()
-            .map(|refused| FailureReport {
-                document: refused.external_id,
-                code: refused.failure.code.as_str(),
-                message: refused.failure.message,
-            })
+            .map(FailureReport::from)
             .collect(),
         failed_units: failed
             .units

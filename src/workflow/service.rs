@@ -24,12 +24,13 @@ pub struct WorkflowService {
 }
 
 /// Everything that is known of an execution.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct History {
     /// Where it stands.
     #[serde(flatten)]
     pub execution: ExecutionReport,
     /// Its batch.
+    #[schema(value_type = String)]
     pub batch_id: BatchId,
     /// Which try of the batch it belongs to.
     pub generation: i32,
@@ -38,23 +39,28 @@ pub struct History {
     /// Somebody works on it.
     pub leased: bool,
     /// When it is due, while it waits.
+    #[schema(value_type = Option<String>)]
     pub due_at: Option<DateTime<Utc>>,
     /// When it was admitted first.
+    #[schema(value_type = Option<String>)]
     pub started_at: Option<DateTime<Utc>>,
     /// When it became final.
+    #[schema(value_type = Option<String>)]
     pub completed_at: Option<DateTime<Utc>>,
     /// The attempts at its stages, in order.
     pub activities: Vec<ActivityReport>,
     /// What its units came to, by stage.
+    #[schema(value_type = Vec<Object>)]
     pub units: Vec<store::UnitCounts>,
     /// What was asked of it, in order.
     pub signals: Vec<SignalReport>,
 }
 
 /// One attempt at one stage.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct ActivityReport {
     /// Its id.
+    #[schema(value_type = String)]
     pub id: WorkflowActivityId,
     /// The activity.
     pub name: &'static str,
@@ -63,19 +69,23 @@ pub struct ActivityReport {
     /// Which attempt at the stage it is, from 1.
     pub attempt: i32,
     /// When it began.
+    #[schema(value_type = String)]
     pub started_at: DateTime<Utc>,
     /// Milliseconds, once it has ended.
     pub duration_ms: Option<i64>,
     /// Why it failed, or was given back.
+    #[schema(value_type = Option<Object>)]
     pub error: Option<Failure>,
 }
 
 /// Something that was asked of an execution.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct SignalReport {
     /// Its id.
+    #[schema(value_type = String)]
     pub id: WorkflowSignalId,
     /// What was asked.
+    #[schema(value_type = String)]
     pub signal: Signal,
     /// `delivered` or `too_late`; none while the holder of the lease has not answered.
     pub outcome: Option<String>,

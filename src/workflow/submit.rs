@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use graphmill_jobs::{BatchId, OrganizationId};
+use graphmill_jobs::{BatchId, OntologyId, OrganizationId};
 use uuid::Uuid;
 
 use super::change;
@@ -107,37 +107,8 @@ impl Submission {
         organization: OrganizationId,
         batch: &NewBatch,
     ) -> Result<Self, SubmitError> {
-        let config = BatchConfig {
-            settings: batch.settings,
-            model: batch.model.as_ref().map(|(choice, _)| choice.clone()),
-        };
-        let config = serde_json::to_value(&config).map_err(SubmitError::Settings)?;
         let mut transaction = store.app(organization).await?;
-        let ontology =
-            store::ensure_ontology(&mut transaction, organization, &batch.ontology).await?;
-        let spec = BatchSpec {
-            name: batch.name.clone(),
-            ontology,
-            extractor: batch.extractor.clone(),
-            config,
-            concurrency: batch.concurrency,
-            policy: batch.policy,
-            max_retries: batch.max_retries,
-            tolerance: batch.tolerance,
-            weight: batch.weight,
-        };
-        let id = store::add_batch(&mut transaction, organization, &spec).await?;
-        if let Some((_, caps)) = batch.model {
-            store::set_budget(&mut transaction, organization, id, caps).await?;
-        }
-        let kind = EventKind::BatchCreated { name: spec.name };
-        let event = Event {
-            organization,
-            batch: id,
-            execution: None,
-            kind,
-        };
-        store::append_event(&mut transaction, &event).await?;
+        let id = open(&mut transaction, organization, batch).await?;
         transaction.commit().await.map_err(StoreError::from)?;
         let intake = Intake::Filling(Filling::Submission);
         Ok(Self::of(store, organization, id, intake))
@@ -176,7 +147,12 @@ impl Submission {
         Ok(Self::of(store, organization, batch, Intake::Open))
     }
 
-    fn of(store: &Store, organization: OrganizationId, batch: BatchId, intake: Intake) -> Self {
+    pub(super) fn of(
+        store: &Store,
+        organization: OrganizationId,
+        batch: BatchId,
+        intake: Intake,
+    ) -> Self {
         Self {
             store: store.clone(),
             organization,
@@ -231,6 +207,20 @@ impl Submission {
             self.flush().await?;
         }
         Ok(())
+    }
+
+    /// Whether all that was added is written down.
+    #[must_use]
+    pub const fn is_written(&self) -> bool {
+        self.documents.is_empty() && self.refused.is_empty()
+    }
+
+    /// Writes down what was added.
+    ///
+    /// # Errors
+    /// [`SubmitError::Store`].
+    pub async fn write(&mut self) -> Result<(), SubmitError> {
+        self.flush().await
     }
 
     /// Whether the batch waits for the rest of its documents, and for its seal.
@@ -294,18 +284,7 @@ impl Submission {
 
     /// May be repeated after a commit of unknown outcome: what is there already is not added twice.
     async fn write_step(&self) -> Result<Changed, SubmitError> {
-        let rows: Vec<DocumentRow<'_>> = self
-            .documents
-            .iter()
-            .map(|document| DocumentRow {
-                external_id: &document.id,
-                title: document.title.as_deref(),
-                source_uri: document.source_uri.as_deref(),
-                text: &document.text,
-                content_hash: content_hash(&document.text),
-                metadata: &document.metadata,
-            })
-            .collect();
+        let rows: Vec<DocumentRow<'_>> = self.documents.iter().map(row).collect();
         let (organization, batch) = (self.organization, self.batch);
         if self.intake != Intake::Filling(Filling::Submission) {
             return change::write(&self.store, organization, batch, &rows, &self.refused).await;
@@ -320,6 +299,60 @@ impl Submission {
         transaction.commit().await.map_err(StoreError::from)?;
         Ok(Changed::default())
     }
+}
+
+/// What is written down of a batch that is opened.
+pub(super) fn spec(batch: &NewBatch, ontology: OntologyId) -> Result<BatchSpec, SubmitError> {
+    let config = BatchConfig {
+        settings: batch.settings,
+        model: batch.model.as_ref().map(|(choice, _)| choice.clone()),
+    };
+    Ok(BatchSpec {
+        name: batch.name.clone(),
+        ontology,
+        extractor: batch.extractor.clone(),
+        config: serde_json::to_value(&config).map_err(SubmitError::Settings)?,
+        concurrency: batch.concurrency,
+        policy: batch.policy,
+        max_retries: batch.max_retries,
+        tolerance: batch.tolerance,
+        weight: batch.weight,
+    })
+}
+
+/// What is written down of a document.
+pub(super) fn row(document: &NewDocument) -> DocumentRow<'_> {
+    DocumentRow {
+        external_id: &document.id,
+        title: document.title.as_deref(),
+        source_uri: document.source_uri.as_deref(),
+        text: &document.text,
+        content_hash: content_hash(&document.text),
+        metadata: &document.metadata,
+    }
+}
+
+/// Opens a batch in a transaction, and tells of it.
+pub(super) async fn open(
+    transaction: &mut store::AppTransaction,
+    organization: OrganizationId,
+    batch: &NewBatch,
+) -> Result<BatchId, SubmitError> {
+    let ontology = store::ensure_ontology(transaction, organization, &batch.ontology).await?;
+    let spec = spec(batch, ontology)?;
+    let id = store::add_batch(transaction, organization, &spec).await?;
+    if let Some((_, caps)) = batch.model {
+        store::set_budget(transaction, organization, id, caps).await?;
+    }
+    let kind = EventKind::BatchCreated { name: spec.name };
+    let event = Event {
+        organization,
+        batch: id,
+        execution: None,
+        kind,
+    };
+    store::append_event(transaction, &event).await?;
+    Ok(id)
 }
 
 /// Has the end of a batch, and of its later generations, told to `address`; `false`: it has ended already.

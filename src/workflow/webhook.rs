@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How the news of a batch's end stands.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct WebhookReport {
     /// Where it goes, without the query.
     pub url: String,
@@ -25,9 +25,10 @@ pub struct WebhookReport {
 }
 
 /// How a delivery stands.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct DeliveryReport {
     /// The header `webhook-id`, the same at every attempt.
+    #[schema(value_type = String)]
     pub delivery_id: WebhookDeliveryId,
     /// Which generation's end it tells of.
     pub generation: i32,
@@ -36,8 +37,10 @@ pub struct DeliveryReport {
     /// Attempts that were begun.
     pub attempts: i32,
     /// When the next one is due, while it waits.
+    #[schema(value_type = Option<String>)]
     pub next_due: Option<DateTime<Utc>>,
     /// When it was delivered or given up.
+    #[schema(value_type = Option<String>)]
     pub settled_at: Option<DateTime<Utc>>,
     /// Why the last attempt failed.
     pub last_error: Option<String>,

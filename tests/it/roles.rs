@@ -92,6 +92,8 @@ async fn seed(ground: &Ground, organization: OrganizationId) {
              select '{of}', id, 'mentions', 0, 'ungrounded', 1 from workflow_execution where organization_id = '{of}';
          insert into webhook_delivery (batch_id, generation, organization_id, id, state_data, counts)
              values ('{batch}', 1, '{of}', gen_random_uuid(), '{{}}', '{{}}');
+         insert into idempotency_key (key, organization_id, batch_id, request_hash)
+             values ('k', '{of}', '{batch}', '');
          insert into budget (organization_id, batch_id) values ('{of}', '{batch}');
          insert into organization_budget (organization_id) values ('{of}');"
     );
@@ -256,6 +258,13 @@ async fn nothing_of_another_organization_is_seen_or_written() {
             "{insert}: {refused}"
         );
     }
+    let found =
+        "select count(*) from entities_with_words('n', '00000000-0000-0000-0000-000000000000', 10)";
+    let entities = format!(
+        "select count(*) from entity where organization_id = '{}'",
+        OURS.uuid()
+    );
+    assert_eq!(texts(&mut *app, found).await, [ground.text(entities).await]);
     let organizations = texts(&mut *app, "select id::text from organization").await;
     assert_eq!(organizations, [OURS.uuid().to_string()]);
 }
@@ -305,6 +314,7 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
         "select max_cost, spent_cost from organization_budget",
         "select * from model_endpoint",
         "select * from dropped_item",
+        "select * from idempotency_key",
         "select input, output, error from workflow_execution",
         "select config from batch",
         "select notify_url from batch",
@@ -314,6 +324,10 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
         let refused = attempt(&mut engine, read).await.unwrap_err();
         assert!(refused.contains("permission denied"), "{read}: {refused}");
     }
+    let words =
+        "select * from entities_with_words('n', '00000000-0000-0000-0000-000000000000', 10)";
+    let refused = attempt(&mut engine, words).await.unwrap_err();
+    assert!(refused.contains("permission denied"), "{refused}");
     for (table, may) in [
         (
             "batch",

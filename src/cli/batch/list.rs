@@ -11,7 +11,10 @@ use crate::{
 const LISTED: i64 = 1000;
 
 pub(super) async fn list(session: &Session, json: bool) -> Result<(), CliError> {
-    let reports = workflow::list(&session.store, OrganizationId::DEFAULT, LISTED).await?;
+    let organization = OrganizationId::DEFAULT;
+    let reports = workflow::batch_page(&session.store, organization, None, None, LISTED)
+        .await?
+        .items;
     output::written(if json {
         output::json(&reports)
     } else {

@@ -5,7 +5,8 @@ use graphmill_jobs::{BatchId, OrganizationId};
 use crate::{
     cli::{error::CliError, session::Session},
     config::BudgetArgs,
-    store::{self, Caps, StoreError},
+    store::Caps,
+    workflow,
 };
 
 /// Sets the caps that are given.
@@ -21,17 +22,10 @@ pub(in crate::cli) async fn raise(
     if caps == Caps::default() {
         return Ok(());
     }
-    let organization = OrganizationId::DEFAULT;
-    let mut transaction = session.store.app(organization).await?;
-    if store::budget(&mut transaction, organization, id)
-        .await?
-        .is_none()
-    {
-        return Err(CliError::Usage(format!(
-            "the batch {id} calls no model: it has no budget"
-        )));
+    if workflow::raise_caps(&session.store, OrganizationId::DEFAULT, id, caps).await? {
+        return Ok(());
     }
-    store::set_budget(&mut transaction, organization, id, caps).await?;
-    transaction.commit().await.map_err(StoreError::from)?;
-    Ok(())
+    Err(CliError::Usage(format!(
+        "the batch {id} calls no model: it has no budget"
+    )))
 }

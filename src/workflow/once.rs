@@ -1,0 +1,133 @@
+//! Submissions that may be sent again: a key that the caller made up stands for one batch.
+//!
+//! Invariants: a key's row commits with its batch, so that no key has two; a body of which something was written down
+//! can only be gone on with by the same body; what was answered once is answered again.
+
+use graphmill_jobs::{BatchId, OrganizationId};
+use serde_json::Value;
+
+use super::submit::{NewBatch, Submission, SubmitError, open};
+use crate::{
+    flow::{Filling, Intake},
+    store::{self, KnownKey, Store, StoreError, Written},
+};
+
+/// A request that may be sent again.
+#[derive(Debug, Clone)]
+pub struct Once {
+    /// What the caller made up.
+    pub key: String,
+    /// SHA-256 of everything that is asked but the body.
+    pub request_hash: [u8; 32],
+}
+
+/// How a request with a key stands.
+pub enum Opened {
+    /// It is the first one.
+    New(Submission),
+    /// It was sent before.
+    Known(KnownKey),
+}
+
+/// What is known of a key.
+///
+/// # Errors
+/// [`StoreError`]; trying again may help.
+pub async fn known_key(
+    store: &Store,
+    organization: OrganizationId,
+    key: &str,
+) -> Result<Option<KnownKey>, StoreError> {
+    let mut read = store.app(organization).await?;
+    store::known_key(&mut read, organization, key).await
+}
+
+/// Opens a batch for a key, unless it has one. `written` is all of the body, if it is known already.
+///
+/// # Errors
+/// As [`Submission::open`].
+pub async fn open_once(
+    store: &Store,
+    organization: OrganizationId,
+    batch: &NewBatch,
+    once: &Once,
+    written: Option<Written<'_>>,
+) -> Result<Opened, SubmitError> {
+    let mut transaction = store.app(organization).await?;
+    if let Some(known) = store::known_key(&mut transaction, organization, &once.key).await? {
+        return Ok(Opened::Known(known));
+    }
+    let opened = async {
+        let id = open(&mut transaction, organization, batch).await?;
+        let (key, hash) = (&once.key, &once.request_hash);
+        let taken = store::take_key(&mut transaction, organization, id, key, hash, written).await?;
+        Ok::<_, SubmitError>((id, taken))
+    };
+    let opened = match opened.await {
+        Ok((id, true)) => {
+            transaction.commit().await.map_err(StoreError::from)?;
+            let intake = Intake::Filling(Filling::Submission);
+            return Ok(Opened::New(Submission::of(store, organization, id, intake)));
+        }
+        Ok((_, false)) => None,
+        // The other one may have the name because it has the key.
+        Err(SubmitError::Store(StoreError::NameTaken(name))) => {
+            Some(SubmitError::Store(StoreError::NameTaken(name)))
+        }
+        Err(error) => return Err(error),
+    };
+    transaction.rollback().await.map_err(StoreError::from)?;
+    match (known_key(store, organization, &once.key).await?, opened) {
+        (Some(known), _) => Ok(Opened::Known(known)),
+        (None, Some(error)) => Err(error),
+        (None, None) => Err(SubmitError::Store(StoreError::Overtaken)),
+    }
+}
+
+/// Says how much of the body is written down.
+///
+/// # Errors
+/// [`StoreError`]; trying again may help.
+pub async fn note_written(
+    store: &Store,
+    organization: OrganizationId,
+    key: &str,
+    written: Written<'_>,
+) -> Result<(), StoreError> {
+    let mut transaction = store.app(organization).await?;
+    store::note_written(&mut transaction, organization, key, written).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Keeps the answer for repeats. Returns what is to be answered: the first one.
+///
+/// # Errors
+/// [`StoreError`]; trying again may help.
+pub async fn keep_answer(
+    store: &Store,
+    organization: OrganizationId,
+    key: &str,
+    answer: Value,
+) -> Result<Value, StoreError> {
+    let mut transaction = store.app(organization).await?;
+    let kept = store::keep_answer(&mut transaction, organization, key, &answer).await?;
+    transaction.commit().await?;
+    Ok(kept.unwrap_or(answer))
+}
+
+/// The batch of a key that was cut off goes on; `None`: it has all its documents.
+///
+/// # Errors
+/// What the store says.
+pub async fn go_on(
+    store: &Store,
+    organization: OrganizationId,
+    batch: BatchId,
+) -> Result<Option<Submission>, SubmitError> {
+    match Submission::reopen(store, organization, batch).await {
+        Ok(submission) if submission.must_go_on() => Ok(Some(submission)),
+        Ok(_) | Err(SubmitError::Sealed) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
