@@ -8,42 +8,56 @@
 //! problem, and none quotes a document.
 
 mod access;
+mod asked;
 mod batches;
 mod body;
 mod changes;
+mod cors;
+mod docs;
+mod executions;
+mod export;
+mod graph;
 mod health;
 mod intake;
 mod problem;
 mod receive;
 mod request;
+mod rerun;
+mod signals;
+mod submit;
+mod tag;
+mod upload;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    http::StatusCode,
-    middleware,
-    routing::{delete, get, post},
-};
+use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, middleware};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+pub use cors::{BadOrigin, Origin};
 
 use crate::{
     graph::Ontology,
     notify::Address,
-    pipeline::{Limits, Settings},
+    pipeline::{Foresight, Limits, Settings},
     queue::Queue,
     store::Store,
+    workflow::Desk,
 };
 
 /// How long a request may take before it is answered without a result.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long open requests have to end after a stop: what a request may take, and a little to say so.
 const STOP_TIMEOUT: Duration = Duration::from_secs(35);
-/// Submissions that are read and written at once. Each holds its whole body in memory, twice for a moment; the rest
-/// wait.
-const SUBMISSIONS: usize = 8;
+/// Bodies of the greatest size that are held at once, twice for a moment each; of small ones many more. The rest wait.
+const BODIES: usize = 8;
+/// Submissions that are taken in as they arrive, at once; each holds some megabytes.
+const STREAMS: usize = 16;
+/// Requests that are answered at once; further ones are told to come again.
+const REQUESTS: usize = 1024;
 /// The least that a body may have, in bytes, however small a document must be.
 const LEAST_BODY_LIMIT: u64 = 64 << 20;
 
@@ -60,6 +74,16 @@ pub struct Webhooks {
     pub signs: bool,
 }
 
+/// What the surroundings let a server take and say.
+pub struct Surroundings {
+    /// What says of each extractor what a re-run would take.
+    pub foresights: Vec<(String, Foresight)>,
+    /// Origins of web pages that may ask; none without it.
+    pub cors_origins: Vec<Origin>,
+    /// The most bytes of a body that is taken in as it arrives.
+    pub upload_bytes: u64,
+}
+
 struct Shared {
     store: Store,
     queue: Queue,
@@ -68,11 +92,17 @@ struct Shared {
     ontology: Arc<Ontology>,
     webhooks: Webhooks,
     permits: Semaphore,
+    desk: Desk,
+    foresights: Vec<(String, Foresight)>,
+    streams: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
+    upload_bytes: u64,
+    cors_origins: Vec<Origin>,
     submissions: TaskTracker,
 }
 
 impl State {
-    /// The state of a server: batches may name one of `extractors`, each with the settings of its batches, and
+    /// The state of a server, within a runtime: batches may name one of `extractors`, each with the settings of its batches, and
     /// documents must keep to `limits`. All get this `ontology`; their ends are told as `webhooks` says.
     #[must_use]
     pub fn new(
@@ -82,15 +112,22 @@ impl State {
         limits: Limits,
         ontology: Arc<Ontology>,
         webhooks: Webhooks,
+        surroundings: Surroundings,
     ) -> Self {
         Self(Arc::new(Shared {
+            desk: Desk::open(store.clone()),
             store,
             queue,
             extractors,
             limits,
             ontology,
             webhooks,
-            permits: Semaphore::new(SUBMISSIONS),
+            permits: receive::permits(BODIES, body_limit(limits)),
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            requests: Arc::new(Semaphore::new(REQUESTS)),
+            foresights: surroundings.foresights,
+            upload_bytes: surroundings.upload_bytes,
+            cors_origins: surroundings.cors_origins,
             submissions: TaskTracker::new(),
         }))
     }
@@ -134,25 +171,41 @@ pub async fn serve(
     served
 }
 
-fn router(state: State) -> Router {
-    Router::new()
-        .route("/healthz", get(health::healthz))
-        .route("/api/batches", get(batches::list).post(batches::submit))
-        .route("/api/batches/{batch}", get(batches::show))
-        .route("/api/batches/{batch}/cancel", post(batches::cancel))
-        .route("/api/batches/{batch}/seal", post(changes::seal))
-        .route("/api/batches/{batch}/documents", post(changes::add))
-        .route(
-            "/api/batches/{batch}/documents/{document}",
-            delete(changes::remove),
-        )
-        .fallback(async || problem::Problem::of(StatusCode::NOT_FOUND))
-        .layer(CatchPanicLayer::custom(request::panicked))
+/// Every route with what it says of itself: what is served and what is documented is one list.
+fn documented() -> OpenApiRouter<State> {
+    let timely = OpenApiRouter::new()
+        .merge(batches::routes())
+        .merge(changes::routes())
+        .merge(signals::routes())
+        .merge(rerun::routes())
+        .merge(executions::routes())
+        .merge(export::routes())
+        .merge(graph::routes())
+        .merge(health::routes())
+        .merge(docs::routes())
         .layer(TimeoutLayer::with_status_code(
             StatusCode::SERVICE_UNAVAILABLE,
             REQUEST_TIMEOUT,
+        ));
+    // These see to their time themselves: a body may be long in coming.
+    OpenApiRouter::with_openapi(docs::Above::openapi())
+        .merge(timely)
+        .merge(submit::routes())
+}
+
+fn router(state: State) -> Router {
+    let (router, _) = documented().split_for_parts();
+    router
+        .fallback(async || problem::Problem::of(StatusCode::NOT_FOUND))
+        .layer(CatchPanicLayer::custom(request::panicked))
+        // Each route has limits of its own.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            request::one_of_many,
         ))
         .layer(middleware::from_fn(request::settle))
+        .layer(cors::layer(&state.0.cors_origins))
         .with_state(state)
 }
 

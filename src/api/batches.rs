@@ -1,252 +1,232 @@
-//! The routes of batches. Must not know how a batch is worked.
-//!
-//! Invariant: a submission runs as a task of its own. Whoever waits for it may leave, and it still ends with a seal or
-//! with a problem that names the batch.
-
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+//! The routes that read batches: what there is, how far it is, what it has called and spent. Must not know how a batch
+//! is worked.
 
 use axum::{
-    Extension, Json,
-    extract::{self, Path, Query, Request, rejection::QueryRejection},
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    Json,
+    extract::{self, Path},
+    http::{HeaderMap, StatusCode},
+    response::Response,
 };
 use graphmill_jobs::{BatchId, OrganizationId};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use tracing::Instrument;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     State,
-    access::{Reads, Writes},
-    body::{self, SubmissionBody},
-    intake::{self, Checked, Entry},
+    access::Reads,
+    asked::{self, Asked},
     problem::Problem,
-    receive,
-    request::Arrived,
+    tag,
 };
 use crate::{
-    flow::Signal,
-    workflow::{self, BatchReport, BatchSignalled, BatchStatus, Submission, SubmitError},
+    flow::{BatchStateName, ExecutionStatus},
+    workflow::{
+        self, BatchReport, BatchStatus, CallReport, CostReport, ExecutionFilter, ExecutionReport,
+    },
 };
 
-/// How long after its arrival a submission is answered, done or not: a little before the request's time is over.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(29);
-/// How long a submission waits for its turn.
-const TURN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long Postgres may take to begin. A pool tries again for as long as a request may last, and by then nobody could
-/// say that nothing was begun.
-const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Batches in a list: at most, and without a limit.
-const MOST_LISTED: i64 = 1000;
-const LISTED: i64 = 50;
-
-/// `POST /api/batches`: 201 with the report once all is durable and sealed, or kept open if it says so.
-pub(super) async fn submit(
-    extract::State(state): extract::State<State>,
-    Writes(organization): Writes,
-    Extension(Arrived(arrived)): Extension<Arrived>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let shared = &state.0;
-    let turn = tokio::time::timeout(TURN_TIMEOUT, shared.permits.acquire());
-    let Ok(Ok(_turn)) = turn.await else {
-        return Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many submissions at once: trying again helps",
-        ));
-    };
-    let bytes = receive::json(request, super::body_limit(shared.limits)).await?;
-    let parsing = {
-        let state = state.clone();
-        // Checking many megabytes would keep a thread from answering others.
-        tokio::task::spawn_blocking(move || {
-            let shared = &state.0;
-            let body: SubmissionBody = body::read(&bytes)?;
-            drop(bytes);
-            let open = body.open.unwrap_or(false);
-            intake::check(
-                body,
-                &shared.extractors,
-                shared.limits,
-                &shared.ontology,
-                &shared.webhooks,
-            )
-            .map(|checked| (checked, open))
-        })
-    };
-    let (checked, open) = parsing.await.map_err(|error| Problem::bug(&error))??;
-    match tokio::time::timeout(BEGIN_TIMEOUT, shared.store.app(organization)).await {
-        Ok(begun) => drop(begun?),
-        Err(_) => {
-            return Err(Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Postgres does not answer, and nothing was stored: trying again may help",
-            ));
-        }
-    }
-    let name = checked.batch.name.clone();
-    let submitted = checked.entries.len() as u64;
-    let opened = Arc::new(OnceLock::new());
-    let work = write(
-        state.clone(),
-        organization,
-        checked,
-        open,
-        Arc::clone(&opened),
-    )
-    .in_current_span();
-    let task = shared.submissions.spawn(work);
-    let until = arrived + ANSWER_TIMEOUT;
-    let id = match tokio::time::timeout_at(until, task).await {
-        Ok(Ok(written)) => written?,
-        Ok(Err(panic)) => return Err(naming(Problem::bug(&panic), opened.get())),
-        Err(_) => {
-            let late = Problem::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                format!(
-                    "the submission takes longer than a request may, and goes on: see what becomes of the batch \
-                     `{name}` before sending it again"
-                ),
-            );
-            return Err(naming(late.with("name", name), opened.get()));
-        }
-    };
-    let mut report = report(&state, organization, id).await.map_err(|problem| {
-        problem
-            .with("batch_id", id.to_string())
-            .with("sealed", !open)
-    })?;
-    // The counts follow the batch's events, which nobody may have folded yet; this one is known already.
-    report.documents.total = report.documents.total.max(submitted);
-    let location = [(header::LOCATION, format!("/api/batches/{id}"))];
-    Ok((StatusCode::CREATED, location, Json(report)).into_response())
+/// The routes of this file.
+pub(super) fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show))
+        .routes(routes!(executions))
+        .routes(routes!(calls))
+        .routes(routes!(cost))
 }
 
-/// Writes a submission down. Says which batch it is as soon as there is one.
-async fn write(
-    state: State,
-    organization: OrganizationId,
-    checked: Checked,
-    open: bool,
-    opened: Arc<OnceLock<BatchId>>,
-) -> Result<BatchId, Problem> {
-    let written = async {
-        let batch = &checked.batch;
-        let mut submission = Submission::open(&state.0.store, organization, batch).await?;
-        let _ = opened.set(submission.batch());
-        if let Some(address) = &checked.notify {
-            submission.notify(address).await?;
-        }
-        for entry in checked.entries {
-            match entry {
-                Entry::Document(document) => submission.add(document).await?,
-                Entry::Refused { name, failure } => submission.refuse(name, failure).await?,
-            }
-        }
-        let id = submission.batch();
-        submission.finish(open).await?;
-        Ok::<_, SubmitError>(id)
-    };
-    match written.await {
-        Ok(id) => {
-            tracing::info!(batch.id = %id, "a batch was submitted");
-            Ok(id)
-        }
-        Err(error) => Err(naming(submit_problem(&error), opened.get())),
-    }
-}
-
-pub(super) fn submit_problem(error: &SubmitError) -> Problem {
-    match error {
-        SubmitError::Store(error) => Problem::store(error),
-        SubmitError::Settings(_) => Problem::bug(error),
-        SubmitError::Illegal(refused) => Problem::new(StatusCode::CONFLICT, refused.to_string()),
-        SubmitError::Sealed | SubmitError::Refused => Problem::new(
-            StatusCode::CONFLICT,
-            "the batch was cancelled while its documents were being written",
-        ),
-    }
-}
-
-/// The same problem with the batch that is left open, if there is one.
-fn naming(problem: Problem, opened: Option<&BatchId>) -> Problem {
-    match opened {
-        Some(id) => {
-            tracing::warn!(batch.id = %id, "a submission did not end within its request");
-            problem
-                .with("batch_id", id.to_string())
-                .with("cancel", format!("/api/batches/{id}/cancel"))
-        }
-        None => problem,
-    }
-}
-
-/// What a list may be asked for.
-#[derive(Deserialize)]
+/// Which batches are wanted.
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ListQuery {
-    limit: Option<i64>,
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// Only batches in this state, for example `Completed`.
+    state: Option<String>,
+    /// Where the page begins: the `next` of the page before.
+    after: Option<String>,
+    /// How many, 1 to 1,000 (50).
+    limit: Option<u32>,
 }
 
-/// `GET /api/batches?limit=`: the newest batches.
-pub(super) async fn list(
+/// A page of batches.
+#[derive(Serialize, ToSchema)]
+struct BatchPage {
+    /// The batches, newest first.
+    batches: Vec<BatchReport>,
+    /// Where the next page begins, if there may be one. A page with `state` may be short and still have a next one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// The batches, newest first.
+#[utoipa::path(get, path = "/api/batches", tag = "batches", params(ListQuery), responses(
+    (status = 200, description = "A page of them", body = BatchPage),
+    (status = 400, description = "The query can't be read"),
+))]
+async fn list(
     extract::State(state): extract::State<State>,
     Reads(organization): Reads,
-    query: Result<Query<ListQuery>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
-    let limit = query
-        .ok()
-        .map(|Query(query)| query.limit.unwrap_or(LISTED))
-        .filter(|limit| (1..=MOST_LISTED).contains(limit))
-        .ok_or_else(|| {
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                format!("the one parameter is `limit`, a whole number within 1 to {MOST_LISTED}"),
-            )
-        })?;
-    let batches = workflow::list(&state.0.store, organization, limit).await?;
-    Ok(Json(json!({ "batches": batches })))
+    Asked(query): Asked<ListQuery>,
+) -> Result<Json<BatchPage>, Problem> {
+    let limit = asked::limit(query.limit)?;
+    let wanted = query
+        .state
+        .map(|state| {
+            let known = BatchStateName::ALL;
+            known
+                .into_iter()
+                .find(|known| known.as_str() == state)
+                .ok_or_else(|| {
+                    let known = known.map(BatchStateName::as_str);
+                    asked::unfit("state", &format!("one of {}", known.join(", ")))
+                })
+        })
+        .transpose()?;
+    let before = asked::after(query.after.as_deref(), |after| after.parse().ok())?;
+    let store = &state.0.store;
+    let page = workflow::batch_page(store, organization, wanted, before, limit).await?;
+    Ok(Json(BatchPage {
+        batches: page.items,
+        next: page.next.map(|id| id.to_string()),
+    }))
 }
 
-/// `GET /api/batches/{id or name}`: the report, how far the batch is, and how the news of its end stands.
-pub(super) async fn show(
+/// A batch: what became of its documents, and how far it is.
+///
+/// With `If-None-Match` 304 if nothing has changed.
+#[utoipa::path(get, path = "/api/batches/{batch}", tag = "batches",
+    params(("batch" = String, Path, description = "Its id or name")), responses(
+    (status = 200, description = "The batch", body = BatchStatus, headers(("etag" = String))),
+    (status = 304, description = "It is what the caller has"),
+    (status = 404, description = "There is no such batch"),
+))]
+async fn show(
     extract::State(state): extract::State<State>,
     Reads(organization): Reads,
     Path(wanted): Path<String>,
-) -> Result<Json<BatchStatus>, Problem> {
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let id = find(&state, organization, &wanted).await?;
     let status = workflow::status(&state.0.store, organization, id).await?;
-    Ok(Json(status.ok_or_else(unknown)?))
+    tag::json(&headers, &status.ok_or_else(unknown)?)
 }
 
-/// `POST /api/batches/{id or name}/cancel`: 202 with the report; what is in work ends at its next unit. Cancelling
-/// again changes nothing; 409 if the batch has ended.
-pub(super) async fn cancel(
+/// Which executions are wanted.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ExecutionsQuery {
+    /// Only those that stand there: `queued`, `processing`, `retry`, `failed`, `completed`, `abandoned` or `cancelled`.
+    status: Option<String>,
+    /// Only that of the document with this id.
+    document: Option<String>,
+    /// Where the page begins: the `next` of the page before.
+    after: Option<String>,
+    /// How many, 1 to 1,000 (50).
+    limit: Option<u32>,
+}
+
+/// A page of executions.
+#[derive(Serialize, ToSchema)]
+struct ExecutionPage {
+    /// The executions, by id; of a document that was retried only the newest.
+    executions: Vec<ExecutionReport>,
+    /// Where the next page begins, if there may be one. A page with `status` may be short and still have a next one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// The executions of a batch: one for each document, and its resolution.
+#[utoipa::path(get, path = "/api/batches/{batch}/executions", tag = "batches",
+    params(("batch" = String, Path, description = "Its id or name"), ExecutionsQuery), responses(
+    (status = 200, description = "A page of them", body = ExecutionPage),
+    (status = 400, description = "The query can't be read"),
+    (status = 404, description = "There is no such batch"),
+))]
+async fn executions(
     extract::State(state): extract::State<State>,
-    Writes(organization): Writes,
+    Reads(organization): Reads,
     Path(wanted): Path<String>,
-) -> Result<(StatusCode, Json<BatchReport>), Problem> {
+    Asked(query): Asked<ExecutionsQuery>,
+) -> Result<Json<ExecutionPage>, Problem> {
+    let limit = asked::limit(query.limit)?;
+    let filter = ExecutionFilter {
+        status: asked::given::<ExecutionStatus>(
+            "status",
+            query.status.as_deref(),
+            "one of queued, processing, retry, failed, completed, abandoned, cancelled",
+        )?,
+        document: asked::text("document", query.document.as_deref())?,
+    };
+    let after = asked::after(query.after.as_deref(), |after| after.parse().ok())?;
     let id = find(&state, organization, &wanted).await?;
     let store = &state.0.store;
-    match workflow::signal_batch(store, organization, id, Signal::Cancel).await? {
-        BatchSignalled::Done => tracing::info!(batch.id = %id, "a batch is being cancelled"),
-        BatchSignalled::Nothing | BatchSignalled::Retrying(_) => {}
-        BatchSignalled::Ended => {
-            return Err(Problem::new(
-                StatusCode::CONFLICT,
-                "the batch has ended: there is nothing to cancel",
-            )
-            .with("batch_id", id.to_string()));
-        }
-    }
-    Ok((
-        StatusCode::ACCEPTED,
-        Json(report(&state, organization, id).await?),
-    ))
+    let page = workflow::execution_page(store, organization, id, filter, after, limit).await?;
+    Ok(Json(ExecutionPage {
+        executions: page.items,
+        next: page.next.map(|id| id.to_string()),
+    }))
+}
+
+/// Which page is wanted.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct PageQuery {
+    /// Where the page begins: the `next` of the page before.
+    after: Option<String>,
+    /// How many, 1 to 1,000 (50).
+    limit: Option<u32>,
+}
+
+/// A page of the ledger.
+#[derive(Serialize, ToSchema)]
+struct CallPage {
+    /// The calls, in the order in which they were begun.
+    calls: Vec<CallReport>,
+    /// Where the next page begins, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// The ledger of a batch: every call of a model that was made for it.
+#[utoipa::path(get, path = "/api/batches/{batch}/calls", tag = "batches",
+    params(("batch" = String, Path, description = "Its id or name"), PageQuery), responses(
+    (status = 200, description = "A page of it", body = CallPage),
+    (status = 400, description = "The query can't be read"),
+    (status = 404, description = "There is no such batch"),
+))]
+async fn calls(
+    extract::State(state): extract::State<State>,
+    Reads(organization): Reads,
+    Path(wanted): Path<String>,
+    Asked(query): Asked<PageQuery>,
+) -> Result<Json<CallPage>, Problem> {
+    let limit = asked::limit(query.limit)?;
+    let after = asked::after(query.after.as_deref(), |after| after.parse().ok())?;
+    let id = find(&state, organization, &wanted).await?;
+    let page = workflow::call_page(&state.0.store, organization, id, after, limit).await?;
+    Ok(Json(CallPage {
+        calls: page.items,
+        next: page.next.map(|id| id.to_string()),
+    }))
+}
+
+/// What a batch may spend and has spent.
+#[utoipa::path(get, path = "/api/batches/{batch}/cost", tag = "batches",
+    params(("batch" = String, Path, description = "Its id or name")), responses(
+    (status = 200, description = "All zero, if it calls no model", body = CostReport),
+    (status = 404, description = "There is no such batch"),
+))]
+async fn cost(
+    extract::State(state): extract::State<State>,
+    Reads(organization): Reads,
+    Path(wanted): Path<String>,
+) -> Result<Json<CostReport>, Problem> {
+    let id = find(&state, organization, &wanted).await?;
+    let cost = workflow::cost(&state.0.store, organization, id).await?;
+    Ok(Json(cost.ok_or_else(unknown)?))
 }
 
 pub(super) async fn find(
@@ -274,7 +254,7 @@ pub(super) async fn report(
         .ok_or_else(unknown)
 }
 
-fn unknown() -> Problem {
+pub(super) fn unknown() -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
         "no batch has this id or name: GET /api/batches lists them",

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, error::Category};
 use serde_path_to_error::{Path, Segment};
+use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
 
@@ -16,37 +17,100 @@ use super::problem::Problem;
 const FIELD_CHARACTERS: usize = 40;
 
 /// A submission, as it is sent.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct SubmissionBody {
+    /// Unique in the organization; one is made up without it.
     pub(super) name: Option<String>,
+    /// The documents; none only for a batch that is kept open.
     pub(super) documents: Vec<DocumentBody>,
+    /// Documents in work at once, over all replicas, 1 to 10,000 (5).
     pub(super) concurrency: Option<u32>,
+    /// What to do about a document that fails: `continue-on-failure`, `abort-all` or `retry-failed`.
     pub(super) failure_policy: Option<String>,
+    /// Extra rounds that `retry-failed` gives, 0 to 100 (2).
     pub(super) max_retries: Option<u32>,
+    /// Documents that may be given up, as a number or a share (`10`, `5%`), before the rest is cancelled.
     pub(super) max_failures: Option<String>,
+    /// Its share of the fleet against the organization's other batches, 1 to 1,000 (1).
     pub(super) weight: Option<u32>,
+    /// Who extracts (`local`).
     pub(super) extractor: Option<String>,
+    /// What becomes of a document some of whose units failed: `allow` or `fail`.
     pub(super) partial: Option<String>,
+    /// Where to tell of its end: an http or https address.
     pub(super) notify: Option<String>,
+    /// Keep it open for more documents; somebody seals it later.
     pub(super) open: Option<bool>,
 }
 
+/// The options of a batch whose documents come as lines or files.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct BatchOptions {
+    /// With lines or files: the batch's name.
+    name: Option<String>,
+    /// With lines or files: documents in work at once, over all replicas, 1 to 10,000 (5).
+    concurrency: Option<u32>,
+    /// With lines or files: `continue-on-failure`, `abort-all` or `retry-failed`.
+    failure_policy: Option<String>,
+    /// With lines or files: extra rounds that `retry-failed` gives, 0 to 100 (2).
+    max_retries: Option<u32>,
+    /// With lines or files: documents that may be given up (`10`, `5%`).
+    max_failures: Option<String>,
+    /// With lines or files: its share of the fleet, 1 to 1,000 (1).
+    weight: Option<u32>,
+    /// With lines or files: who extracts (`local`).
+    extractor: Option<String>,
+    /// With lines or files: `allow` or `fail` documents some of whose units failed.
+    partial: Option<String>,
+    /// With lines or files: where to tell of its end.
+    notify: Option<String>,
+    /// With lines or files: keep it open for more.
+    pub(super) open: Option<bool>,
+}
+
+impl From<BatchOptions> for SubmissionBody {
+    fn from(options: BatchOptions) -> Self {
+        Self {
+            name: options.name,
+            documents: Vec::new(),
+            concurrency: options.concurrency,
+            failure_policy: options.failure_policy,
+            max_retries: options.max_retries,
+            max_failures: options.max_failures,
+            weight: options.weight,
+            extractor: options.extractor,
+            partial: options.partial,
+            notify: options.notify,
+            open: options.open,
+        }
+    }
+}
+
 /// Documents for a batch that is there, as they are sent.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct AdditionBody {
+    /// The documents.
     pub(super) documents: Vec<DocumentBody>,
 }
 
 /// A document, as it is sent.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct DocumentBody {
+    /// The caller's own name for it, 1 to 512 characters, unique in its batch.
     pub(super) id: String,
+    /// The whole text.
     pub(super) text: String,
+    /// Its title.
     pub(super) title: Option<String>,
+    /// Where it came from.
     pub(super) source_uri: Option<String>,
+    /// Whatever is to be kept with it: an object.
+    #[schema(value_type = Option<Object>)]
     pub(super) metadata: Option<Value>,
 }
 

@@ -8,34 +8,81 @@ use axum::{
     extract::{self, Path, Request},
     http::StatusCode,
 };
-use serde_json::{Value, json};
+use serde::Serialize;
 use tracing::Instrument;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     State,
     access::Writes,
-    batches::{find, report, submit_problem},
+    batches::{find, report},
     body::{self, AdditionBody},
     intake::{self, Entry},
     problem::Problem,
     receive,
+    submit::submit_problem,
 };
-use crate::workflow::{self, BatchReport, RemoveError, Submission};
+use crate::workflow::{self, BatchReport, FailureReport, RemoveError, Submission};
 
-/// `POST /api/batches/{id or name}/documents`: 200 with what became of the documents. A batch that has ended is opened
-/// again for them, and sealed; 409 if it is sealed and has not ended.
-pub(super) async fn add(
+/// The routes of this file.
+pub(super) fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(add))
+        .routes(routes!(remove))
+        .routes(routes!(seal))
+}
+
+/// What became of documents that were added.
+#[derive(Serialize, ToSchema)]
+struct AddedReport {
+    /// The batch.
+    #[schema(value_type = String)]
+    batch_id: graphmill_jobs::BatchId,
+    /// Documents that it did not have.
+    added: u64,
+    /// Documents that had another text.
+    replaced: u64,
+    /// Documents that it had.
+    unchanged: u64,
+    /// Documents that were refused, and why.
+    refused: Vec<FailureReport>,
+}
+
+/// What became of a document that was removed.
+#[derive(Serialize, ToSchema)]
+struct RemovedReport {
+    /// The batch.
+    #[schema(value_type = String)]
+    batch_id: graphmill_jobs::BatchId,
+    /// 1, or 0 if it was removed before.
+    removed: u64,
+}
+
+/// Adds documents to a batch. One that has ended is opened again for them, in its next generation.
+#[utoipa::path(post, path = "/api/batches/{batch}/documents", tag = "batches",
+    params(("batch" = String, Path, description = "Its id or name")), request_body = AdditionBody, responses(
+    (status = 200, description = "What became of them", body = AddedReport),
+    (status = 400, description = "The body is not JSON"),
+    (status = 404, description = "There is no such batch"),
+    (status = 408, description = "The body did not arrive in time"),
+    (status = 409, description = "It is sealed and has not ended"),
+    (status = 413, description = "The body is too large"),
+    (status = 415, description = "The body is not JSON"),
+    (status = 422, description = "The body has another shape"),
+))]
+async fn add(
     extract::State(state): extract::State<State>,
     Writes(organization): Writes,
     Path(wanted): Path<String>,
     request: Request,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<AddedReport>, Problem> {
     let shared = &state.0;
-    let Ok(_turn) = shared.permits.acquire().await else {
-        return Err(Problem::of(StatusCode::SERVICE_UNAVAILABLE));
-    };
+    let limit = super::body_limit(shared.limits);
+    let announced = receive::announced(request.headers());
+    let _turn = receive::turn(&shared.permits, announced, limit).await?;
     let id = find(&state, organization, &wanted).await?;
-    let bytes = receive::json(request, super::body_limit(shared.limits)).await?;
+    let bytes = receive::json(request, limit).await?;
     let limits = shared.limits;
     // Checking many megabytes would keep a thread from answering others.
     let parsing = tokio::task::spawn_blocking(move || {
@@ -60,33 +107,29 @@ pub(super) async fn add(
     let changed =
         changed.map_err(|error| submit_problem(&error).with("batch_id", id.to_string()))?;
     tracing::info!(batch.id = %id, added = changed.added, replaced = changed.replaced, "documents were added");
-    let refused: Vec<Value> = changed
-        .refused
-        .iter()
-        .map(|one| {
-            json!({
-                "document": one.external_id,
-                "code": one.failure.code.as_str(),
-                "message": one.failure.message,
-            })
-        })
-        .collect();
-    Ok(Json(json!({
-        "batch_id": id,
-        "added": changed.added,
-        "replaced": changed.replaced,
-        "unchanged": changed.unchanged,
-        "refused": refused,
-    })))
+    Ok(Json(AddedReport {
+        batch_id: id,
+        added: changed.added,
+        replaced: changed.replaced,
+        unchanged: changed.unchanged,
+        refused: changed.refused.into_iter().map(Into::into).collect(),
+    }))
 }
 
-/// `DELETE /api/batches/{id or name}/documents/{id}`: 200 with how many were removed now, 0 if it was removed before; 404 if
-/// there is no such document.
-pub(super) async fn remove(
+/// Removes a document from a batch, with all that was found in it. One that has ended is opened again for that, in
+/// its next generation.
+#[utoipa::path(delete, path = "/api/batches/{batch}/documents/{document}", tag = "batches",
+    params(("batch" = String, Path, description = "Its id or name"),
+           ("document" = String, Path, description = "The document's id, the caller's or graphmill's")), responses(
+    (status = 200, description = "It is removed", body = RemovedReport),
+    (status = 404, description = "There is no such batch or document"),
+    (status = 409, description = "The batch is sealed and has not ended"),
+))]
+async fn remove(
     extract::State(state): extract::State<State>,
     Writes(organization): Writes,
     Path((wanted, document)): Path<(String, String)>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<RemovedReport>, Problem> {
     let id = find(&state, organization, &wanted).await?;
     let unknown = || {
         Problem::new(
@@ -105,7 +148,10 @@ pub(super) async fn remove(
     };
     let task = state.0.submissions.spawn(work.in_current_span());
     match task.await.map_err(|panic| Problem::bug(&panic))? {
-        Ok(removed) => Ok(Json(json!({ "batch_id": id, "removed": removed.removed }))),
+        Ok(removed) => Ok(Json(RemovedReport {
+            batch_id: id,
+            removed: removed.removed,
+        })),
         Err(RemoveError::Unknown(_)) => Err(unknown()),
         Err(RemoveError::Change(error)) => {
             Err(submit_problem(&error).with("batch_id", id.to_string()))
@@ -113,8 +159,14 @@ pub(super) async fn remove(
     }
 }
 
-/// `POST /api/batches/{id or name}/seal`: 202 with the report; 409 if it is sealed already.
-pub(super) async fn seal(
+/// Says that no more documents will come to a batch that was kept open.
+#[utoipa::path(post, path = "/api/batches/{batch}/seal", tag = "batches",
+    params(("batch" = String, Path, description = "Its id or name")), responses(
+    (status = 202, description = "It is sealed", body = BatchReport),
+    (status = 404, description = "There is no such batch"),
+    (status = 409, description = "It is sealed already"),
+))]
+async fn seal(
     extract::State(state): extract::State<State>,
     Writes(organization): Writes,
     Path(wanted): Path<String>,

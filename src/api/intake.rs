@@ -41,7 +41,7 @@ pub(super) struct Checked {
     pub(super) entries: Vec<Entry>,
 }
 
-/// Checks what was sent.
+/// Checks what was sent; `follow`: the documents come by themselves.
 ///
 /// # Errors
 /// 422 for what no batch can be opened with; trying the same again does not help.
@@ -51,9 +51,10 @@ pub(super) fn check(
     limits: Limits,
     ontology: &Arc<Ontology>,
     webhooks: &Webhooks,
+    follow: bool,
 ) -> Result<Checked, Problem> {
     // One that is kept open gets them later.
-    if body.documents.is_empty() && body.open != Some(true) {
+    if body.documents.is_empty() && body.open != Some(true) && !follow {
         return Err(unfit(
             "documents",
             "there are none: a batch that is not `open` has at least one",

@@ -7,7 +7,7 @@
 use std::any::Any;
 
 use axum::{
-    extract::{MatchedPath, Request},
+    extract::{self, MatchedPath, Request},
     http::{HeaderName, HeaderValue, StatusCode},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::problem::Problem;
+use super::{State, problem::Problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The most characters of an id that a caller may give; a longer one is replaced.
@@ -50,7 +50,7 @@ pub(super) async fn settle(mut request: Request, next: Next) -> Response {
             response.headers_mut().insert(REQUEST_ID, header);
         }
         let (status, duration_ms) = (status.as_u16(), arrived.elapsed().as_millis());
-        if route == "/healthz" {
+        if matches!(route, "/healthz" | "/readyz") {
             tracing::debug!(%method, route, status, duration_ms, "answered");
         } else {
             tracing::info!(%method, route, status, duration_ms, "answered");
@@ -59,6 +59,22 @@ pub(super) async fn settle(mut request: Request, next: Next) -> Response {
     }
     .instrument(span)
     .await
+}
+
+/// Lets a request in if there is room; one whose answer is a stream makes room once that has begun.
+pub(super) async fn one_of_many(
+    extract::State(state): extract::State<State>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match state.0.requests.try_acquire() {
+        Ok(_room) => next.run(request).await,
+        Err(_) => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many requests at once: trying again helps",
+        )
+        .into_response(),
+    }
 }
 
 /// The caller's id for the request if it can be shown, else a new one.

@@ -5,11 +5,13 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::{error::CliError, notifying, ontology, run::interrupted, session::Session};
+use super::{calling, error::CliError, notifying, ontology, run::interrupted, session::Session};
 use crate::{
     api,
-    config::{NotifyArgs, PipelineArgs, ServerArgs},
+    config::{ModelArgs, NotifyArgs, PipelineArgs, ServerArgs, WorkerArgs},
     extractors::Extractors,
+    pipeline::Foresight,
+    worker::{Worker, WorkerSettings},
 };
 
 /// Arguments of `serve`.
@@ -31,6 +33,30 @@ pub(super) struct ServeArgs {
     /// For batches that name no address of their own; workers send and sign, with the same secret.
     #[command(flatten)]
     notify: NotifyArgs,
+    /// Work in this process too, as `graphmill worker` does.
+    #[arg(long, env = "GRAPHMILL_WITH_WORKER")]
+    with_worker: bool,
+    /// A web page's origin that may ask (`https://example.com`); may be given several times, or be `*`. Without it no
+    /// page of another origin may.
+    #[arg(
+        long,
+        env = "GRAPHMILL_CORS_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ','
+    )]
+    cors_origin: Vec<api::Origin>,
+    /// The most bytes that a submission of lines or files may have.
+    #[arg(
+        long,
+        env = "GRAPHMILL_MAX_UPLOAD_BYTES",
+        value_name = "BYTES",
+        default_value_t = 1 << 30
+    )]
+    max_upload_bytes: u64,
+    #[command(flatten)]
+    worker: WorkerArgs,
+    #[command(flatten)]
+    models: ModelArgs,
 }
 
 pub(super) async fn serve(
@@ -63,17 +89,54 @@ pub(super) async fn serve(
         let paid = extractors.get(name)?.is_paid();
         Some((name.to_owned(), args.pipeline.settings(paid)))
     });
+    let foresights = extractors.names().filter_map(|name| {
+        let extractor = extractors.get(name)?;
+        Some((name.to_owned(), Foresight::new(extractor)))
+    });
+    let foresights = foresights.collect();
+    let queue = session.queue().await?;
     let state = api::State::new(
         session.store.clone(),
-        session.queue().await?,
+        queue.clone(),
         offered.collect(),
         args.pipeline.limits(),
         ontology,
         webhooks,
+        api::Surroundings {
+            foresights,
+            cors_origins: args.cors_origin.clone(),
+            upload_bytes: args.max_upload_bytes,
+        },
     );
+    let worker = if args.with_worker {
+        Some(work(&session, queue, extractors, args).await?)
+    } else {
+        None
+    };
     let served = api::serve(listener, state, interrupted())
         .await
         .map_err(listen);
+    // Behind the requests: what they have submitted to the end is seen by others.
+    if let Some(worker) = worker {
+        worker.drain(args.worker.drain).await;
+    }
     session.close().await;
     served.map(|()| ExitCode::SUCCESS)
+}
+
+/// Works in this process.
+async fn work(
+    session: &Session,
+    queue: crate::queue::Queue,
+    extractors: Extractors,
+    args: &ServeArgs,
+) -> Result<Worker, CliError> {
+    let (extractors, models) = calling::equip(extractors, &args.models)?;
+    let messenger = notifying::messenger(&args.notify.signing)?;
+    let settings = WorkerSettings {
+        limits: models.limits,
+        ..args.worker.settings(WorkerSettings::default().slots)
+    };
+    let store = session.store.clone();
+    Ok(Worker::start_notifying(store, queue, extractors, settings, messenger).await?)
 }

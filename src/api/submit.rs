@@ -1,0 +1,449 @@
+//! The route that submits a batch: as JSON, as JSON Lines, as files.
+//!
+//! Invariants: a submission runs as a task of its own: whoever waits for it may leave, and it still ends with a seal, or
+//! with a problem that names the batch. What is sent again with the same `Idempotency-Key` is the same batch, and gets
+//! the first answer.
+
+mod streamed;
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use axum::{
+    Extension, Json,
+    extract::{self, Request},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use graphmill_jobs::{BatchId, OrganizationId};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tracing::Instrument;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    State,
+    access::Writes,
+    asked,
+    batches::report,
+    body::{self, BatchOptions, SubmissionBody},
+    intake::{self, Checked, Entry},
+    problem::Problem,
+    receive,
+    request::Arrived,
+    upload,
+};
+use crate::{
+    store::{KnownKey, Written},
+    workflow::{self, BatchReport, Once, Opened, Parcel, Submission, SubmitError},
+};
+
+/// How long after its arrival a submission in JSON is answered, done or not: a little before the request's time is
+/// over.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(29);
+/// How long Postgres may take to begin. A pool tries again for as long as a request may last, and by then nobody could
+/// say that nothing was begun.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most characters of a key.
+const KEY_CHARACTERS: usize = 255;
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Says that the answer is that of an earlier request.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// The routes of this file.
+pub(super) fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new().routes(routes!(submit))
+}
+
+/// Submits a batch. The answer comes when all is durable and the batch is sealed, or kept open if it says so.
+///
+/// Documents come as one JSON object, as JSON Lines (one document a line: `id`, `text`, and perhaps `title`,
+/// `source_uri`, `metadata`), or as the files of a form. Lines and files are taken in as they arrive, whatever their
+/// number; each that can't be taken is refused by name, and the others go on. With lines and files the batch's options
+/// stand in the query. A body that breaks off cancels its batch, unless it has an `Idempotency-Key`: then the same
+/// request goes on with it. A key is known for a day.
+#[utoipa::path(post, path = "/api/batches", tag = "batches",
+    params(BatchOptions,
+        ("idempotency-key" = Option<String>, Header, description = "1 to 255 visible characters, made up by the caller: \
+          the same key with the same body is the same batch")),
+    request_body(content(
+        (SubmissionBody = "application/json"), (String = "application/x-ndjson"), (Object = "multipart/form-data"))),
+    responses(
+    (status = 201, description = "It is durable", body = BatchReport,
+        headers(("location" = String), ("idempotency-replayed" = String))),
+    (status = 400, description = "The body is not JSON, breaks off, or the query can't be read"),
+    (status = 408, description = "The body did not arrive in time"),
+    (status = 409, description = "The name is taken, or the batch was cancelled meanwhile"),
+    (status = 413, description = "The body is too large"),
+    (status = 415, description = "The body is none of the three"),
+    (status = 422, description = "The body has another shape, there are no documents, or the key was sent with another body"),
+    (status = 504, description = "It takes longer than a request may, and goes on"),
+))]
+async fn submit(
+    extract::State(state): extract::State<State>,
+    Writes(organization): Writes,
+    Extension(Arrived(arrived)): Extension<Arrived>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let key = match key(request.headers()) {
+        Ok(key) => key,
+        Err(refused) => return Err(receive::refused(request, refused).await),
+    };
+    match upload::kind(request.headers()) {
+        None => json(&state, organization, arrived, request, key).await,
+        Some(kind) => streamed::submit(&state, organization, request, kind, key).await,
+    }
+}
+
+/// The key, if there is one.
+fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
+    let fits = |key: &&str| {
+        (1..=KEY_CHARACTERS).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    match key.to_str().ok().filter(fits) {
+        Some(key) => Ok(Some(key.to_owned())),
+        None => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!("`Idempotency-Key` has 1 to {KEY_CHARACTERS} visible characters"),
+        )
+        .with("place", "idempotency-key")),
+    }
+}
+
+/// A body that was sent whole, under a key.
+struct Sent {
+    once: Once,
+    bytes: u64,
+    hash: [u8; 32],
+}
+
+impl Sent {
+    fn of(key: String, body: &[u8]) -> Self {
+        Self {
+            once: Once {
+                key,
+                request_hash: Sha256::digest(b"POST /api/batches application/json").into(),
+            },
+            bytes: body.len() as u64,
+            hash: Sha256::digest(body).into(),
+        }
+    }
+
+    fn written(&self) -> Written<'_> {
+        Written {
+            bytes: self.bytes,
+            hash: &self.hash,
+            whole: true,
+        }
+    }
+
+    fn is(&self, known: &KnownKey) -> bool {
+        known.request_hash == self.once.request_hash
+            && known.body_bytes == self.bytes
+            && known.body_hash.as_deref() == Some(self.hash.as_slice())
+    }
+}
+
+/// What became of a submission.
+struct Ended {
+    batch: BatchId,
+    /// It is that of an earlier request.
+    again: bool,
+    /// What was answered then, if anything was.
+    answer: Option<Value>,
+}
+
+async fn json(
+    state: &State,
+    organization: OrganizationId,
+    arrived: tokio::time::Instant,
+    request: Request,
+    key: Option<String>,
+) -> Result<Response, Problem> {
+    let shared = &state.0;
+    if request.uri().query().is_some_and(|query| !query.is_empty()) {
+        let refused = asked::unfit("query", "with JSON, the batch's options stand in the body");
+        return Err(receive::refused(request, refused).await);
+    }
+    let limit = super::body_limit(shared.limits);
+    let announced = receive::announced(request.headers());
+    let _turn = receive::turn(&shared.permits, announced, limit).await?;
+    let bytes = receive::json(request, limit).await?;
+    let parsing = {
+        let state = state.clone();
+        let read = move || {
+            let shared = &state.0;
+            let sent = key.map(|key| Sent::of(key, &bytes));
+            let body: SubmissionBody = body::read(&bytes)?;
+            drop(bytes);
+            let open = body.open.unwrap_or(false);
+            intake::check(
+                body,
+                &shared.extractors,
+                shared.limits,
+                &shared.ontology,
+                &shared.webhooks,
+                false,
+            )
+            .map(|checked| (checked, open, sent))
+        };
+        // Checking many megabytes would keep a thread from answering others.
+        tokio::task::spawn_blocking(read)
+    };
+    let (checked, open, sent) = parsing.await.map_err(|error| Problem::bug(&error))??;
+    let checked = match small(checked, open || sent.is_some()) {
+        Ok(parcel) => return hand_in(state, organization, arrived, parcel).await,
+        Err(checked) => checked,
+    };
+    begin(state, organization).await?;
+    let name = checked.batch.name.clone();
+    let submitted = checked.entries.len() as u64;
+    let opened = Arc::new(OnceLock::new());
+    let key = sent.as_ref().map(|sent| sent.once.key.clone());
+    let work = write(
+        state.clone(),
+        organization,
+        checked,
+        open,
+        Arc::clone(&opened),
+        sent,
+    );
+    let task = shared.submissions.spawn(work.in_current_span());
+    let until = arrived + ANSWER_TIMEOUT;
+    let ended = match tokio::time::timeout_at(until, task).await {
+        Ok(Ok(ended)) => ended?,
+        Ok(Err(panic)) => return Err(naming(Problem::bug(&panic), opened.get())),
+        Err(_) => return Err(naming(late(&name), opened.get())),
+    };
+    answer(state, organization, ended, submitted, open, key).await
+}
+
+/// The submission for the desk, if it is one of those that many are written of at once.
+fn small(checked: Checked, alone: bool) -> Result<Parcel, Checked> {
+    let is_document = |entry: &Entry| matches!(entry, Entry::Document(_));
+    if alone || !checked.entries.iter().all(is_document) {
+        return Err(checked);
+    }
+    let documents = checked.entries.into_iter().filter_map(|entry| match entry {
+        Entry::Document(document) => Some(document),
+        Entry::Refused { .. } => None,
+    });
+    let parcel = Parcel {
+        documents: documents.collect(),
+        batch: checked.batch,
+        notify: checked.notify,
+    };
+    if parcel.is_small() {
+        return Ok(parcel);
+    }
+    Err(Checked {
+        entries: parcel.documents.into_iter().map(Entry::Document).collect(),
+        batch: parcel.batch,
+        notify: parcel.notify,
+    })
+}
+
+/// A small submission, written with others that come at the same time.
+async fn hand_in(
+    state: &State,
+    organization: OrganizationId,
+    arrived: tokio::time::Instant,
+    parcel: Parcel,
+) -> Result<Response, Problem> {
+    let name = parcel.batch.name.clone();
+    let handed_in = state.0.desk.submit(organization, parcel);
+    match tokio::time::timeout_at(arrived + ANSWER_TIMEOUT, handed_in).await {
+        Err(_) => Err(late(&name)),
+        Ok(None) => Err(Problem::of(StatusCode::INTERNAL_SERVER_ERROR)),
+        Ok(Some(Err(error))) => Err(submit_problem(&error)),
+        Ok(Some(Ok(report))) => {
+            let id = report.batch_id;
+            tracing::info!(batch.id = %id, "a batch was submitted");
+            let location = [(header::LOCATION, format!("/api/batches/{id}"))];
+            Ok((StatusCode::CREATED, location, Json(report)).into_response())
+        }
+    }
+}
+
+fn late(name: &str) -> Problem {
+    Problem::new(
+        StatusCode::GATEWAY_TIMEOUT,
+        format!(
+            "the submission takes longer than a request may, and goes on: see what becomes of the batch `{name}` \
+             before sending it again"
+        ),
+    )
+    .with("name", name)
+}
+
+/// Whether Postgres answers, before anything is begun.
+async fn begin(state: &State, organization: OrganizationId) -> Result<(), Problem> {
+    match tokio::time::timeout(BEGIN_TIMEOUT, state.0.store.app(organization)).await {
+        Ok(begun) => Ok(drop(begun?)),
+        Err(_) => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Postgres does not answer, and nothing was stored: trying again may help",
+        )),
+    }
+}
+
+/// Writes a submission down. Says which batch it is as soon as there is one.
+async fn write(
+    state: State,
+    organization: OrganizationId,
+    checked: Checked,
+    open: bool,
+    opened: Arc<OnceLock<BatchId>>,
+    sent: Option<Sent>,
+) -> Result<Ended, Problem> {
+    let store = &state.0.store;
+    let known = match &sent {
+        None => None,
+        Some(sent) => {
+            let written = Some(sent.written());
+            let begun =
+                workflow::open_once(store, organization, &checked.batch, &sent.once, written)
+                    .await
+                    .map_err(|error| submit_problem(&error))?;
+            Some(begun)
+        }
+    };
+    let mut again = false;
+    let submission = match known {
+        None => Submission::open(store, organization, &checked.batch)
+            .await
+            .map_err(|error| submit_problem(&error))?,
+        Some(Opened::New(submission)) => submission,
+        Some(Opened::Known(known)) => {
+            if !sent.as_ref().is_some_and(|sent| sent.is(&known)) {
+                return Err(another_body());
+            }
+            let _ = opened.set(known.batch);
+            again = true;
+            let cut_off = if known.answer.is_none() {
+                workflow::go_on(store, organization, known.batch)
+                    .await
+                    .map_err(|error| submit_problem(&error))?
+            } else {
+                None
+            };
+            match cut_off {
+                Some(submission) => submission,
+                None => {
+                    return Ok(Ended {
+                        batch: known.batch,
+                        again,
+                        answer: known.answer,
+                    });
+                }
+            }
+        }
+    };
+    let batch = submission.batch();
+    let _ = opened.set(batch);
+    match fill(submission, checked, open).await {
+        Ok(()) => tracing::info!(batch.id = %batch, "a batch was submitted"),
+        // The other request with this key was faster.
+        Err(SubmitError::Sealed) if again => {}
+        Err(error) => return Err(naming(submit_problem(&error), opened.get())),
+    }
+    Ok(Ended {
+        batch,
+        again,
+        answer: None,
+    })
+}
+
+async fn fill(mut submission: Submission, checked: Checked, open: bool) -> Result<(), SubmitError> {
+    if let Some(address) = &checked.notify {
+        submission.notify(address).await?;
+    }
+    for entry in checked.entries {
+        take(&mut submission, entry).await?;
+    }
+    submission.finish(open).await.map(drop)
+}
+
+async fn take(submission: &mut Submission, entry: Entry) -> Result<(), SubmitError> {
+    match entry {
+        Entry::Document(document) => submission.add(document).await,
+        Entry::Refused { name, failure } => submission.refuse(name, failure).await,
+    }
+}
+
+/// What is answered in the end; under a key, what was answered first.
+async fn answer(
+    state: &State,
+    organization: OrganizationId,
+    ended: Ended,
+    submitted: u64,
+    open: bool,
+    key: Option<String>,
+) -> Result<Response, Problem> {
+    let id = ended.batch;
+    let object = match ended.answer {
+        Some(answer) => answer,
+        None => {
+            let named = |problem: Problem| {
+                problem
+                    .with("batch_id", id.to_string())
+                    .with("sealed", !open)
+            };
+            let mut report = report(state, organization, id).await.map_err(named)?;
+            // The counts follow the batch's events, which nobody may have folded yet; this one is known already.
+            report.documents.total = report.documents.total.max(submitted);
+            let report = serde_json::to_value(&report).map_err(|error| Problem::bug(&error))?;
+            match key {
+                None => report,
+                Some(key) => {
+                    workflow::keep_answer(&state.0.store, organization, &key, report).await?
+                }
+            }
+        }
+    };
+    let location = [(header::LOCATION, format!("/api/batches/{id}"))];
+    let mut response = (StatusCode::CREATED, location, Json(object)).into_response();
+    if ended.again {
+        let replayed = HeaderValue::from_static("true");
+        response.headers_mut().insert(REPLAYED, replayed);
+    }
+    Ok(response)
+}
+
+pub(super) fn submit_problem(error: &SubmitError) -> Problem {
+    match error {
+        SubmitError::Store(error) => Problem::store(error),
+        SubmitError::Settings(_) => Problem::bug(error),
+        SubmitError::Illegal(refused) => Problem::new(StatusCode::CONFLICT, refused.to_string()),
+        SubmitError::Sealed | SubmitError::Refused => Problem::new(
+            StatusCode::CONFLICT,
+            "the batch was cancelled while its documents were being written",
+        ),
+    }
+}
+
+fn another_body() -> Problem {
+    Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "this `Idempotency-Key` was sent with another request: a new request needs a new key",
+    )
+    .with("place", "idempotency-key")
+}
+
+/// The same problem with the batch that is left open, if there is one.
+fn naming(problem: Problem, opened: Option<&BatchId>) -> Problem {
+    match opened {
+        Some(id) => {
+            tracing::warn!(batch.id = %id, "a submission did not end within its request");
+            problem
+                .with("batch_id", id.to_string())
+                .with("cancel", format!("/api/batches/{id}/cancel"))
+        }
+        None => problem,
+    }
+}
