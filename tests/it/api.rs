@@ -1,6 +1,12 @@
 //! The HTTP API, from outside: a real server, a real worker, and requests as clients send them.
 
 mod changes;
+mod documented;
+mod exploring;
+mod nonsense;
+mod reading;
+mod signalling;
+mod submitting;
 
 use std::{
     io::{BufRead, BufReader},
@@ -123,6 +129,10 @@ impl Server {
 
     async fn get(&self, path: &str) -> Response {
         self.request(Method::GET, path).send().await.unwrap()
+    }
+
+    async fn get_owned(&self, path: String) -> Response {
+        self.get(&path).await
     }
 
     async fn submit(&self, body: &Value) -> Response {
