@@ -33,16 +33,12 @@ pub struct SealedBatch<'a> {
 /// Writes batches with their documents, sealed. Returns those that were written: of the others the name is taken.
 ///
 /// # Errors
-<<<<<<< ours
 /// [`StoreError::Quota`] if they are too many together; [`StoreError::Query`], and trying again may help. The caller must
 /// drop the transaction then.
-=======
-/// [`StoreError::Query`]; trying again may help. None is written then.
 #[expect(
     clippy::too_many_lines,
     reason = "one statement, and a line for each of its columns"
 )]
->>>>>>> theirs
 pub async fn add_sealed(
     connection: &mut PgConnection,
     organization: OrganizationId,
