@@ -12,6 +12,7 @@
 )]
 
 use std::{
+    fmt::Write as _,
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
@@ -161,9 +162,10 @@ fn one_by_one(server: &Server, seconds: u64, clients: u64) -> (f64, Duration) {
 
 /// Lines of one body. Returns lines a second.
 fn lines(server: &Server, count: u64) -> f64 {
-    let body: String = (0..count)
-        .map(|n| format!("{{\"id\":\"{n}\",\"text\":\"{n}: {TEXT}\"}}\n"))
-        .collect();
+    let body = (0..count).fold(String::new(), |mut body, n| {
+        writeln!(body, "{{\"id\":\"{n}\",\"text\":\"{n}: {TEXT}\"}}").unwrap();
+        body
+    });
     let mut stream = BufReader::new(TcpStream::connect(&server.address).unwrap());
     let begun = Instant::now();
     assert_eq!(

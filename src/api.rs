@@ -120,6 +120,10 @@ impl State {
     /// # Panics
     /// Outside of a runtime.
     #[must_use]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is another thing, and there is one caller"
+    )]
     pub fn new(
         store: Store,
         queue: Queue,

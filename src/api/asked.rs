@@ -26,19 +26,18 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        match Query::<T>::from_request_parts(parts, state).await {
-            Ok(Query(asked)) => Ok(Self(asked)),
-            Err(_) => {
-                let known = T::into_params(|| None);
-                let known: Vec<&str> = known.iter().map(|one| one.name.as_str()).collect();
-                Err(Problem::new(
-                    StatusCode::BAD_REQUEST,
-                    format!(
-                        "the query can't be read: each of {} may stand there once",
-                        known.join(", ")
-                    ),
-                ))
-            }
+        if let Ok(Query(asked)) = Query::<T>::from_request_parts(parts, state).await {
+            Ok(Self(asked))
+        } else {
+            let known = T::into_params(|| None);
+            let known: Vec<&str> = known.iter().map(|one| one.name.as_str()).collect();
+            Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                format!(
+                    "the query can't be read: each of {} may stand there once",
+                    known.join(", ")
+                ),
+            ))
         }
     }
 }

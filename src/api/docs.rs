@@ -1,4 +1,4 @@
-//! What the API says of itself: the OpenAPI document, and the same as a page for people.
+//! What the API says of itself: the `OpenAPI` document, and the same as a page for people.
 //!
 //! Both are made from the routes themselves, so that neither can say anything else than what is served. The page is
 //! plain HTML that needs nothing from anywhere, not even a script.
@@ -149,7 +149,7 @@ fn loosen(document: &mut Value) {
     document["components"]["schemas"] = loosened;
 }
 
-/// This document: OpenAPI 3.1.
+/// This document: `OpenAPI` 3.1.
 #[utoipa::path(get, path = "/openapi.json", tag = "service", responses(
     (status = 200, description = "The document", body = Object),
 ))]

@@ -1,6 +1,8 @@
 //! The routes that ask the published graph, over the organization or one batch: entities, relations, clusters, and what
 //! lies around one. Must not know how any of it was found.
 
+use std::fmt::Write;
+
 use axum::{
     Json,
     extract::{self, Path},
@@ -322,7 +324,11 @@ fn end(name: &str, text: Option<&str>) -> Result<Option<End>, Problem> {
 fn told_key(key: &EntityKey) -> String {
     match key {
         EntityKey::Name(key, id) => {
-            let hex: String = key.bytes().map(|byte| format!("{byte:02x}")).collect();
+            let hex = key.bytes().fold(String::new(), |mut hex, byte| {
+                // Writing to a string does not fail.
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            });
             format!("{hex}.{id}")
         }
         EntityKey::Words(id) => id.to_string(),

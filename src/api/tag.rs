@@ -1,5 +1,7 @@
 //! Entity tags: whoever has an answer already is told that it is still the same.
 
+use std::fmt::Write;
+
 use axum::{
     body::Body,
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -13,10 +15,11 @@ use super::problem::Problem;
 /// The tag of what depends on `bytes` alone.
 pub(super) fn of(bytes: &[u8]) -> String {
     let hash = Sha256::digest(bytes);
-    let hex: String = hash[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex = hash[..16].iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
     format!("\"{hex}\"")
 }
 

@@ -19,6 +19,7 @@ use crate::{
 
 /// Arguments of `prune`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are flags")]
 pub(super) struct PruneArgs {
     /// Delete events of this age from the logs of batches that ended as long ago, for example `30d`.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]

@@ -146,14 +146,14 @@ async fn write(
     let mut specs: Vec<BatchSpec> = Vec::with_capacity(parcels.len());
     for parcel in parcels {
         let wanted = &parcel.batch.ontology;
-        let ontology = match known.iter().find(|(known, _)| Arc::ptr_eq(known, wanted)) {
-            Some(&(_, id)) => id,
-            None => {
+        let ontology =
+            if let Some(&(_, id)) = known.iter().find(|(known, _)| Arc::ptr_eq(known, wanted)) {
+                id
+            } else {
                 let id = store::ensure_ontology(&mut transaction, organization, wanted).await?;
                 known.push((wanted, id));
                 id
-            }
-        };
+            };
         specs.push(spec(&parcel.batch, ontology)?);
     }
     let batches: Vec<SealedBatch<'_>> = parcels

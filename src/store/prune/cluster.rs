@@ -195,6 +195,10 @@ pub struct DecisionsPruned {
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
+#[expect(
+    clippy::too_many_lines,
+    reason = "a handful of statements that belong together"
+)]
 pub async fn prune_decisions(
     connection: &mut PgConnection,
     organization: OrganizationId,

@@ -109,11 +109,14 @@ pub struct SubgraphEdge {
     pub relations: Vec<RelationId>,
 }
 
+/// How often a relation is said, how surely at most, and where.
+type Said = (u64, f32, Vec<RelationId>);
+
 struct Growing {
     bounds: Bounds,
     nodes: Vec<SubgraphNode>,
     known: HashSet<Thing>,
-    edges: BTreeMap<(Thing, String, Thing), (u64, f32, Vec<RelationId>)>,
+    edges: BTreeMap<(Thing, String, Thing), Said>,
     counted: HashSet<RelationId>,
     cut: bool,
 }

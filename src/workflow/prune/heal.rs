@@ -117,7 +117,10 @@ mod tests {
         }
     }
 
-    fn told(members: &[TiedMember]) -> Vec<(u128, Option<(u128, f32, String)>)> {
+    /// A member, and why it is one.
+    type Told = (u128, Option<(u128, f32, String)>);
+
+    fn told(members: &[TiedMember]) -> Vec<Told> {
         mended(members)
             .into_iter()
             .map(|mended| {
