@@ -45,6 +45,51 @@ fn assert_progress(event: &Told) -> Value {
     json
 }
 
+/// The log after its end, by the paths of the batch: all events and progress.
+async fn assert_over(client: &Client, urls: [&str; 2], log: &[LoggedEvent]) {
+    // What is over is over: 204, at which an EventSource stops.
+    let end = log.last().unwrap().position;
+    for url in urls {
+        let again = Reading::ask(client, url, Some(end)).await.unwrap();
+        assert_eq!(again.status(), 204);
+        let late = Reading::open(client, url, None).await.rest().await;
+        assert_eq!((late.len(), late[0].position()), (1, end));
+    }
+    let late = Reading::open(client, &format!("{}?after=0", urls[0]), None)
+        .await
+        .rest()
+        .await;
+    assert_eq!(late.len(), log.len());
+    // A header knows better than an address.
+    let after = log[log.len() - 3].position;
+    let late = Reading::open(client, &format!("{}?after=0", urls[0]), Some(after))
+        .await
+        .rest()
+        .await;
+    assert_eq!(late.len(), 2);
+}
+
+/// An execution by itself, after its end.
+async fn assert_execution(client: &Client, replica: &Replica, id: &str, log: &[LoggedEvent]) {
+    let path = replica.url(&format!("/api/workflows/{id}/progress"));
+    let late = Reading::open(client, &path, None).await.rest().await;
+    assert_eq!(late.len(), 1);
+    assert_eq!(assert_progress(&late[0])["progress"], 100);
+    let again = Reading::ask(client, &path, Some(late[0].position()))
+        .await
+        .unwrap();
+    assert_eq!(again.status(), 204);
+    let path = replica.url(&format!("/api/executions/{id}/events?after=0"));
+    let told = Reading::open(client, &path, None).await.rest().await;
+    let wanted: Vec<_> = log
+        .iter()
+        .filter(|event| event.execution.is_some_and(|of| of.to_string() == *id))
+        .map(|event| event.position)
+        .collect();
+    let got: Vec<_> = told.iter().map(Told::position).collect();
+    assert_eq!(got, wanted);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_is_followed_from_its_snapshot_to_its_end_and_no_further() {
     let mut drill = Drill::new().await;
@@ -138,46 +183,9 @@ async fn a_batch_is_followed_from_its_snapshot_to_its_end_and_no_further() {
         .sum();
     assert!(counts > 0);
 
-    // What is over is over: 204, at which an EventSource stops.
-    let end = log.last().unwrap().position;
-    for url in [&all, &progress] {
-        let again = Reading::ask(&client, url, Some(end)).await.unwrap();
-        assert_eq!(again.status(), 204);
-        let late = Reading::open(&client, url, None).await.rest().await;
-        assert_eq!((late.len(), late[0].position()), (1, end));
-    }
-    let late = Reading::open(&client, &format!("{all}?after=0"), None)
-        .await
-        .rest()
-        .await;
-    assert_eq!(late.len(), log.len());
-    // A header knows better than an address.
-    let after = log[log.len() - 3].position;
-    let late = Reading::open(&client, &format!("{all}?after=0"), Some(after))
-        .await
-        .rest()
-        .await;
-    assert_eq!(late.len(), 2);
-
-    // An execution by itself.
+    assert_over(&client, [&all, &progress], &log).await;
     let id = ids.iter().next().unwrap();
-    let path = replica.url(&format!("/api/workflows/{id}/progress"));
-    let late = Reading::open(&client, &path, None).await.rest().await;
-    assert_eq!(late.len(), 1);
-    assert_eq!(assert_progress(&late[0])["progress"], 100);
-    let again = Reading::ask(&client, &path, Some(late[0].position()))
-        .await
-        .unwrap();
-    assert_eq!(again.status(), 204);
-    let path = replica.url(&format!("/api/executions/{id}/events?after=0"));
-    let told = Reading::open(&client, &path, None).await.rest().await;
-    let wanted: Vec<_> = log
-        .iter()
-        .filter(|event| event.execution.is_some_and(|of| of.to_string() == **id))
-        .map(|event| event.position)
-        .collect();
-    let got: Vec<_> = told.iter().map(Told::position).collect();
-    assert_eq!(got, wanted);
+    assert_execution(&client, &replica, id, &log).await;
     drill.stop().await;
 }
 

@@ -70,7 +70,7 @@ async fn a_reader_that_stops_slows_nobody_and_costs_no_memory() {
     assert!(
         after < before + ROOM,
         "{before} bytes became {after}, with 20 readers that have stopped before {} MB",
-        5 * BURST * BYTES >> 20
+        (5 * BURST * BYTES) >> 20
     );
     // One of them reads on, and misses nothing.
     let mut stream = slow.pop().unwrap();
