@@ -9,7 +9,9 @@ fn prune(scene: &Scene) -> Value {
     say(scene.binary().args(ages)).exits(0).json()
 }
 
-const KEPT: &str = "select count(*) from llm_call where length(response) > 0";
+/// Bodies that are there, but for those that only found out how a server is talked to: that is asked once.
+const KEPT: &str =
+    "select count(*) from llm_call where length(response) > 0 and prompt not like 'probe@%'";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pruned_answer_is_paid_again_and_stays_in_the_books() {
@@ -26,6 +28,7 @@ async fn a_pruned_answer_is_paid_again_and_stays_in_the_books() {
     let before = scene.ground.texts(books).await;
     let spent = "select b::text from budget b order by batch_id";
     let budgets = scene.ground.texts(spent).await;
+    let asked = usize::try_from(scene.ground.number(KEPT).await).unwrap();
     let report = prune(&scene);
     assert_eq!(report["gone"][0]["kind"], "answers", "{report}");
     assert_eq!(report["gone"][0]["rows"], paid, "{report}");
@@ -41,7 +44,7 @@ async fn a_pruned_answer_is_paid_again_and_stays_in_the_books() {
         .exits(0)
         .json();
     assert_eq!(again["documents"]["completed"], 2, "{again}");
-    assert_eq!(billed(&server.bill()), 2 * paid, "paid again");
+    assert_eq!(billed(&server.bill()), paid + asked, "paid again");
     let first = scene.show("first");
     assert_eq!(first["entities"], again["entities"]);
     assert_eq!(first["relations"], again["relations"]);
@@ -59,8 +62,7 @@ async fn an_open_batch_keeps_every_answer_that_it_was_given() {
     scene
         .run(&server.base_url(), "open", &["--open", &file])
         .exits(0);
-    let report = prune(&scene);
-    assert_eq!(report["gone"], serde_json::json!([]), "{report}");
+    prune(&scene);
     assert_eq!(scene.ground.number(KEPT).await, kept);
     say(scene.binary().args(["batch", "seal", "open"])).exits(0);
     let say_resume = ["run", "--resume", "open", "--json"];
