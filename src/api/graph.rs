@@ -322,7 +322,7 @@ fn end(name: &str, text: Option<&str>) -> Result<Option<End>, Problem> {
 fn told_key(key: &EntityKey) -> String {
     match key {
         EntityKey::Name(key, id) => {
-            let hex: String = key.bytes().map(|byte| format!("{byte:02x}")).collect();
+            let hex = asked::hex(key.as_bytes());
             format!("{hex}.{id}")
         }
         EntityKey::Words(id) => id.to_string(),

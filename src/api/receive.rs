@@ -37,11 +37,11 @@ pub(super) fn permits(bodies: usize, limit: usize) -> Semaphore {
 ///
 /// # Errors
 /// 503 if it waits too long.
-pub(super) async fn turn<'s>(
-    permits: &'s Semaphore,
+pub(super) async fn turn(
+    permits: &Semaphore,
     announced: Option<u64>,
     limit: usize,
-) -> Result<SemaphorePermit<'s>, Problem> {
+) -> Result<SemaphorePermit<'_>, Problem> {
     let bytes = announced.map_or(limit, |bytes| {
         usize::try_from(bytes).unwrap_or(limit).min(limit)
     });

@@ -198,7 +198,7 @@ async fn json(
     let (checked, open, sent) = parsing.await.map_err(|error| Problem::bug(&error))??;
     let checked = match small(checked, open || sent.is_some()) {
         Ok(parcel) => return hand_in(state, organization, arrived, parcel).await,
-        Err(checked) => checked,
+        Err(checked) => *checked,
     };
     begin(state, organization).await?;
     let name = checked.batch.name.clone();
@@ -224,10 +224,10 @@ async fn json(
 }
 
 /// The submission for the desk, if it is one of those that many are written of at once.
-fn small(checked: Checked, alone: bool) -> Result<Parcel, Checked> {
+fn small(checked: Checked, alone: bool) -> Result<Parcel, Box<Checked>> {
     let is_document = |entry: &Entry| matches!(entry, Entry::Document(_));
     if alone || !checked.entries.iter().all(is_document) {
-        return Err(checked);
+        return Err(Box::new(checked));
     }
     let documents = checked.entries.into_iter().filter_map(|entry| match entry {
         Entry::Document(document) => Some(document),
@@ -241,11 +241,11 @@ fn small(checked: Checked, alone: bool) -> Result<Parcel, Checked> {
     if parcel.is_small() {
         return Ok(parcel);
     }
-    Err(Checked {
+    Err(Box::new(Checked {
         entries: parcel.documents.into_iter().map(Entry::Document).collect(),
         batch: parcel.batch,
         notify: parcel.notify,
-    })
+    }))
 }
 
 /// A small submission, written with others that come at the same time.
@@ -284,7 +284,10 @@ fn late(name: &str) -> Problem {
 /// Whether Postgres answers, before anything is begun.
 async fn begin(state: &State, organization: OrganizationId) -> Result<(), Problem> {
     match tokio::time::timeout(BEGIN_TIMEOUT, state.0.store.app(organization)).await {
-        Ok(begun) => Ok(drop(begun?)),
+        Ok(begun) => {
+            drop(begun?);
+            Ok(())
+        }
         Err(_) => Err(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "Postgres does not answer, and nothing was stored: trying again may help",
@@ -386,24 +389,21 @@ async fn answer(
     key: Option<String>,
 ) -> Result<Response, Problem> {
     let id = ended.batch;
-    let object = match ended.answer {
-        Some(answer) => answer,
-        None => {
-            let named = |problem: Problem| {
-                problem
-                    .with("batch_id", id.to_string())
-                    .with("sealed", !open)
-            };
-            let mut report = report(state, organization, id).await.map_err(named)?;
-            // The counts follow the batch's events, which nobody may have folded yet; this one is known already.
-            report.documents.total = report.documents.total.max(submitted);
-            let report = serde_json::to_value(&report).map_err(|error| Problem::bug(&error))?;
-            match key {
-                None => report,
-                Some(key) => {
-                    workflow::keep_answer(&state.0.store, organization, &key, report).await?
-                }
-            }
+    let object = if let Some(answer) = ended.answer {
+        answer
+    } else {
+        let named = |problem: Problem| {
+            problem
+                .with("batch_id", id.to_string())
+                .with("sealed", !open)
+        };
+        let mut report = report(state, organization, id).await.map_err(named)?;
+        // The counts follow the batch's events, which nobody may have folded yet; this one is known already.
+        report.documents.total = report.documents.total.max(submitted);
+        let report = serde_json::to_value(&report).map_err(|error| Problem::bug(&error))?;
+        match key {
+            None => report,
+            Some(key) => workflow::keep_answer(&state.0.store, organization, &key, report).await?,
         }
     };
     let location = [(header::LOCATION, format!("/api/batches/{id}"))];

@@ -8,15 +8,12 @@ use axum::{
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::problem::Problem;
+use super::{asked, problem::Problem};
 
 /// The tag of what depends on `bytes` alone.
 pub(super) fn of(bytes: &[u8]) -> String {
     let hash = Sha256::digest(bytes);
-    let hex: String = hash[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex = asked::hex(&hash[..16]);
     format!("\"{hex}\"")
 }
 

@@ -275,19 +275,16 @@ impl Source {
         self.hash.update(id.as_bytes());
         self.hash.update((id.len() as u64).to_be_bytes());
         let label = format!("file {}", self.pieces);
-        let (id, content) = match check_id(&id) {
-            Err(invalid) => {
-                let failure = Failure::terminal(FailureCode::BrokenLine, invalid.to_string());
-                (None, Err(failure))
-            }
-            Ok(()) => {
-                let text = self
-                    .limits
-                    .check_size(length)
-                    .and_then(|()| check_bytes(bytes, &self.limits));
-                let content = text.map(|text| NewDocument::new(id.clone(), text));
-                (Some(id), content)
-            }
+        let (id, content) = if let Err(invalid) = check_id(&id) {
+            let failure = Failure::terminal(FailureCode::BrokenLine, invalid.to_string());
+            (None, Err(failure))
+        } else {
+            let text = self
+                .limits
+                .check_size(length)
+                .and_then(|()| check_bytes(bytes, &self.limits));
+            let content = text.map(|text| NewDocument::new(id.clone(), text));
+            (Some(id), content)
         };
         Ok(Some(self.names.entry(&label, id, content)))
     }
@@ -329,8 +326,8 @@ impl Names {
     }
 
     /// `wanted`, or with a number if that is taken.
-    fn free(&mut self, wanted: String) -> String {
-        let mut name = wanted.clone();
+    fn free(&mut self, wanted: &str) -> String {
+        let mut name = wanted.to_owned();
         let mut number = 2_u32;
         while !self.take(&name) {
             name = format!("{wanted} ({number})");
@@ -356,14 +353,14 @@ impl Names {
                         document.id
                     ),
                 );
-                let name = self.free(format!("{} ({label})", document.id));
+                let name = self.free(&format!("{} ({label})", document.id));
                 Entry::Refused { name, failure }
             }
             Err(failure) => {
                 let name = match id {
                     Some(id) if self.take(&id) => id,
-                    Some(id) => self.free(format!("{id} ({label})")),
-                    None => self.free(label.to_owned()),
+                    Some(id) => self.free(&format!("{id} ({label})")),
+                    None => self.free(label),
                 };
                 Entry::Refused { name, failure }
             }

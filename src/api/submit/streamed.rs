@@ -39,12 +39,9 @@ pub(super) async fn submit(
     key: Option<String>,
 ) -> Result<Response, Problem> {
     let shared = &state.0;
-    let options = match Query::<BatchOptions>::try_from_uri(request.uri()) {
-        Ok(Query(options)) => options,
-        Err(_) => {
-            let refused = asked::unfit("query", "the options of a batch, each once");
-            return Err(receive::refused(request, refused).await);
-        }
+    let Ok(Query(options)) = Query::<BatchOptions>::try_from_uri(request.uri()) else {
+        let refused = asked::unfit("query", "the options of a batch, each once");
+        return Err(receive::refused(request, refused).await);
     };
     let open = options.open.unwrap_or(false);
     let query = request.uri().query().unwrap_or_default();
@@ -186,7 +183,7 @@ impl Streamed {
         self.note(true).await?;
         match submission.finish(self.open).await {
             Ok(_) => {
-                tracing::info!(batch.id = %batch, documents = submitted, "a batch was submitted")
+                tracing::info!(batch.id = %batch, documents = submitted, "a batch was submitted");
             }
             // The other request with this key was faster.
             Err(SubmitError::Sealed) if again => {}
