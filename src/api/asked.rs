@@ -2,6 +2,8 @@
 //!
 //! Invariant: what can't be read is a problem that names the parameters that there are, and quotes nothing.
 
+use std::fmt::Write;
+
 use axum::{
     extract::{FromRequestParts, Query},
     http::{StatusCode, request::Parts},
@@ -27,19 +29,27 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         if let Ok(Query(asked)) = Query::<T>::from_request_parts(parts, state).await {
-            Ok(Self(asked))
-        } else {
-            let known = T::into_params(|| None);
-            let known: Vec<&str> = known.iter().map(|one| one.name.as_str()).collect();
-            Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                format!(
-                    "the query can't be read: each of {} may stand there once",
-                    known.join(", ")
-                ),
-            ))
+            return Ok(Self(asked));
         }
+        let known = T::into_params(|| None);
+        let known: Vec<&str> = known.iter().map(|one| one.name.as_str()).collect();
+        Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!(
+                "the query can't be read: each of {} may stand there once",
+                known.join(", ")
+            ),
+        ))
     }
+}
+
+/// Bytes in hex.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// How many rows are wanted.

@@ -1,8 +1,6 @@
 //! The routes that ask the published graph, over the organization or one batch: entities, relations, clusters, and what
 //! lies around one. Must not know how any of it was found.
 
-use std::fmt::Write;
-
 use axum::{
     Json,
     extract::{self, Path},
@@ -324,11 +322,7 @@ fn end(name: &str, text: Option<&str>) -> Result<Option<End>, Problem> {
 fn told_key(key: &EntityKey) -> String {
     match key {
         EntityKey::Name(key, id) => {
-            let hex = key.bytes().fold(String::new(), |mut hex, byte| {
-                // Writing to a string does not fail.
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            });
+            let hex = asked::hex(key.as_bytes());
             format!("{hex}.{id}")
         }
         EntityKey::Words(id) => id.to_string(),

@@ -1,7 +1,5 @@
 //! Entity tags: whoever has an answer already is told that it is still the same.
 
-use std::fmt::Write;
-
 use axum::{
     body::Body,
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -10,16 +8,12 @@ use axum::{
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::problem::Problem;
+use super::{asked, problem::Problem};
 
 /// The tag of what depends on `bytes` alone.
 pub(super) fn of(bytes: &[u8]) -> String {
     let hash = Sha256::digest(bytes);
-    let hex = hash[..16].iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    });
+    let hex = asked::hex(&hash[..16]);
     format!("\"{hex}\"")
 }
 
