@@ -231,7 +231,8 @@ const CRATES: [(&str, &[&str]); 23] = [
     ("tower_http", &["api"]),
     ("indicatif", &["cli"]),
     ("walkdir", &["cli"]),
-    ("rustix", &["servers"]),
+    // Child processes and their files; and how far back the threads for units stand.
+    ("rustix", &["servers", "pipeline"]),
     ("tracing_subscriber", &["telemetry"]),
     ("csv", &["graph"]),
     ("toml", &["graph", "mock_model", "config"]),
