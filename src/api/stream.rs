@@ -104,6 +104,7 @@ type Asked = Result<Query<StreamQuery>, QueryRejection>;
     (status = 204, description = "Nothing has come after that position, and nothing will"),
     (status = 400, description = "A parameter is none"),
     (status = 404, description = "There is no such batch"),
+    (status = 410, description = "Events after that position were deleted for their age"),
 ))]
 async fn batch_events(
     extract::State(state): extract::State<State>,
@@ -124,6 +125,7 @@ async fn batch_events(
     (status = 204, description = "Nothing has come after that position, and nothing will"),
     (status = 400, description = "A parameter is none"),
     (status = 404, description = "There is no such batch"),
+    (status = 410, description = "Events after that position were deleted for their age"),
 ))]
 async fn batch_progress(
     extract::State(state): extract::State<State>,
@@ -144,6 +146,7 @@ async fn batch_progress(
     (status = 204, description = "Nothing has come after that position, and nothing will"),
     (status = 400, description = "A parameter is none"),
     (status = 404, description = "There is no such execution"),
+    (status = 410, description = "Events after that position were deleted for their age"),
 ))]
 async fn execution_events(
     extract::State(state): extract::State<State>,
@@ -164,6 +167,7 @@ async fn execution_events(
     (status = 204, description = "Nothing has come after that position, and nothing will"),
     (status = 400, description = "A parameter is none"),
     (status = 404, description = "There is no such execution"),
+    (status = 410, description = "Events after that position were deleted for their age"),
 ))]
 async fn execution_progress(
     extract::State(state): extract::State<State>,
@@ -255,6 +259,12 @@ impl Request {
             }
         };
         let following = following.ok_or_else(|| subject.unknown())?;
+        if following.pruned {
+            return Err(Problem::new(
+                StatusCode::GONE,
+                "events after that position were deleted for their age: ask without a position for how it stands",
+            ));
+        }
         match self.poll {
             Some(poll) => poll.answer(following, self.shape).await,
             None if following.over && self.after.is_some() => {

@@ -31,11 +31,8 @@ pub(super) struct PruneArgs {
     /// Delete batches that ended as long ago, with their documents and graphs.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     batches_older_than: Option<Duration>,
-    /// The organization's name.
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    organization: String,
     /// Prune every organization.
-    #[arg(long, conflicts_with = "organization")]
+    #[arg(long)]
     all_organizations: bool,
     /// Say what would go, and delete nothing.
     #[arg(long)]
@@ -114,7 +111,7 @@ pub(super) async fn prune(args: &ServerArgs, prune: PruneArgs) -> Result<ExitCod
             store::migrate(&database_url).await?;
         }
         let store = Store::connect(&database_url, &args.pools()).await?;
-        let done = work(&store, &database_url, ages, &prune).await;
+        let done = work(&store, &database_url, &args.organization, ages, &prune).await;
         store.close().await;
         done
     }
@@ -131,10 +128,16 @@ pub(super) async fn prune(args: &ServerArgs, prune: PruneArgs) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-async fn work(store: &Store, url: &str, ages: Ages, prune: &PruneArgs) -> Result<Report, CliError> {
+async fn work(
+    store: &Store,
+    url: &str,
+    named: &str,
+    ages: Ages,
+    prune: &PruneArgs,
+) -> Result<Report, CliError> {
     let before = sizes(store).await?;
     let mut pruned = Pruned::default();
-    for organization in organizations(store, prune).await? {
+    for organization in organizations(store, named, prune).await? {
         let done = workflow::prune(store, organization, ages, prune.dry_run, prune.step_rows);
         pruned.merge(done.await?);
     }
@@ -191,18 +194,20 @@ async fn sizes(store: &Store) -> Result<Vec<Space>, CliError> {
     Ok(store::space(&mut connection).await?)
 }
 
-async fn organizations(store: &Store, prune: &PruneArgs) -> Result<Vec<OrganizationId>, CliError> {
+async fn organizations(
+    store: &Store,
+    named: &str,
+    prune: &PruneArgs,
+) -> Result<Vec<OrganizationId>, CliError> {
     let mut connection = store.engine().await?;
-    let all = store::organizations_to_prune(&mut connection).await?;
+    let all = store::organizations(&mut connection).await?;
     if prune.all_organizations {
-        return Ok(all.into_iter().map(|(id, _)| id).collect());
+        return Ok(all.into_iter().map(|one| one.id).collect());
     }
     all.into_iter()
-        .find(|(_, name)| *name == prune.organization)
-        .map(|(id, _)| vec![id])
-        .ok_or_else(|| {
-            CliError::Usage(format!("there is no organization `{}`", prune.organization))
-        })
+        .find(|one| one.name == named)
+        .map(|one| vec![one.id])
+        .ok_or_else(|| CliError::Usage(format!("there is no organization `{named}`")))
 }
 
 fn text(report: &Report) -> String {

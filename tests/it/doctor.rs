@@ -118,8 +118,8 @@ async fn a_lease_that_ran_out_is_told_of() {
     let batch = ground.submit(&new_batch("left"), documents(1)).await;
     let leased = "select count(*) from workflow_execution where lease_until > now()";
     ground.until("it is in work", leased, 1).await;
-    let owned = "select lease_owner from workflow_execution where lease_owner is not null";
-    let owner = ground.text(owned).await;
+    let holder = "select lease_owner from workflow_execution where lease_owner is not null";
+    let owner = ground.text(holder).await;
     // Its worker is gone, and no other one comes.
     drill.stop_within(Duration::from_millis(100)).await;
     drop(leave);

@@ -245,7 +245,7 @@ const CRATES: [(&str, &[&str]); 29] = [
     ("utoipa_axum", &["api"]),
     ("indicatif", &["cli"]),
     ("walkdir", &["cli"]),
-    // Processes, and the priority of threads that compute.
+    // Child processes and their files; and how far back the threads for units stand.
     ("rustix", &["servers", "pipeline"]),
     ("tracing_subscriber", &["telemetry"]),
     ("csv", &["graph"]),

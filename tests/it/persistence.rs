@@ -291,15 +291,15 @@ async fn looking_for_interruptions_reads_the_rows_of_the_leases_and_no_others() 
         [(fences[7].execution, Interruption::Stop)],
         "what is to stop is found"
     );
-    let read: i64 = sqlx::query_scalar(
-        "select (seq_tup_read + idx_tup_fetch)::bigint from pg_stat_xact_user_tables
-         where relname = 'workflow_execution'",
+    let read = sqlx::query_scalar!(
+        r#"select (seq_tup_read + idx_tup_fetch)::bigint as "read!" from pg_stat_xact_user_tables
+           where relname = 'workflow_execution'"#,
     )
     .fetch_one(&mut *transaction)
     .await
     .unwrap();
     assert!(
-        (1..=2 * LEASES as i64).contains(&read),
+        (1..=2 * LEASES).contains(&usize::try_from(read).unwrap()),
         "{read} rows for {LEASES} leases"
     );
 }

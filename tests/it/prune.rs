@@ -444,7 +444,7 @@ async fn a_login_that_does_not_own_the_tables_is_told() {
     let said = say(prune(ground, &ALL).env("DATABASE_URL", url)).exits(0);
     assert!(said.stdout.contains("not vacuumed"), "{said:#?}");
     ground.execute(format!("drop role {role}")).await.unwrap();
-    let said = say(&mut support::bare().args(["prune", "--help"])).exits(0);
+    let said = say(support::bare().args(["prune", "--help"])).exits(0);
     assert!(!said.stdout.contains("--step-rows"), "{said:#?}");
 }
 

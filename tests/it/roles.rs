@@ -329,6 +329,7 @@ async fn without_an_organization_nothing_is_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "a list of statements")]
 async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
     let ground = Ground::new().await;
     seed(&ground, OURS).await;

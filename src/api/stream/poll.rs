@@ -73,6 +73,7 @@ impl Poll {
             snapshot,
             over,
             mut follower,
+            ..
         } = following;
         let said = match snapshot {
             Some(snapshot) => of_snapshot(&snapshot, shape)?,

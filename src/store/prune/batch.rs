@@ -5,7 +5,7 @@ use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
 use super::{Step, Tally};
-use crate::store::StoreError;
+use crate::store::{StoreError, organization_limit::count_documents};
 
 /// A batch that is old enough to go.
 #[derive(Debug, Clone, Copy)]
@@ -239,9 +239,9 @@ pub async fn prune_documents(
 ) -> Result<(Tally, Option<Uuid>), StoreError> {
     let rows = query!(
         r#"with page as materialized (
-               select id, bytes from (
-                   select id, bytes, sum(bytes) over (order by id) as upto from (
-                       select id, coalesce(pg_column_size(text), 0) + pg_column_size(metadata) + 200 as bytes
+               select id, counted, bytes from (
+                   select id, counted, bytes, sum(bytes) over (order by id) as upto from (
+                       select id, refusal is null and withdrawn_at is null as counted, coalesce(pg_column_size(text), 0) + pg_column_size(metadata) + 200 as bytes
                        from document
                        where organization_id = $1 and batch_id = $2 and id > $3 order by id limit $4
                    ) as rest
@@ -250,15 +250,20 @@ pub async fn prune_documents(
            ), gone as (
                delete from document where organization_id = $1 and id = any(array(select id from page where $5))
            )
-           select id as "id!", bytes::bigint as "bytes!" from page order by id"#,
+           select id as "id!", counted as "counted!", bytes::bigint as "bytes!" from page order by id"#,
         organization.uuid(),
         batch.uuid(),
         after.unwrap_or_default(),
         step.most,
         step.delete,
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
+    if step.delete {
+        let counted = rows.iter().filter(|row| row.counted).count();
+        let counted = i64::try_from(counted).unwrap_or(i64::MAX);
+        count_documents(connection, organization, -counted).await?;
+    }
     let mut gone = Tally::default();
     for row in &rows {
         gone.add(Tally::of(1, row.bytes));

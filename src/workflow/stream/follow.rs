@@ -27,6 +27,8 @@ pub struct Following {
     pub snapshot: Option<Snapshot>,
     /// There is nothing to follow any more: it had ended, and nothing was told since.
     pub over: bool,
+    /// Events after the position that was asked for were deleted for their age: what comes would have a gap.
+    pub pruned: bool,
     /// What comes.
     pub follower: Follower,
 }
@@ -69,17 +71,22 @@ pub async fn follow_batch(
         let mut read = store.app_snapshot(organization).await?;
         let batch = store::batch_by_id(&mut read, organization, id).await?;
         let last = store::last_of_batch(&mut read, organization, id).await?;
+        let pruned = store::events_pruned_to(&mut read, organization, id).await?;
         read.rollback().await?;
-        Ok(batch.map(|batch| (batch, last)))
+        Ok(batch.map(|batch| (batch, last, pruned.unwrap_or(0))))
     });
-    let Some((batch, last)) = found.await? else {
+    let Some((batch, last, pruned)) = found.await? else {
         return Ok(None);
     };
     let snapshot = after
         .is_none()
         .then(|| Snapshot::Batch(Box::new(BatchSnapshot::of(&batch, last))));
     let ended = batch.state.name().has_ended();
-    let from = (last, ended);
+    let from = Beginning {
+        last,
+        ended,
+        pruned,
+    };
     Ok(Some(Following::new(
         feed,
         organization,
@@ -105,10 +112,14 @@ pub async fn follow_execution(
         let mut read = store.app_snapshot(organization).await?;
         let execution = store::execution_by_id(&mut read, organization, id).await?;
         let entries = store::last_of_execution(&mut read, organization, id, LAST).await?;
+        let mut pruned = None;
+        if let Some(execution) = &execution {
+            pruned = store::events_pruned_to(&mut read, organization, execution.batch).await?;
+        }
         read.rollback().await?;
-        Ok(execution.map(|execution| (execution, entries)))
+        Ok(execution.map(|execution| (execution, entries, pruned.unwrap_or(0))))
     });
-    let Some((execution, entries)) = found.await? else {
+    let Some((execution, entries, pruned)) = found.await? else {
         return Ok(None);
     };
     // Not by its row, which is ahead of the log.
@@ -124,7 +135,11 @@ pub async fn follow_execution(
             &entries,
         )))
     });
-    let from = (last, ended);
+    let from = Beginning {
+        last,
+        ended,
+        pruned,
+    };
     Ok(Some(Following::new(
         feed,
         organization,
@@ -135,19 +150,34 @@ pub async fn follow_execution(
     )))
 }
 
+/// How a log stands when it is asked for.
+struct Beginning {
+    /// The position of its last event.
+    last: i64,
+    /// It has ended.
+    ended: bool,
+    /// Events up to there were deleted for their age.
+    pruned: i64,
+}
+
 impl Following {
     fn new(
         feed: &Feed,
         organization: OrganizationId,
         topic: Topic,
         after: Option<i64>,
-        (last, ended): (i64, bool),
+        Beginning {
+            last,
+            ended,
+            pruned,
+        }: Beginning,
         snapshot: Option<Snapshot>,
     ) -> Self {
         let position = after.unwrap_or(last);
         Self {
             snapshot,
             over: ended && position >= last,
+            pruned: position < pruned.min(last),
             follower: Follower {
                 feed: feed.clone(),
                 _follows: feed.follows(),

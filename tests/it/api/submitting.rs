@@ -399,7 +399,8 @@ async fn a_batch_that_is_written_with_others_is_like_one_that_is_written_alone()
             "id batch_id document_id created_at updated_at due_at",
         ),
     ] {
-        let own: String = own.split(' ').map(|name| format!(" - '{name}'")).collect();
+        let own: Vec<String> = own.split(' ').map(|name| format!(" - '{name}'")).collect();
+        let own = own.concat();
         let batch = if table == "batch" { "id" } else { "batch_id" };
         let rows = crate::support::texts(
             &owner,

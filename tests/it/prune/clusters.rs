@@ -86,14 +86,14 @@ async fn clusters_of_others_stay_and_hold_together() {
     assert_eq!(ground.number(LOOSE).await, 0, "held by who is gone");
     assert_eq!(ground.number(HEADLESS).await, 0, "each has its first");
     // A later batch finds them.
-    let (cluster, _) = {
+    let cluster = {
         let id = ground
             .text(
                 "select c.id from cluster c join batch b on b.resolution_id = c.resolution_id
                  group by c.id having count(*) = 2 order by 1 limit 1",
             )
             .await;
-        (ClusterId::from(id.parse::<uuid::Uuid>().unwrap()), ())
+        ClusterId::from(id.parse::<uuid::Uuid>().unwrap())
     };
     let id = ground.submit(&new_batch("d"), others("d", 3)).await;
     ended(ground, id).await;
@@ -172,7 +172,7 @@ async fn decisions_bind_what_is_left_or_go() {
     let left = ground
         .texts("select id from same_as where decision is not null")
         .await;
-    assert_eq!(left, [stays.clone()]);
+    assert_eq!(left, std::slice::from_ref(&stays));
     let of_gone = format!(
         "select count(*) from same_as_member where batch_id = '{}'",
         ids[0].uuid()
