@@ -121,9 +121,9 @@ pub use prune::{
     AnswerPlace, DecisionsPruned, Mended, PrunedBatch, PrunedEvents, Space, Step, Tally,
     TiedMember, Vacuumed, batches_ended_before, batches_with_unmoved_events, claim_batches,
     clusters_of_resolution, drop_dangling_links, events_pruned_to, going_batches, lock_clusters,
-    mend_members, prunable_batches, prune_answers, prune_batch_row, prune_decisions,
-    prune_documents, prune_events, prune_events_of, prune_executions, prune_found, prune_lock,
-    prune_resolution, resolutions_of, space, tied_members, vacuum,
+    mend_members, organizations_to_prune, prunable_batches, prune_answers, prune_batch_row,
+    prune_decisions, prune_documents, prune_events, prune_events_of, prune_executions, prune_found,
+    prune_lock, prune_resolution, resolutions_of, space, tied_members, vacuum,
 };
 pub use rerun::{
     PaidStage, add_reruns, current_executions, paid_by_stage, rerun_counts, set_batch_setup,

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Routes that need no key: they say nothing of anybody's.
-const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+const OPEN: [&str; 4] = ["/healthz", "/readyz", "/openapi.json", "/docs"];
 /// What an answer without a look at the body takes off the wire, in bytes: a client that still writes when the
 /// connection closes sees a broken pipe instead of the reason.
 const DRAINED: usize = 1 << 20;

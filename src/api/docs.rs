@@ -12,8 +12,12 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::{
-    OpenApi, ToSchema,
-    openapi::{Content, Ref, RefOr, Response as Told, path::Operation},
+    Modify, OpenApi, ToSchema,
+    openapi::{
+        Content, Ref, RefOr, Response as Told,
+        path::Operation,
+        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -37,14 +41,34 @@ pub(super) fn routes() -> OpenApiRouter<State> {
                        error is an RFC 9457 problem, and every answer has an `x-request-id`.",
     ),
     components(schemas(ProblemBody)),
+    modifiers(&Keys),
     tags(
         (name = "batches", description = "Documents in, and how far they are"),
         (name = "executions", description = "One document's pass"),
         (name = "graph", description = "What was found"),
+        (name = "live", description = "What happens, as it happens"),
         (name = "service", description = "The service itself")
     )
 )]
 pub(super) struct Above;
+
+/// How a caller shows who it is.
+struct Keys;
+
+impl Modify for Keys {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(
+                "An API key (`graphmill keys create`). Streams also take a short-lived token, as `?token=`.",
+            ))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("key", SecurityScheme::Http(scheme));
+        let needed = SecurityRequirement::new("key", Vec::<String>::new());
+        document.security = Some(vec![needed]);
+    }
+}
 
 /// What went wrong, as RFC 9457 has it. Some problems have members of their own, for example `place`.
 #[derive(Serialize, ToSchema)]
@@ -65,7 +89,13 @@ struct ProblemBody {
 }
 
 /// Problems that any route may answer with.
-const ANYWHERE: [(&str, &str); 3] = [
+const ANYWHERE: [(&str, &str); 6] = [
+    ("401", "No key was shown, or one that is good no more"),
+    ("403", "The key may not do this, or a quota is used up"),
+    (
+        "429",
+        "The organization asks too often: `Retry-After` says when it may again",
+    ),
     (
         "500",
         "The server failed; its log says why under the request's id",

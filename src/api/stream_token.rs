@@ -50,6 +50,9 @@ struct TokenReport {
 /// Makes a token that one connects with to the stream at `path`, as `?token=`: for whoever can send no header to it.
 #[utoipa::path(post, path = "/api/stream-tokens", tag = "live", request_body = TokenBody, responses(
     (status = 201, description = "It is good for a minute", body = TokenReport),
+    (status = 400, description = "The body can't be read"),
+    (status = 413, description = "The body is too large"),
+    (status = 415, description = "The body is not JSON"),
     (status = 422, description = "That is no path of a stream"),
 ))]
 async fn create(

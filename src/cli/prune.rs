@@ -200,13 +200,13 @@ async fn organizations(
     prune: &PruneArgs,
 ) -> Result<Vec<OrganizationId>, CliError> {
     let mut connection = store.engine().await?;
-    let all = store::organizations(&mut connection).await?;
+    let all = store::organizations_to_prune(&mut connection).await?;
     if prune.all_organizations {
-        return Ok(all.into_iter().map(|one| one.id).collect());
+        return Ok(all.into_iter().map(|(id, _)| id).collect());
     }
     all.into_iter()
-        .find(|one| one.name == named)
-        .map(|one| vec![one.id])
+        .find(|(_, name)| name == named)
+        .map(|(id, _)| vec![id])
         .ok_or_else(|| CliError::Usage(format!("there is no organization `{named}`")))
 }
 

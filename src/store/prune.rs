@@ -70,6 +70,22 @@ pub async fn prune_lock(connection: &mut PgConnection) -> Result<(), StoreError>
     Ok(())
 }
 
+/// All organizations, with their names. As the engine may read them.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn organizations_to_prune(
+    connection: &mut PgConnection,
+) -> Result<Vec<(OrganizationId, String)>, StoreError> {
+    let rows = query!("select id, name from organization order by id")
+        .fetch_all(connection)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.id.into(), row.name))
+        .collect())
+}
+
 /// Batches that ended at least `age` seconds ago, after `after`, by id.
 ///
 /// # Errors

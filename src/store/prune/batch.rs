@@ -326,17 +326,19 @@ pub async fn prune_batch_row(
     Ok(gone.rows_affected() == 1)
 }
 
-/// Which of these batches have events that wait for their position. As the engine: they may be of any organization.
+/// Which of these batches have events that wait for their position.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
 pub async fn batches_with_unmoved_events(
     connection: &mut PgConnection,
+    organization: OrganizationId,
     batches: &[BatchId],
 ) -> Result<Vec<BatchId>, StoreError> {
     let ids: Vec<Uuid> = batches.iter().map(|id| id.uuid()).collect();
     let ids = query_scalar!(
-        "select distinct batch_id from event_outbox where batch_id = any($1)",
+        "select distinct batch_id from event_outbox where organization_id = $1 and batch_id = any($2)",
+        organization.uuid(),
         &ids,
     )
     .fetch_all(connection)

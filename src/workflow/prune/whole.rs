@@ -26,7 +26,8 @@ impl Pruning<'_> {
             last = Some(end.id);
             let all: Vec<BatchId> = page.iter().map(|batch| batch.id).collect();
             let mut engine = self.store.engine().await?;
-            let unmoved = store::batches_with_unmoved_events(&mut engine, &all).await?;
+            let unmoved =
+                store::batches_with_unmoved_events(&mut engine, self.organization, &all).await?;
             drop(engine);
             let ready: Vec<BatchId> = page
                 .iter()

@@ -5,7 +5,7 @@ use super::*;
 use crate::support::{bare, eventually, folder};
 
 /// Routes that need no key.
-const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+const OPEN: [&str; 4] = ["/healthz", "/readyz", "/openapi.json", "/docs"];
 /// POSTs that change nothing.
 const READING: [&str; 1] = ["/api/stream-tokens"];
 

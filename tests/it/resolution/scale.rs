@@ -115,12 +115,14 @@ async fn a_question_reads_no_more_than_it_is_about() {
     let rows = read(&mut asked).await;
     assert!(rows <= 2 * FEW, "and so does the next: {rows} rows");
 
+    drop(asked);
     let mut asked = store.app(OURS).await.unwrap();
     let page = store::cluster_page(&mut asked, OURS, batch, None, 10).await;
     assert_eq!(page.unwrap().len(), 10);
     let rows = read(&mut asked).await;
     assert!(rows <= FEW, "a page of clusters reads {rows} rows");
 
+    drop(asked);
     let mut asked = store.app(OURS).await.unwrap();
     let found = store::clusters_elsewhere(&mut asked, OURS, another, &clusters).await;
     assert_eq!(found.unwrap().len(), 10);
@@ -129,18 +131,21 @@ async fn a_question_reads_no_more_than_it_is_about() {
     let rows = read(&mut asked).await;
     assert!(rows <= FEW, "ten clusters by id read {rows} rows");
 
+    drop(asked);
     let mut asked = store.app(OURS).await.unwrap();
     let found = store::clusters_of_entities(&mut asked, OURS, &members).await;
     assert_eq!(found.unwrap().len(), 10);
     let rows = read(&mut asked).await;
     assert!(rows <= FEW, "ten clusters by member read {rows} rows");
 
+    drop(asked);
     let mut asked = store.app(OURS).await.unwrap();
     let found = store::published_members(&mut asked, OURS, &clusters, 1000).await;
     assert!(found.unwrap().len() >= 10);
     let rows = read(&mut asked).await;
     assert!(rows <= FEW, "the members of ten clusters read {rows} rows");
 
+    drop(asked);
     let mut asked = store.app(OURS).await.unwrap();
     let keys: Vec<i64> = (1001..1011).collect();
     let found = store::clusters_by_key(&mut asked, OURS, another, &keys).await;
