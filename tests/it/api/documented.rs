@@ -197,6 +197,7 @@ async fn every_documented_route_answers_as_documented() {
             ("POST", "/api/batches" | "/api/batches/{batch}/documents") => {
                 Some(documents(&[("new", "Alan Turing was born in London.")]))
             }
+            ("POST", "/api/stream-tokens") => Some(json!({ "path": "/api/batches/one/events" })),
             ("POST", "/api/batches/{batch}/rerun") => Some(json!({ "from": "resolve" })),
             _ => None,
         };

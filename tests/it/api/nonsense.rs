@@ -130,7 +130,12 @@ const VALUES: [&str; 22] = [
 /// A request of which much is wrong, and whether its body has no end; most show the key.
 fn request(dice: &mut Dice, key: &str) -> (Vec<u8>, bool) {
     let method = *dice.one(&["GET", "POST", "POST", "DELETE", "PUT", "HEAD", "OPTIONS"]);
-    let mut target = (*dice.one(&PATHS)).to_owned();
+    // What takes a body is asked more often than its share of the paths.
+    let mut target = if dice.roll(3) == 0 {
+        "/api/batches".to_owned()
+    } else {
+        (*dice.one(&PATHS)).to_owned()
+    };
     for number in 0..dice.roll(4) {
         let (name, value) = (dice.one(&NAMES), dice.one(&VALUES));
         target.push(if number == 0 { '?' } else { '&' });
@@ -141,6 +146,10 @@ fn request(dice: &mut Dice, key: &str) -> (Vec<u8>, bool) {
     if dice.roll(8) != 0 {
         request.extend_from_slice(format!("authorization: Bearer {key}\r\n").as_bytes());
     }
+    let is_json = dice.roll(2) == 0;
+    if is_json {
+        request.extend_from_slice(b"content-type: application/json\r\n");
+    }
     for header in [
         "content-type",
         "idempotency-key",
@@ -149,7 +158,7 @@ fn request(dice: &mut Dice, key: &str) -> (Vec<u8>, bool) {
         "expect",
         "accept",
     ] {
-        if dice.roll(2) == 0 {
+        if dice.roll(2) == 0 || is_json && header == "content-type" {
             continue;
         }
         let value = *dice.one(&[
@@ -197,7 +206,7 @@ async fn nonsense_is_never_the_servers_fault() {
     let key = server.key.clone();
     let seeds = tokio::task::spawn_blocking(move || {
         let mut statuses = std::collections::BTreeMap::new();
-        for seed in 0..1500 {
+        for seed in 0..2000 {
             let (request, chunked) = request(&mut Dice(seed), &key);
             let mut stream = TcpStream::connect(&address).unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -334,12 +334,15 @@ impl Ground {
         assert!(wrong.is_empty(), "budgets and their calls: {wrong:#?}");
         for (what, sql) in [
             (
-                "leases held",
-                "from workflow_execution where lease_owner is not null",
+                "leases held of an ended batch",
+                "from workflow_execution e join batch b on b.id = e.batch_id
+                 where e.lease_owner is not null and b.ended_at is not null",
             ),
             (
-                "attempts running",
-                "from workflow_activity where status in ('pending', 'running')",
+                "attempts running of an ended batch",
+                "from workflow_activity a join workflow_execution e on e.id = a.workflow_execution_id
+                 join batch b on b.id = e.batch_id
+                 where a.status in ('pending', 'running') and b.ended_at is not null",
             ),
             (
                 "executions of an ended batch that are not final",
