@@ -20,6 +20,9 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
+#[path = "shared/ground.rs"]
+mod ground;
+
 use std::{
     fs,
     path::Path,
@@ -34,8 +37,8 @@ use graphmill::{
     flow::FailurePolicy,
     graph::Ontology,
     pipeline::{NewDocument, Settings},
-    servers::{self, Servers},
-    store::{self, PoolSettings, Store},
+    servers::Servers,
+    store::{PoolSettings, Store},
     telemetry,
     workflow::{self, NewBatch, Submission},
 };
@@ -84,16 +87,9 @@ struct Memory {
 
 impl Site {
     async fn build(folder: &Path, waiting: u64, gone: u64) -> Result<Self> {
-        #[expect(clippy::disallowed_methods, reason = "a bench has no config room")]
-        let search_path = std::env::var_os("PATH");
-        let settings = servers::Settings {
-            search_path,
-            ..servers::Settings::new(folder)
-        };
-        let servers = tokio::task::spawn_blocking(|| Servers::start(settings)).await??;
+        let servers = ground::servers(folder).await?;
         let url = servers.database_url().context("no database")?.to_owned();
         let redis_url = servers.redis_url().context("no Redis")?.to_owned();
-        store::migrate(&url).await?;
         let store = Store::connect(&url, &PoolSettings::default()).await?;
         let owner = PgPool::connect(&url).await?;
         let batch = NewBatch {

@@ -18,6 +18,11 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
+#[path = "shared/ground.rs"]
+mod ground;
+#[path = "shared/slow.rs"]
+mod slow;
+
 use std::{
     fs,
     path::Path,
@@ -26,15 +31,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use async_trait::async_trait;
 use graphmill::{
     config::{LogArgs, LogFormat},
-    extractors::{ChunkText, ExtractError, Extractor, Extractors, Local, UnitName},
+    extractors::{Extractors, Local},
     flow::FailurePolicy,
-    graph::{FoundRelation, Mention, MentionType, Ontology, Text, TypedMention},
+    graph::Ontology,
     pipeline::{NewDocument, Settings},
     queue::Queue,
-    servers::{self, Servers},
     store::{self, PoolSettings, Store},
     telemetry,
     worker::{Worker, WorkerSettings},
@@ -43,11 +46,11 @@ use graphmill::{
 use graphmill_jobs::{BatchId, OrganizationId};
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
+use slow::Slow;
+
 const ORGANIZATION: OrganizationId = OrganizationId::DEFAULT;
 /// The submitter of the small batches, if it is another one.
 const SECOND: &str = "00000000-0000-7000-8000-000000000002";
-/// What a call of the slow extractor takes.
-const LATENCY: Duration = Duration::from_millis(100);
 /// Documents of a small batch.
 const FEW: usize = 10;
 /// Documents in parallel of a small batch, and of the large one.
@@ -56,52 +59,6 @@ const LARGE: [u32; 2] = [5, 1000];
 /// How long the large batch runs alone before the first small one comes, and between two of them.
 const ALONE: Duration = Duration::from_secs(2);
 const BETWEEN: Duration = Duration::from_millis(400);
-
-/// The local extractor, with a model's latency.
-struct Slow(Local);
-
-#[async_trait]
-impl Extractor for Slow {
-    fn name(&self) -> &'static str {
-        "slow"
-    }
-
-    fn is_paid(&self) -> bool {
-        true
-    }
-
-    async fn mentions(
-        &self,
-        unit: &UnitName,
-        chunk: ChunkText<'_>,
-        ontology: &Ontology,
-    ) -> Result<Vec<Mention>, ExtractError> {
-        tokio::time::sleep(LATENCY).await;
-        self.0.mentions(unit, chunk, ontology).await
-    }
-
-    async fn classify(
-        &self,
-        unit: &UnitName,
-        text: &Text,
-        group: &[Mention],
-        ontology: &Ontology,
-    ) -> Result<Vec<MentionType>, ExtractError> {
-        tokio::time::sleep(LATENCY).await;
-        self.0.classify(unit, text, group, ontology).await
-    }
-
-    async fn relations(
-        &self,
-        unit: &UnitName,
-        chunk: ChunkText<'_>,
-        mentions: &[TypedMention],
-        ontology: &Ontology,
-    ) -> Result<Vec<FoundRelation>, ExtractError> {
-        tokio::time::sleep(LATENCY).await;
-        self.0.relations(unit, chunk, mentions, ontology).await
-    }
-}
 
 struct Bench {
     store: Store,
@@ -401,15 +358,8 @@ async fn main() -> Result<()> {
     };
     telemetry::init(&logs, "warn")?;
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    #[expect(clippy::disallowed_methods, reason = "a bench has no config room")]
-    let search_path = std::env::var_os("PATH");
-    let settings = servers::Settings {
-        search_path,
-        ..servers::Settings::new(folder.path().join("data"))
-    };
-    let servers = tokio::task::spawn_blocking(|| Servers::start(settings)).await??;
+    let servers = ground::servers(folder.path().join("data")).await?;
     let url = servers.database_url().context("no database")?.to_owned();
-    store::migrate(&url).await?;
     let store = Store::connect(&url, &PoolSettings::default()).await?;
     let queue = Queue::connect(servers.redis_url().context("no Redis")?).await?;
     let extractors = Extractors::builtin().with(Slow(Local::new()));

@@ -11,6 +11,11 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
+#[path = "shared/ground.rs"]
+mod ground;
+#[path = "shared/slow.rs"]
+mod slow;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -19,16 +24,14 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use graphmill::{
     config::{LogArgs, LogFormat},
-    extractors::{ChunkText, ExtractError, Extractor, Extractors, Local, UnitName},
+    extractors::{Extractors, Local},
     flow::FailurePolicy,
-    graph::{FoundRelation, Mention, MentionType, Ontology, Text, TypedMention},
+    graph::{Ontology, Text},
     pipeline::{self, Document, NewDocument, Settings, Work},
     queue::Queue,
-    servers::{self, Servers},
     store::{self, PoolSettings, Store},
     telemetry,
     worker::{Worker, WorkerSettings},
@@ -38,55 +41,9 @@ use graphmill_jobs::{BatchId, OrganizationId};
 use sqlx::{Connection, PgConnection, Row};
 use tokio_util::sync::CancellationToken;
 
+use slow::Slow;
+
 const ORGANIZATION: OrganizationId = OrganizationId::DEFAULT;
-/// What a call of the slow extractor takes.
-const LATENCY: Duration = Duration::from_millis(100);
-
-/// The local extractor, with a model's latency.
-struct Slow(Local);
-
-#[async_trait]
-impl Extractor for Slow {
-    fn name(&self) -> &'static str {
-        "slow"
-    }
-
-    fn is_paid(&self) -> bool {
-        true
-    }
-
-    async fn mentions(
-        &self,
-        unit: &UnitName,
-        chunk: ChunkText<'_>,
-        ontology: &Ontology,
-    ) -> Result<Vec<Mention>, ExtractError> {
-        tokio::time::sleep(LATENCY).await;
-        self.0.mentions(unit, chunk, ontology).await
-    }
-
-    async fn classify(
-        &self,
-        unit: &UnitName,
-        text: &Text,
-        group: &[Mention],
-        ontology: &Ontology,
-    ) -> Result<Vec<MentionType>, ExtractError> {
-        tokio::time::sleep(LATENCY).await;
-        self.0.classify(unit, text, group, ontology).await
-    }
-
-    async fn relations(
-        &self,
-        unit: &UnitName,
-        chunk: ChunkText<'_>,
-        mentions: &[TypedMention],
-        ontology: &Ontology,
-    ) -> Result<Vec<FoundRelation>, ExtractError> {
-        tokio::time::sleep(LATENCY).await;
-        self.0.relations(unit, chunk, mentions, ontology).await
-    }
-}
 
 struct Bench {
     store: Store,
@@ -280,15 +237,8 @@ async fn main() -> Result<()> {
     };
     telemetry::init(&logs, "warn")?;
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    #[expect(clippy::disallowed_methods, reason = "a bench has no config room")]
-    let search_path = std::env::var_os("PATH");
-    let settings = servers::Settings {
-        search_path,
-        ..servers::Settings::new(folder.path().join("data"))
-    };
-    let servers = tokio::task::spawn_blocking(|| Servers::start(settings)).await??;
+    let servers = ground::servers(folder.path().join("data")).await?;
     let url = servers.database_url().context("no database")?.to_owned();
-    store::migrate(&url).await?;
     let store = Store::connect(&url, &PoolSettings::default()).await?;
     let queue = Queue::connect(servers.redis_url().context("no Redis")?).await?;
     let extractors = Extractors::builtin().with(Slow(Local::new()));

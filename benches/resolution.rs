@@ -16,6 +16,9 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
+#[path = "shared/ground.rs"]
+mod ground;
+
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
@@ -30,8 +33,8 @@ use graphmill::{
     flow::{FailurePolicy, Stage},
     graph::Ontology,
     pipeline::{NewDocument, Settings},
-    servers::{self, Servers},
-    store::{self, PoolSettings, Store},
+    servers::Servers,
+    store::{PoolSettings, Store},
     telemetry,
     workflow::{self, NewBatch, Rerun, Submission},
 };
@@ -67,16 +70,9 @@ struct Took(f64);
 
 impl Site {
     async fn build(folder: &Path, things: u64, analyzed: bool) -> Result<Self> {
-        #[expect(clippy::disallowed_methods, reason = "a bench has no config room")]
-        let search_path = std::env::var_os("PATH");
-        let settings = servers::Settings {
-            search_path,
-            ..servers::Settings::new(folder)
-        };
-        let servers = tokio::task::spawn_blocking(|| Servers::start(settings)).await??;
+        let servers = ground::servers(folder).await?;
         let url = servers.database_url().context("no database")?.to_owned();
         let redis_url = servers.redis_url().context("no Redis")?.to_owned();
-        store::migrate(&url).await?;
         let store = Store::connect(&url, &PoolSettings::default()).await?;
         let owner = PgPool::connect(&url).await?;
         let log = File::create(folder.join("worker.log"))?;

@@ -13,6 +13,9 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
+#[path = "shared/ground.rs"]
+mod ground;
+
 use std::{
     io::{BufRead, BufReader as StdReader},
     process::{Child, Command, Stdio},
@@ -28,8 +31,7 @@ use graphmill::{
     graph::Ontology,
     pipeline::{NewDocument, Settings},
     queue::Queue,
-    servers::{self, Servers},
-    store::{self, PoolSettings, Store},
+    store::{PoolSettings, Store},
     worker::{Worker, WorkerSettings},
     workflow::{NewBatch, Submission},
 };
@@ -196,18 +198,11 @@ async fn main() -> Result<()> {
     let number = |place: usize, usual| numbers.get(place).copied().unwrap_or(usual);
     let (idle, followers, count) = (number(0, 2000), number(1, 20), number(2, 300));
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    #[expect(clippy::disallowed_methods, reason = "a bench has no config room")]
-    let search_path = std::env::var_os("PATH");
-    let settings = servers::Settings {
-        search_path,
-        ..servers::Settings::new(folder.path().join("data"))
-    };
-    let servers = tokio::task::spawn_blocking(|| Servers::start(settings)).await??;
+    let servers = ground::servers(folder.path().join("data")).await?;
     let (database, redis) = (
         servers.database_url().context("Postgres")?.to_owned(),
         servers.redis_url().context("Redis")?.to_owned(),
     );
-    store::migrate(&database).await?;
     let bench = Bench {
         store: Store::connect(&database, &PoolSettings::default()).await?,
         ontology: Arc::new(Ontology::builtin()?),

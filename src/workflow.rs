@@ -61,6 +61,6 @@ pub use stream::{
     BatchSnapshot, EventMessage, ExecutionSnapshot, Feed, Follower, Following, ProgressMessage,
     Snapshot, StageCount, follow_batch, follow_execution,
 };
-pub use submit::{NewBatch, Submission, SubmitError, fresh_name, notify};
+pub use submit::{NewBatch, Submission, SubmitError, fresh_name, is_name, notify};
 pub use tree::{Edge, joined, parted};
 pub use webhook::{WebhookReport, completion, webhook};

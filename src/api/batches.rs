@@ -234,13 +234,7 @@ pub(super) async fn find(
     organization: OrganizationId,
     wanted: &str,
 ) -> Result<BatchId, Problem> {
-    // No batch has such a name, and Postgres takes no NUL.
-    let can_be = !wanted.chars().any(char::is_control);
-    let found = if can_be {
-        workflow::find_batch(&state.0.store, organization, wanted).await?
-    } else {
-        None
-    };
+    let found = workflow::find_batch(&state.0.store, organization, wanted).await?;
     found.ok_or_else(unknown)
 }
 

@@ -18,7 +18,7 @@ use crate::{
     notify::Address,
     pipeline::{Adjudicate, Limits, ModelChoice, NewDocument, Settings, check_id},
     store::Caps,
-    workflow::{NewBatch, fresh_name},
+    workflow::{NewBatch, fresh_name, is_name},
 };
 
 /// What a batch has that is not told otherwise. **Source:** the command line's defaults.
@@ -154,14 +154,11 @@ fn adjudication(wanted: Option<bool>, most: Option<u32>) -> Result<Option<Adjudi
 
 /// The model that is called. Its price is not known here: the ledger counts tokens.
 fn model(name: String) -> Result<(ModelChoice, Caps), Problem> {
-    match name.chars().count() {
-        1..=200 if !name.chars().any(char::is_control) => {}
-        _ => {
-            return Err(unfit(
-                "model",
-                "a model's name has 1 to 200 characters, none of them a control character",
-            ));
-        }
+    if !is_name(&name) {
+        return Err(unfit(
+            "model",
+            "a model's name has 1 to 200 characters, none of them a control character",
+        ));
     }
     let choice = ModelChoice {
         name,
@@ -180,12 +177,13 @@ fn unfit(field: &str, why: &str) -> Problem {
 }
 
 fn batch_name(name: String) -> Result<String, Problem> {
-    match name.chars().count() {
-        1..=200 if !name.chars().any(char::is_control) => Ok(name),
-        _ => Err(unfit(
+    if is_name(&name) {
+        Ok(name)
+    } else {
+        Err(unfit(
             "name",
             "a name has 1 to 200 characters, none of them a control character",
-        )),
+        ))
     }
 }
 

@@ -24,7 +24,7 @@ use self::poll::Polled;
 pub use self::tally::StreamCounts;
 pub(super) use self::tally::Tallies;
 
-use super::{State, access::Streams, problem::Problem};
+use super::{State, access::Streams, batches, problem::Problem};
 use crate::{
     store::{LogEntry, Patience, Store, StoreError},
     workflow::{
@@ -283,8 +283,6 @@ impl Request {
         subject: &Subject,
     ) -> Result<Option<Following>, StoreError> {
         match subject {
-            // No batch has such a name, and Postgres takes no NUL.
-            Subject::Batch(wanted) if wanted.chars().any(char::is_control) => Ok(None),
             Subject::Batch(wanted) => {
                 let Some(id) = workflow::find_batch(store, organization, wanted).await? else {
                     return Ok(None);
@@ -301,10 +299,9 @@ impl Request {
 
 impl Subject {
     fn unknown(&self) -> Problem {
-        let what = match self {
-            Self::Batch(_) => "no batch has this id or name: GET /api/batches lists them",
-            Self::Execution(_) => "no execution has this id",
-        };
-        Problem::new(StatusCode::NOT_FOUND, what)
+        match self {
+            Self::Batch(_) => batches::unknown(),
+            Self::Execution(_) => Problem::new(StatusCode::NOT_FOUND, "no execution has this id"),
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     config::ServerArgs,
     flow::RequestRate,
     store::{self, Connection, Organization, OrganizationLimits},
+    workflow,
 };
 
 /// Arguments of `organization`.
@@ -93,9 +94,10 @@ impl Limit {
 
 /// A name that people know something by.
 pub(super) fn name(text: &str) -> Result<String, String> {
-    match text.chars().count() {
-        1..=200 if !text.chars().any(char::is_control) => Ok(text.to_owned()),
-        _ => Err("a name has 1 to 200 characters, none of them a control character".to_owned()),
+    if workflow::is_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("a name has 1 to 200 characters, none of them a control character".to_owned())
     }
 }
 

@@ -19,6 +19,19 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+impl Event {
+    /// One that tells of a batch, and of none of its executions.
+    #[must_use]
+    pub const fn of_batch(organization: OrganizationId, batch: BatchId, kind: EventKind) -> Self {
+        Self {
+            organization,
+            batch,
+            execution: None,
+            kind,
+        }
+    }
+}
+
 /// How far a document had come in a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reached {

@@ -73,10 +73,9 @@ pub async fn resolvable_page(
     )
     .fetch_all(connection)
     .await?;
-    let last = rows.last().map(|row| Place {
-        execution: row.workflow_execution_id.into(),
-        ordinal: row.ordinal,
-    });
+    let last = rows
+        .last()
+        .map(|row| Place::new(row.workflow_execution_id, row.ordinal));
     let entities = rows
         .into_iter()
         .map(|row| Resolvable {

@@ -394,16 +394,7 @@ async fn tell(
         refused: refused.len() as u64 - duplicate,
         duplicate,
     };
-    append_event(
-        connection,
-        &Event {
-            organization,
-            batch,
-            execution: None,
-            kind,
-        },
-    )
-    .await
+    append_event(connection, &Event::of_batch(organization, batch, kind)).await
 }
 
 /// A document's caller's id and its text.

@@ -268,6 +268,13 @@ pub struct Place {
 }
 
 impl Place {
+    pub(super) fn new(execution: Uuid, ordinal: i32) -> Self {
+        Self {
+            execution: execution.into(),
+            ordinal,
+        }
+    }
+
     /// The two halves of the key, as the queries take them.
     pub(super) fn key(place: Option<Self>) -> (Uuid, i32) {
         place.map_or((Uuid::nil(), -1), |place| {
@@ -353,10 +360,7 @@ pub async fn entity_page(
     rows.into_iter()
         .map(|row| {
             Ok(EntityRow {
-                place: Place {
-                    execution: row.workflow_execution_id.into(),
-                    ordinal: row.ordinal,
-                },
+                place: Place::new(row.workflow_execution_id, row.ordinal),
                 id: row.id.into(),
                 document: row.external_id,
                 document_id: row.document_id.into(),
@@ -447,10 +451,7 @@ pub async fn relation_page(
     rows.into_iter()
         .map(|row| {
             Ok(RelationRow {
-                place: Place {
-                    execution: row.workflow_execution_id.into(),
-                    ordinal: row.ordinal,
-                },
+                place: Place::new(row.workflow_execution_id, row.ordinal),
                 id: row.id.into(),
                 document: row.external_id,
                 document_id: row.document_id.into(),

@@ -201,10 +201,7 @@ pub async fn entities_of_batch(
     Ok(rows
         .into_iter()
         .map(|row| Looked {
-            key: Place {
-                execution: row.workflow_execution_id.into(),
-                ordinal: row.ordinal,
-            },
+            key: Place::new(row.workflow_execution_id, row.ordinal),
             id: row.id.into(),
             fits: row.fits,
         })
@@ -379,10 +376,7 @@ pub async fn relations_of(
     Ok(rows
         .into_iter()
         .map(|row| {
-            let place = Place {
-                execution: row.workflow_execution_id.into(),
-                ordinal: row.ordinal,
-            };
+            let place = Place::new(row.workflow_execution_id, row.ordinal);
             (place, row.id.into())
         })
         .collect())
@@ -420,10 +414,7 @@ pub async fn relations_of_batch(
     Ok(rows
         .into_iter()
         .map(|row| Looked {
-            key: Place {
-                execution: row.workflow_execution_id.into(),
-                ordinal: row.ordinal,
-            },
+            key: Place::new(row.workflow_execution_id, row.ordinal),
             id: row.id.into(),
             fits: row.fits,
         })
@@ -466,10 +457,7 @@ pub async fn relations_of_all(
     Ok(rows
         .into_iter()
         .map(|row| Looked {
-            key: Place {
-                execution: row.workflow_execution_id.into(),
-                ordinal: row.ordinal,
-            },
+            key: Place::new(row.workflow_execution_id, row.ordinal),
             id: row.id.into(),
             fits: row.fits,
         })
@@ -511,10 +499,7 @@ pub async fn relations_by_id(
     rows.into_iter()
         .map(|row| {
             Ok(FoundRelation {
-                place: Place {
-                    execution: row.workflow_execution_id.into(),
-                    ordinal: row.ordinal,
-                },
+                place: Place::new(row.workflow_execution_id, row.ordinal),
                 id: row.id.into(),
                 batch: row.batch_id.into(),
                 document: row.external_id,

@@ -342,12 +342,7 @@ impl Moved {
                 }
                 Deed::Seal => {
                     if store::seal_stopped_batch(connection, organization, id).await? {
-                        let sealed = Event {
-                            organization,
-                            batch: id,
-                            execution: None,
-                            kind: EventKind::BatchSealed,
-                        };
+                        let sealed = Event::of_batch(organization, id, EventKind::BatchSealed);
                         store::append_event(connection, &sealed).await?;
                     }
                 }

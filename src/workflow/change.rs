@@ -211,7 +211,7 @@ pub(super) async fn end_filling(
     store::intake_lock(connection, batch).await?;
     if store::keep_batch_open(connection, organization, batch).await? {
         let kind = EventKind::BatchKeptOpen;
-        tell(connection, organization, batch, kind).await?;
+        store::append_event(connection, &Event::of_batch(organization, batch, kind)).await?;
     }
     Ok(())
 }
@@ -282,21 +282,6 @@ async fn opened(
     found.state = found.state.on(BatchEvent::Reopen)?;
     found.counts.fold(&kind);
     store::open_generation(connection, organization, id, &found, Filling::Addition).await?;
-    tell(connection, organization, id, kind).await?;
+    store::append_event(connection, &Event::of_batch(organization, id, kind)).await?;
     Ok(generation)
-}
-
-async fn tell(
-    connection: &mut Connection,
-    organization: OrganizationId,
-    batch: BatchId,
-    kind: EventKind,
-) -> Result<(), StoreError> {
-    let event = Event {
-        organization,
-        batch,
-        execution: None,
-        kind,
-    };
-    store::append_event(connection, &event).await
 }

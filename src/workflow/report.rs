@@ -290,6 +290,10 @@ pub async fn find_batch(
     organization: OrganizationId,
     wanted: &str,
 ) -> Result<Option<BatchId>, StoreError> {
+    // No batch has such a name, and Postgres takes no NUL.
+    if wanted.chars().any(char::is_control) {
+        return Ok(None);
+    }
     let mut transaction = store.app(organization).await?;
     if let Ok(id) = wanted.parse::<BatchId>()
         && let Some(batch) = store::batch_by_id(&mut transaction, organization, id).await?

@@ -184,12 +184,7 @@ pub async fn rerun(
     }
     let filling = Filling::Rerun;
     store::open_generation(&mut transaction, organization, batch, &found, filling).await?;
-    let event = Event {
-        organization,
-        batch,
-        execution: None,
-        kind: event,
-    };
+    let event = Event::of_batch(organization, batch, event);
     store::append_event(&mut transaction, &event).await?;
     if rerun.from == Stage::Resolve {
         seal(&mut transaction, organization, batch).await?;

@@ -164,13 +164,8 @@ async fn pause(
     let paused = store::pause_batch(connection, organization, batch, reason).await?;
     if paused {
         let reason = reason.to_owned();
-        tell(
-            connection,
-            organization,
-            batch,
-            EventKind::BatchPaused { reason },
-        )
-        .await?;
+        let event = Event::of_batch(organization, batch, EventKind::BatchPaused { reason });
+        store::append_event(connection, &event).await?;
     }
     Ok(paused)
 }
@@ -182,24 +177,10 @@ async fn resume(
 ) -> Result<bool, StoreError> {
     let resumed = store::resume_batch(connection, organization, batch).await?;
     if resumed {
-        tell(connection, organization, batch, EventKind::BatchResumed).await?;
+        let event = Event::of_batch(organization, batch, EventKind::BatchResumed);
+        store::append_event(connection, &event).await?;
     }
     Ok(resumed)
-}
-
-async fn tell(
-    connection: &mut Connection,
-    organization: OrganizationId,
-    batch: BatchId,
-    kind: EventKind,
-) -> Result<(), StoreError> {
-    let event = Event {
-        organization,
-        batch,
-        execution: None,
-        kind,
-    };
-    store::append_event(connection, &event).await
 }
 
 /// Gives documents another try. While the batch runs, those that wait for a round or for their next try come at once;
@@ -246,7 +227,8 @@ async fn retry(
             Filling::Retry,
         )
         .await?;
-        tell(&mut transaction, organization, batch, event).await?;
+        let event = Event::of_batch(organization, batch, event);
+        store::append_event(&mut transaction, &event).await?;
         if only.is_some() {
             // With nothing to be cut off: which one it was is written nowhere else.
             store::add_retries(

@@ -49,6 +49,8 @@ pub struct NewBatch {
     pub weight: u32,
 }
 
+/// Characters of a name at most.
+const NAME_CHARACTERS: usize = 200;
 /// How long Postgres may be away during a submission: the owner of private servers may end at any time, and another
 /// process takes them over within seconds.
 const AWAY: Duration = Duration::from_secs(30);
@@ -351,12 +353,7 @@ pub(super) async fn open(
         store::set_budget(transaction, organization, id, caps).await?;
     }
     let kind = EventKind::BatchCreated { name: spec.name };
-    let event = Event {
-        organization,
-        batch: id,
-        execution: None,
-        kind,
-    };
+    let event = Event::of_batch(organization, id, kind);
     store::append_event(transaction, &event).await?;
     Ok(id)
 }
@@ -394,15 +391,16 @@ pub(super) async fn seal(
     batch: BatchId,
 ) -> Result<(), StoreError> {
     if store::seal_batch(&mut *connection, organization, batch).await? {
-        let event = Event {
-            organization,
-            batch,
-            execution: None,
-            kind: EventKind::BatchSealed,
-        };
+        let event = Event::of_batch(organization, batch, EventKind::BatchSealed);
         store::append_event(connection, &event).await?;
     }
     Ok(())
+}
+
+/// Whether people may call something of theirs that: 1 to 200 characters, none of them a control character.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    (1..=NAME_CHARACTERS).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 }
 
 /// A name for a batch that was given none: `hint` and eight hex digits.

@@ -454,14 +454,10 @@ impl Concerned {
             store::add_clusters(connection, organization, batch, resolution, &clusters).await?;
             store::add_members(connection, organization, resolution, &members).await?;
             store::add_keys(connection, organization, batch, resolution, &keys).await?;
-            let event = Event {
-                organization,
-                batch,
-                execution: None,
-                kind: EventKind::ClustersChanged {
-                    clusters: store::published_count(connection, organization, batch).await?,
-                },
+            let kind = EventKind::ClustersChanged {
+                clusters: store::published_count(connection, organization, batch).await?,
             };
+            let event = Event::of_batch(organization, batch, kind);
             store::append_event(connection, &event).await?;
         }
         Ok(())
