@@ -46,7 +46,7 @@ pub(super) struct RunArgs {
     /// A folder (its .txt and .md files), a file, or a .jsonl file with one {"id","text"} a line.
     paths: Vec<PathBuf>,
     /// The batch's name, unique; one is made up without it.
-    #[arg(long, value_parser = batch_name)]
+    #[arg(long, value_parser = super::organization::name)]
     name: Option<String>,
     /// Documents in work at once, over all replicas (1 to 10,000).
     #[arg(
@@ -116,13 +116,6 @@ pub(super) struct RunArgs {
     budget: BudgetArgs,
     #[command(flatten)]
     notify: NotifyArgs,
-}
-
-fn batch_name(text: &str) -> Result<String, String> {
-    match text.chars().count() {
-        1..=200 if !text.chars().any(char::is_control) => Ok(text.to_owned()),
-        _ => Err("a name has 1 to 200 characters, none of them a control character".to_owned()),
-    }
 }
 
 /// The policies, so that a wrong one is answered with the right ones.
@@ -593,9 +586,4 @@ impl Interrupts {
             _ = heard(term) => {}
         }
     }
-}
-
-/// Waits for Ctrl-C or SIGTERM.
-pub(super) async fn interrupted() {
-    Interrupts::listen().next().await;
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::{
-    calling, error::CliError, first_key::have_key, notifying, ontology, run::interrupted,
+    calling, error::CliError, first_key::have_key, notifying, ontology, run::Interrupts,
     session::Session,
 };
 use crate::{
@@ -105,6 +105,8 @@ pub(super) async fn serve(
     } else {
         api::Access::by_key(Keyring::new(session.store.clone()), rates)
     };
+    // From before anybody knows of the server: who stops it may be that fast.
+    let mut interrupts = Interrupts::listen();
     let address = listener.local_addr().map_err(listen)?;
     tracing::info!(%address, "listening");
     let offered = extractors.names().filter_map(|name| {
@@ -116,7 +118,6 @@ pub(super) async fn serve(
         Some((name.to_owned(), Foresight::new(extractor)))
     });
     let foresights = foresights.collect();
-    let queue = session.queue().await?;
     let state = api::State::new(
         session.store.clone(),
         queue.clone(),
@@ -136,7 +137,7 @@ pub(super) async fn serve(
     } else {
         None
     };
-    let served = api::serve(listener, state, interrupted())
+    let served = api::serve(listener, state, async move { interrupts.next().await })
         .await
         .map_err(listen);
     // Behind the requests: what they have submitted to the end is seen by others.

@@ -12,7 +12,7 @@ use tokio::process::Command;
 use super::{
     error::CliError,
     output,
-    run::interrupted,
+    run::Interrupts,
     session::{Addresses, addresses},
 };
 use crate::{config::ServerArgs, store};
@@ -43,12 +43,13 @@ pub(super) async fn servers(args: &ServerArgs, wanted: ServersArgs) -> Result<Ex
     }
     let done = match wanted.command.split_first() {
         None => {
+            let mut interrupts = Interrupts::listen();
             let told = output::line(&format!(
                 "DATABASE_URL='{database_url}'\nREDIS_URL='{redis_url}'"
             ));
             match output::written(told) {
                 Ok(()) => {
-                    interrupted().await;
+                    interrupts.next().await;
                     Ok(ExitCode::SUCCESS)
                 }
                 Err(error) => Err(error),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{calling, error::CliError, notifying, run::interrupted, session::Session};
+use super::{calling, error::CliError, notifying, run::Interrupts, session::Session};
 use crate::{
     config::{ModelArgs, ServerArgs, SigningArgs, WorkerArgs},
     extractors::Extractors,
@@ -30,6 +30,8 @@ pub(super) async fn worker(
     let (extractors, models) = calling::equip(extractors, &args.models)?;
     let messenger = notifying::messenger(&args.signing)?;
     let session = Session::open(servers, false).await?;
+    // From before anybody knows of the worker: who stops it may be that fast.
+    let mut interrupts = Interrupts::listen();
     let settings = WorkerSettings {
         limits: models.limits,
         ..args.worker.settings(WorkerSettings::default().slots)
@@ -42,7 +44,7 @@ pub(super) async fn worker(
         messenger,
     )
     .await?;
-    interrupted().await;
+    interrupts.next().await;
     tracing::info!("draining");
     worker.drain(args.worker.drain).await;
     session.close().await;

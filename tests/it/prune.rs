@@ -118,6 +118,15 @@ async fn ended(ground: &Ground, batch: BatchId) {
     .await;
 }
 
+/// Waits until the sequencer has moved every event: a batch with unmoved ones is not pruned yet.
+async fn sequenced(ground: &Ground) {
+    poll("all events are moved", async || {
+        let unmoved = ground.number("select count(*) from event_outbox").await;
+        (unmoved == 0).then_some(())
+    })
+    .await;
+}
+
 /// A worker, and so many batches that have ended: `old-0` of three documents, `old-1` of four …
 async fn old_batches(count: usize) -> (Drill, Vec<BatchId>) {
     let drill = Drill::with(Scripted::plain()).await;
@@ -128,6 +137,7 @@ async fn old_batches(count: usize) -> (Drill, Vec<BatchId>) {
         drill.ground.ended(id).await;
         old.push(id);
     }
+    sequenced(&drill.ground).await;
     (drill, old)
 }
 

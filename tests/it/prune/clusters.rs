@@ -22,6 +22,7 @@ async fn only_old(ground: &Ground, name: &str) -> Value {
     let aged =
         format!("update batch set ended_at = now() - interval '91 days' where name = '{name}'");
     ground.execute(aged).await.unwrap();
+    sequenced(ground).await;
     pruned(ground, &["--batches-older-than", "90d"])
 }
 
@@ -164,6 +165,7 @@ async fn decisions_bind_what_is_left_or_go() {
     );
     let aged = "update batch set ended_at = now() - interval '91 days' where name = 'a'";
     ground.execute(aged).await.unwrap();
+    sequenced(ground).await;
     let dry = pruned(ground, &["--batches-older-than", "90d", "--dry-run"]);
     let report = only_old(ground, "a").await;
     assert_eq!(gone(&dry)["decisions"], gone(&report)["decisions"]);
