@@ -30,6 +30,7 @@ mod stream;
 mod stream_token;
 mod submit;
 mod tag;
+mod trace;
 mod upload;
 
 pub use access::Access;

@@ -8,6 +8,7 @@
 mod activity;
 mod api_key;
 mod batch;
+mod batch_trace;
 mod budget;
 mod checkpoint;
 mod cluster;
@@ -57,6 +58,7 @@ pub use batch::{
     keep_batch_open, last_unfinished_batch, move_batch, open_batches, open_batches_to_move,
     pause_batch, resume_batch, seal_batch, seal_stopped_batch, stop_batch,
 };
+pub use batch_trace::{BatchTrace, batch_trace};
 pub use budget::{Budget, Caps, Spent, batches_with_budgets, budget, recount_budget, set_budget};
 pub use checkpoint::{
     CheckpointRow, FailedUnit, UnitCounts, UnitEnd, calls, checkpoints_of, earlier_checkpoints,

@@ -1,8 +1,12 @@
 //! Logs: to stderr, for people or as JSON. No document text, prompt, answer or key is ever logged.
 
+mod context;
+
 use std::error::Error;
 
 use tracing_subscriber::EnvFilter;
+
+pub use context::TraceContext;
 
 use crate::config::{LogArgs, LogFormat};
 

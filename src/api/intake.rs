@@ -131,6 +131,8 @@ pub(super) fn check(
         max_retries: within("max_retries", body.max_retries, 0, 100, MAX_RETRIES)?,
         tolerance,
         weight: within("weight", body.weight, 1, 1000, 1)?,
+        // It stands in the request's head, whatever the body is.
+        traceparent: None,
     };
     Ok(Checked {
         batch,

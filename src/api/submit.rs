@@ -33,7 +33,7 @@ use super::{
     problem::Problem,
     receive,
     request::Arrived,
-    upload,
+    trace, upload,
 };
 use crate::{
     store::{KnownKey, Written},
@@ -67,7 +67,9 @@ pub(super) fn routes() -> OpenApiRouter<State> {
 #[utoipa::path(post, path = "/api/batches", tag = "batches",
     params(BatchOptions,
         ("idempotency-key" = Option<String>, Header, description = "1 to 255 visible characters, made up by the caller: \
-          the same key with the same body is the same batch")),
+          the same key with the same body is the same batch"),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context that the batch's work hangs below; one \
+          that is not valid is ignored")),
     request_body(content(
         (SubmissionBody = "application/json"), (String = "application/x-ndjson"), (Object = "multipart/form-data"))),
     responses(
@@ -170,6 +172,7 @@ async fn json(
         let refused = asked::unfit("query", "with JSON, the batch's options stand in the body");
         return Err(receive::refused(request, refused).await);
     }
+    let traceparent = trace::parent(request.headers());
     let limit = super::body_limit(shared.limits);
     let announced = receive::announced(request.headers());
     let _turn = receive::turn(&shared.permits, announced, limit).await?;
@@ -195,7 +198,8 @@ async fn json(
         // Checking many megabytes would keep a thread from answering others.
         tokio::task::spawn_blocking(read)
     };
-    let (checked, open, sent) = parsing.await.map_err(|error| Problem::bug(&error))??;
+    let (mut checked, open, sent) = parsing.await.map_err(|error| Problem::bug(&error))??;
+    checked.batch.traceparent = traceparent;
     let checked = match small(checked, open || sent.is_some()) {
         Ok(parcel) => return hand_in(state, organization, arrived, parcel).await,
         Err(checked) => *checked,

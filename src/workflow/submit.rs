@@ -17,6 +17,7 @@ use crate::{
     notify::Address,
     pipeline::{BatchConfig, ModelChoice, NewDocument, Settings, content_hash},
     store::{self, BatchSpec, Caps, Changed, DocumentRow, Refused, Store, StoreError},
+    telemetry::TraceContext,
 };
 
 /// Documents of a step.
@@ -47,6 +48,8 @@ pub struct NewBatch {
     pub tolerance: Option<Tolerance>,
     /// Its share of the fleet against other open batches of its organization; 1 to 1,000.
     pub weight: u32,
+    /// W3C trace context of whoever asks for it; one that is not valid counts as none.
+    pub traceparent: Option<String>,
 }
 
 /// Characters of a name at most.
@@ -325,6 +328,11 @@ pub(super) fn spec(batch: &NewBatch, ontology: OntologyId) -> Result<BatchSpec, 
         max_retries: batch.max_retries,
         tolerance: batch.tolerance,
         weight: batch.weight,
+        traceparent: batch
+            .traceparent
+            .as_deref()
+            .and_then(TraceContext::parse)
+            .map(|context| context.to_string()),
     })
 }
 

@@ -99,7 +99,7 @@ const ROOMS: [Room; 17] = [
     Room {
         name: "workflow",
         floor: 3,
-        names: &["flow", "graph", "store", "notify", "pipeline"],
+        names: &["telemetry", "flow", "graph", "store", "notify", "pipeline"],
     },
     Room {
         name: "keys",

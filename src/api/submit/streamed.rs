@@ -22,7 +22,7 @@ use crate::{
         body::BatchOptions,
         intake::{self, Checked},
         problem::Problem,
-        receive,
+        receive, trace,
         upload::{Kind, Source},
     },
     flow::Signal,
@@ -57,10 +57,11 @@ pub(super) async fn submit(
         &shared.webhooks,
         true,
     );
-    let checked = match checked {
+    let mut checked = match checked {
         Ok(checked) => checked,
         Err(refused) => return Err(receive::refused(request, refused).await),
     };
+    checked.batch.traceparent = trace::parent(request.headers());
     let Ok(turn) = Arc::clone(&shared.streams).try_acquire_owned() else {
         return Err(receive::too_many());
     };
