@@ -111,6 +111,7 @@ impl Bench {
             max_retries: 0,
             tolerance: None,
             weight: 1,
+            traceparent: None,
         };
         let mut submission = Submission::open(&self.store, organization, &batch).await?;
         for number in 0..count {

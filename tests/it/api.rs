@@ -396,6 +396,7 @@ async fn a_batch_that_was_left_open_can_be_cancelled() {
         max_retries: 0,
         tolerance: None,
         weight: 1,
+        traceparent: None,
     };
     let mut submission = graphmill::workflow::Submission::open(&store, organization, &batch)
         .await
