@@ -3,6 +3,7 @@
 
 mod model;
 mod notify;
+mod trace;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -12,6 +13,7 @@ pub use model::{
     BudgetArgs, FILE_KEYS, FileKey, ModelArgs, ModelConfigError, Models, OrganizationBudgetArgs,
 };
 pub use notify::{NotifyArgs, SigningArgs};
+pub use trace::{Share, TraceArgs, TraceConfigError, TraceSettings};
 
 use crate::{
     flow::{PartialPolicy, RetryPolicy},

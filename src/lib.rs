@@ -25,7 +25,7 @@
 //! | 1 | [`graph`] | spans, mentions, entities, relations, evidence, ontology, merging, export formats | everything else: no async, clock or I/O of its own |
 //! | 1 | [`flow`] | stages, state machines, events, failure policies, retries | everything else: no async, clock or I/O |
 //! | basement | [`config`] | flags and the environment, which nobody else reads | what the settings do |
-//! | basement | [`telemetry`] | how logs look | documents, prompts, answers, keys |
+//! | basement | [`telemetry`] | how logs look, where traces go | documents, prompts, answers, keys |
 //! | basement | [`mock_model`] | a scripted model server, for tests, and its bill | the rest of the house, which it is to catch out |
 //! | basement | [`servers`] | private Postgres and Redis as child processes | schemas, queues, and the rest of the house |
 //!

@@ -110,12 +110,19 @@ const ROOMS: [Room; 17] = [
     Room {
         name: "calls",
         floor: 3,
-        names: &["store", "queue", "extractors", "pipeline::Gate"],
+        names: &[
+            "telemetry",
+            "store",
+            "queue",
+            "extractors",
+            "pipeline::Gate",
+        ],
     },
     Room {
         name: "worker",
         floor: 4,
         names: &[
+            "telemetry",
             "calls",
             "flow",
             "graph",
@@ -216,7 +223,7 @@ const EXCEPTIONS: [(&str, &str); 13] = [
 ];
 
 /// Outside crates, and the rooms that may use them.
-const CRATES: [(&str, &[&str]); 29] = [
+const CRATES: [(&str, &[&str]); 33] = [
     // What is found in texts, and finding it, knows no job and no id.
     (
         "graphmill_jobs",
@@ -230,7 +237,7 @@ const CRATES: [(&str, &[&str]); 29] = [
     ("apalis_codec", &["queue"]),
     ("apalis_core", &["queue"]),
     ("apalis_redis", &["queue"]),
-    ("reqwest", &["extractors", "notify"]),
+    ("reqwest", &["extractors", "notify", "telemetry"]),
     ("hmac", &["notify", "keys"]),
     ("base64", &["notify", "keys"]),
     ("subtle", &["keys"]),
@@ -248,6 +255,10 @@ const CRATES: [(&str, &[&str]); 29] = [
     // Child processes and their files; and how far back the threads for units stand.
     ("rustix", &["servers", "pipeline"]),
     ("tracing_subscriber", &["telemetry"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
+    ("opentelemetry_proto", &["telemetry"]),
+    ("prost", &["telemetry"]),
     ("csv", &["graph"]),
     ("toml", &["graph", "mock_model", "config"]),
     ("oxrdf", &["graph"]),
