@@ -10,6 +10,7 @@
 
 mod cap;
 mod exchange;
+mod span;
 
 use std::{
     collections::HashMap,
@@ -27,6 +28,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 
 use crate::{
     extractors::{
@@ -36,6 +38,7 @@ use crate::{
     pipeline::Gate,
     queue::{Acquired, CallEnd, LimitSettings, Limiter, Owner, Permit, Queue, WaitReason},
     store::{self, AppTransaction, CallRow, Claimed, Known, Patience, Spending, Store, StoreError},
+    telemetry::TraceContext,
 };
 
 /// How long a call may wait for its turn before its document is put off, so that its worker can do something else.
@@ -89,6 +92,8 @@ pub struct Caller {
     pub gate: Arc<dyn Gate>,
     /// Once cancelled, calls in flight are dropped.
     pub hang_up: CancellationToken,
+    /// What its calls hang below, in a trace.
+    pub trace: Option<TraceContext>,
 }
 
 impl Access {
@@ -211,7 +216,9 @@ impl Calls for Door {
         let _gone = gone.drop_guard();
         // On a task of its own: dropping the one who asks must not drop what is being paid for.
         let inner = &self.access.0;
-        let asked = inner.open.spawn_on(question.ask(), &inner.drivers);
+        let asked = inner
+            .open
+            .spawn_on(question.ask().in_current_span(), &inner.drivers);
         asked
             .await
             .unwrap_or_else(|_| Err(CallError::Transient("the call was broken off".to_owned())))
@@ -335,10 +342,7 @@ impl Question {
             execution: caller.execution,
             stage: self.stage,
             unit: self.unit,
-            operation: match self.request.operation {
-                Operation::Chat => "chat",
-                Operation::Embeddings => "embeddings",
-            },
+            operation: self.operation(),
             provider: inner.provider.name(),
             endpoint: inner.provider.endpoint(),
             model: &caller.model.name,
@@ -347,6 +351,13 @@ impl Question {
             sample: self.request.sample,
             reserved: self.reserved(),
             lasts: inner.lease,
+        }
+    }
+
+    fn operation(&self) -> &'static str {
+        match self.request.operation {
+            Operation::Chat => "chat",
+            Operation::Embeddings => "embeddings",
         }
     }
 

@@ -23,6 +23,7 @@ mod sink;
 mod stager;
 mod steps;
 mod sweeper;
+mod traced;
 mod turns;
 mod worked;
 
@@ -121,6 +122,7 @@ struct Engine {
     held: keeper::Held,
     batches: batches::Batches,
     recent: recent::Recent,
+    traces: traced::Traces,
     workplace: Workplace,
     shares: shares::Shares,
     turns: turns::Turns,
@@ -201,6 +203,7 @@ impl Worker {
             held: keeper::Held::default(),
             batches: batches::Batches::default(),
             recent: recent::Recent::default(),
+            traces: traced::Traces::default(),
             workplace,
             shares: shares::Shares::default(),
             turns: turns::Turns::new(processors),

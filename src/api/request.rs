@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{State, problem::Problem};
+use super::{State, problem::Problem, trace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The most characters of an id that a caller may give; a longer one is replaced.
@@ -37,7 +37,10 @@ pub(super) async fn settle(mut request: Request, next: Next) -> Response {
     // The template, not the path: a batch's name is its owner's.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("-", MatchedPath::as_str);
-    let span = tracing::info_span!("request", request.id = id);
+    let span = tracing::info_span!("request", request.id = id, trace_id = tracing::field::Empty);
+    if let Some(context) = trace::context(request.headers()) {
+        span.record("trace_id", context.trace_id());
+    }
     async {
         let mut response = next.run(request).await;
         let status = response.status();

@@ -37,6 +37,7 @@ use super::{
 };
 use crate::{
     store::{KnownKey, Written},
+    telemetry::TraceContext,
     workflow::{self, BatchReport, Once, Opened, Parcel, Submission, SubmitError},
 };
 
@@ -74,7 +75,7 @@ pub(super) fn routes() -> OpenApiRouter<State> {
         (SubmissionBody = "application/json"), (String = "application/x-ndjson"), (Object = "multipart/form-data"))),
     responses(
     (status = 201, description = "It is durable", body = BatchReport,
-        headers(("location" = String), ("idempotency-replayed" = String))),
+        headers(("location" = String), ("idempotency-replayed" = String), ("traceparent" = String))),
     (status = 400, description = "The body is not JSON, breaks off, or the query can't be read"),
     (status = 408, description = "The body did not arrive in time"),
     (status = 409, description = "The name is taken, or the batch was cancelled meanwhile"),
@@ -158,6 +159,8 @@ struct Ended {
     again: bool,
     /// What was answered then, if anything was.
     answer: Option<Value>,
+    /// Its place in a trace, if one is made of it.
+    trace: Option<TraceContext>,
 }
 
 async fn json(
@@ -264,12 +267,14 @@ async fn hand_in(
     match tokio::time::timeout_at(arrived + ANSWER_TIMEOUT, handed_in).await {
         Err(_) => Err(late(&name)),
         Ok(None) => Err(Problem::of(StatusCode::INTERNAL_SERVER_ERROR)),
-        Ok(Some(Err(error))) => Err(submit_problem(&error)),
-        Ok(Some(Ok(report))) => {
+        Ok(Some((Err(error), _))) => Err(submit_problem(&error)),
+        Ok(Some((Ok(report), traced))) => {
             let id = report.batch_id;
             tracing::info!(batch.id = %id, "a batch was submitted");
             let location = [(header::LOCATION, format!("/api/batches/{id}"))];
-            Ok((StatusCode::CREATED, location, Json(report)).into_response())
+            let mut response = (StatusCode::CREATED, location, Json(report)).into_response();
+            trace::say(&mut response, traced);
+            Ok(response)
         }
     }
 }
@@ -346,12 +351,13 @@ async fn write(
                         batch: known.batch,
                         again,
                         answer: known.answer,
+                        trace: None,
                     });
                 }
             }
         }
     };
-    let batch = submission.batch();
+    let (batch, trace) = (submission.batch(), submission.trace());
     let _ = opened.set(batch);
     match fill(submission, checked, open).await {
         Ok(()) => tracing::info!(batch.id = %batch, "a batch was submitted"),
@@ -363,6 +369,7 @@ async fn write(
         batch,
         again,
         answer: None,
+        trace,
     })
 }
 
@@ -412,6 +419,7 @@ async fn answer(
     };
     let location = [(header::LOCATION, format!("/api/batches/{id}"))];
     let mut response = (StatusCode::CREATED, location, Json(object)).into_response();
+    trace::say(&mut response, ended.trace);
     if ended.again {
         let replayed = HeaderValue::from_static("true");
         response.headers_mut().insert(REPLAYED, replayed);

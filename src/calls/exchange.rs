@@ -10,7 +10,7 @@ use graphmill_jobs::LlmCallId;
 use tokio::time::{Instant, interval_at, sleep};
 use tracing::{error, info, warn};
 
-use super::Question;
+use super::{Question, span};
 use crate::{
     extractors::{Answer, CallError, Exchange, TransportError, Usage, Verdict, WaitCause},
     queue::{CallEnd, Permit},
@@ -46,10 +46,12 @@ pub(super) async fn make(
         ));
     }
     let begun = Instant::now();
+    let mut span = span::of(&question, id);
     let sent = tokio::select! {
         sent = send(&question, id) => sent,
         never = renewing(&question, id) => match never {},
         () = question.door.caller.hang_up.cancelled() => {
+            span.fail("cancelled");
             file_unanswered(&question, id, Unanswered::InDoubt, None, "cancelled while it was made").await;
             // It says nothing of the server.
             drop(permit);
@@ -59,10 +61,14 @@ pub(super) async fn make(
     let latency = begun.elapsed();
     let exchange = match sent {
         Ok(exchange) => exchange,
-        Err(error) => return Err(broken(&question, id, permit, &error).await),
+        Err(error) => {
+            span::broke_off(span, &error);
+            return Err(broken(&question, id, permit, &error).await);
+        }
     };
     let provider = &question.door.access.0.provider;
     let verdict = provider.verdict(question.request.operation, &exchange);
+    span::came(span, exchange.status, &verdict);
     if let Verdict::Answered(usage) = verdict {
         return answered(&question, id, permit, exchange, usage, latency).await;
     }

@@ -122,6 +122,7 @@ pub(super) async fn ring(engine: &Engine, rings: Vec<Ringable>, again: bool) {
                 organization: ring.organization,
                 epoch: ring.epoch,
                 version: ring.version,
+                // The batch's row has it: what is here may be lost at any time.
                 traceparent: None,
             })
             .collect();

@@ -21,6 +21,7 @@ use super::{
     settle::End,
     sink::Sink,
     steps::{Step, reached},
+    traced::{self, Attempt},
     turns::{self, Place},
     worked::{Came, Worked},
 };
@@ -31,6 +32,7 @@ use crate::{
     pipeline::{self, CheckpointError, Document, Past, UnitRecord, Work, Workplace},
     queue::Handler,
     store::{self, Lease, LeaseRequest, Patience, StoreError},
+    telemetry::TraceContext,
     workflow,
 };
 
@@ -48,6 +50,8 @@ pub(super) struct Reins {
     pub(super) hang_up: CancellationToken,
     /// Its turns.
     pub(super) place: Arc<Place>,
+    /// What its calls hang below, in its trace.
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// Why a ring's work came to nothing. The lease runs out, and somebody takes it up again.
@@ -80,9 +84,11 @@ impl Handler for Executor {
         }
         let span = info_span!(
             "activity",
+            batch.id = field::Empty,
             execution.id = %ring.execution,
             stage = %stage,
             attempt = field::Empty,
+            trace_id = field::Empty,
         );
         async {
             match self.answer(stage, &ring).await {
@@ -109,11 +115,13 @@ impl Executor {
             return Ok(());
         };
         Span::current().record("attempt", lease.attempt);
+        Span::current().record("batch.id", field::display(lease.batch));
         let mut hold = engine.held.hold(lease.fence, asked);
         if engine.stop.is_cancelled() {
             hold.pause.cancel();
         }
         reached(stage, Step::Leased, ring.execution);
+        let mut attempt = Attempt::begin(engine, stage, &lease).await;
         let hang_up = CancellationToken::new();
         let weight = engine.shares.weight(lease.batch);
         let place = Arc::new(Place::new(engine.turns.clone(), lease.batch, weight));
@@ -121,13 +129,18 @@ impl Executor {
             pause: hold.pause.clone(),
             hang_up: hang_up.clone(),
             place: Arc::clone(&place),
+            trace: attempt.context(),
         };
         let worked = tokio::select! {
             biased;
             why = hold.ended() => match why {
                 // What is being paid for is carried to its end.
-                Why::Lost => return Ok(()),
+                Why::Lost => {
+                    attempt.ends_without("lost");
+                    return Ok(());
+                }
                 Why::Drain => {
+                    attempt.ends_without("handed-back");
                     hang_up.cancel();
                     return self.hand_back(&lease, &[]).await;
                 }
@@ -143,18 +156,30 @@ impl Executor {
         };
         let mut worked = match worked {
             Came::Through(worked) => *worked,
-            Came::ToAPause(checkpoints) => return self.hand_back(&lease, &checkpoints).await,
+            Came::ToAPause(checkpoints) => {
+                attempt.ends_without("handed-back");
+                return self.hand_back(&lease, &checkpoints).await;
+            }
         };
         reached(stage, Step::Worked, ring.execution);
         let block = worked.block.take();
         place.enter().await;
+        attempt.ends(&worked.end);
+        let mut is_last = traced::is_last(&lease, &worked.end);
+        let settling = attempt.settling();
         let successor = match self.settle(stage, &lease, ring.version, worked).await {
             Ok(successor) => successor,
             Err(error) => {
                 let failed = Worked::ended(given_up(error)?);
+                attempt.ends(&failed.end);
+                is_last = traced::is_last(&lease, &failed.end);
                 self.settle(stage, &lease, ring.version, failed).await?
             }
         };
+        drop(settling);
+        if is_last && successor.is_none() {
+            attempt.execution_done(&lease);
+        }
         drop(hold);
         place.leave();
         reached(stage, Step::Settled, ring.execution);
@@ -269,6 +294,7 @@ impl Executor {
             pause,
             hang_up,
             place,
+            trace,
         } = reins;
         // Units that wait for a model have no turns.
         let place = (!paid).then_some(place);
@@ -297,6 +323,7 @@ impl Executor {
                 prompt: recipe.prompt.clone(),
                 gate: gate.clone(),
                 hang_up,
+                trace,
             });
             if let Some(calling) = extractor.calling(door) {
                 extractor = calling;

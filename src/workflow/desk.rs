@@ -14,13 +14,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     report::{self, BatchReport},
-    submit::{NewBatch, SubmitError, row, spec},
+    submit::{NewBatch, SubmitError, row, spec, traced},
 };
 use crate::{
     graph::Ontology,
     notify::Address,
     pipeline::NewDocument,
     store::{self, BatchSpec, SealedBatch, Store, StoreError},
+    telemetry::TraceContext,
 };
 
 /// Submissions of a group, and how many wait at most.
@@ -80,14 +81,28 @@ impl Desk {
         Self(inbox)
     }
 
-    /// Hands a submission in; it is written whoever waits for the answer. `None`: the desk is closed.
+    /// Hands a submission in; it is written whoever waits for the answer, which comes with its place in a trace, if one
+    /// is made of it. `None`: the desk is closed.
     ///
     /// # Errors
     /// [`StoreError::NameTaken`] within [`SubmitError::Store`], or what the store says.
-    pub async fn submit(&self, organization: OrganizationId, parcel: Parcel) -> Option<Answer> {
+    pub async fn submit(
+        &self,
+        organization: OrganizationId,
+        mut parcel: Parcel,
+    ) -> Option<(Answer, Option<TraceContext>)> {
         let (reply, answer) = oneshot::channel();
+        let mut span = traced(&parcel.batch);
+        if let Some(context) = span.context() {
+            parcel.batch.traceparent = Some(context.to_string());
+        }
         self.0.send((organization, parcel, reply)).await.ok()?;
-        answer.await.ok()
+        let answer = answer.await.ok()?;
+        match &answer {
+            Ok(report) => span.set("graphmill.batch.id", report.batch_id.to_string()),
+            Err(_) => span.fail("refused"),
+        }
+        Some((answer, span.context()))
     }
 }
 

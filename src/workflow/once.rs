@@ -6,11 +6,8 @@
 use graphmill_jobs::{BatchId, OrganizationId};
 use serde_json::Value;
 
-use super::submit::{NewBatch, Submission, SubmitError, open};
-use crate::{
-    flow::{Filling, Intake},
-    store::{self, KnownKey, Store, StoreError, Written},
-};
+use super::submit::{NewBatch, Submission, SubmitError, open, traced};
+use crate::store::{self, KnownKey, Store, StoreError, Written};
 
 /// A request that may be sent again.
 #[derive(Debug, Clone)]
@@ -57,8 +54,9 @@ pub async fn open_once(
     if let Some(known) = store::known_key(&mut transaction, organization, &once.key).await? {
         return Ok(Opened::Known(known));
     }
+    let span = traced(batch);
     let opened = async {
-        let id = open(&mut transaction, organization, batch).await?;
+        let id = open(&mut transaction, organization, batch, &span).await?;
         let (key, hash) = (&once.key, &once.request_hash);
         let taken = store::take_key(&mut transaction, organization, id, key, hash, written).await?;
         Ok::<_, SubmitError>((id, taken))
@@ -66,8 +64,8 @@ pub async fn open_once(
     let opened = match opened.await {
         Ok((id, true)) => {
             transaction.commit().await.map_err(StoreError::from)?;
-            let intake = Intake::Filling(Filling::Submission);
-            return Ok(Opened::New(Submission::of(store, organization, id, intake)));
+            let submission = Submission::opened(store, organization, id, span);
+            return Ok(Opened::New(submission));
         }
         Ok((_, false)) => None,
         // The other one may have the name because it has the key.

@@ -174,7 +174,7 @@ impl Streamed {
             Some(submission) => submission,
             None => self.begin().await?,
         };
-        let batch = submission.batch();
+        let (batch, trace) = (submission.batch(), submission.trace());
         let written = async {
             submission.write().await?;
             Ok::<_, SubmitError>(submission)
@@ -194,6 +194,7 @@ impl Streamed {
             batch,
             again,
             answer: None,
+            trace,
         };
         Ok((ended, submitted))
     }
@@ -218,6 +219,7 @@ impl Streamed {
             batch: known.batch,
             again: true,
             answer: known.answer,
+            trace: None,
         })
     }
 
