@@ -42,3 +42,4 @@ mod roles;
 mod servers;
 mod stream;
 mod support;
+mod traces;
