@@ -114,11 +114,20 @@ impl Submission {
         organization: OrganizationId,
         batch: &NewBatch,
     ) -> Result<Self, SubmitError> {
-        let span = traced(batch);
-        let mut transaction = store.app(organization).await?;
-        let id = open(&mut transaction, organization, batch, &span).await?;
-        transaction.commit().await.map_err(StoreError::from)?;
-        Ok(Self::opened(store, organization, id, span))
+        let mut span = traced(batch);
+        let opened = async {
+            let mut transaction = store.app(organization).await?;
+            let id = open(&mut transaction, organization, batch, &span).await?;
+            transaction.commit().await.map_err(StoreError::from)?;
+            Ok(id)
+        };
+        match opened.await {
+            Ok(id) => Ok(Self::opened(store, organization, id, span)),
+            Err(error) => {
+                span.fail("refused");
+                Err(error)
+            }
+        }
     }
 
     /// Goes on with a submission that was cut off before the seal; adds to a batch that is kept open.

@@ -342,7 +342,7 @@ async fn a_worker_that_is_killed_leaves_the_tree_whole() {
     let scene = Scene::new("killed").await;
     let slow = "[[rule]]\nwhen = { task = \"entities\" }\nthen = \"answer\"\nlatency = \"120s\"";
     let model = ModelServer::start(slow).await;
-    let (_server, address) = scene.serve();
+    let (server, address) = scene.serve();
     let first = scene.worker(&model);
     let document = json!([{ "text": "Ada Lovelace lived in Zanzibar." }]);
     submit(&address, document).await;
@@ -363,6 +363,7 @@ async fn a_worker_that_is_killed_leaves_the_tree_whole() {
     let second = scene.worker(&model);
     scene.seen("the batch is resolved", has_resolved).await;
     second.stop();
+    server.stop();
     let spans = scene.collector.spans();
     assert_one_tree(&spans);
     assert_stages(&spans);
