@@ -341,7 +341,23 @@ impl Store {
         Ok(self.app.begin_with(AssertSqlSafe(begin)).await?)
     }
 
-    /// The same, in which every statement sees the rows as the first one does. To read only.
+    /// As [`Store::app`], but every statement is planned for its parameters and the tables as they are now: for the few
+    /// that join many rows. A plan that was made while the tables were small reads all of one that has grown since.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`]; trying again may help.
+    pub async fn app_planned(
+        &self,
+        organization: OrganizationId,
+    ) -> Result<AppTransaction, StoreError> {
+        let begin = format!(
+            "begin; set local graphmill.organization = '{}'; set local plan_cache_mode = force_custom_plan",
+            organization.uuid().as_hyphenated()
+        );
+        Ok(self.app.begin_with(AssertSqlSafe(begin)).await?)
+    }
+
+    /// As [`Store::app`], but every statement sees the rows as the first one does. To read only.
     ///
     /// # Errors
     /// [`StoreError::Query`]; trying again may help.

@@ -148,13 +148,16 @@ impl Executor {
         reached(stage, Step::Worked, ring.execution);
         let block = worked.block.take();
         place.enter().await;
-        let successor = match self.settle(stage, &lease, ring.version, worked).await {
-            Ok(successor) => successor,
-            Err(error) => {
-                let failed = Worked::ended(given_up(error)?);
-                self.settle(stage, &lease, ring.version, failed).await?
+        let settled = async {
+            match self.settle(stage, &lease, ring.version, worked).await {
+                Ok(successor) => Ok(successor),
+                Err(error) => {
+                    let failed = Worked::ended(given_up(error)?);
+                    self.settle(stage, &lease, ring.version, failed).await
+                }
             }
         };
+        let successor = in_turn(&place, turns::WRITING, settled).await?;
         drop(hold);
         place.leave();
         reached(stage, Step::Settled, ring.execution);
@@ -240,7 +243,7 @@ impl Executor {
         }
         let mut sink = Sink::new(engine, stage, lease, paid);
         let run = pipeline::run(stage, &work, &mut records, &mut sink);
-        let outcome = in_turn(&place, run).await?;
+        let outcome = in_turn(&place, place.longest(), run).await?;
         let reached = sink.reached();
         Ok(Came::of(
             stage,
@@ -359,7 +362,7 @@ impl Executor {
 pub(super) async fn in_turns<T>(place: &Place, work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
     loop {
-        if let Ok(output) = tokio::time::timeout(turns::LONGEST, &mut work).await {
+        if let Ok(output) = tokio::time::timeout(place.longest(), &mut work).await {
             return output;
         }
         place.leave();
@@ -371,13 +374,13 @@ pub(super) async fn in_turns<T>(place: &Place, work: impl Future<Output = T>) ->
     }
 }
 
-/// Runs `work`; a turn that lasts for too long meanwhile is taken from it.
-async fn in_turn<T>(place: &Place, work: impl Future<Output = T>) -> T {
+/// Runs `work`; a turn that lasts for longer than that meanwhile is taken from it.
+async fn in_turn<T>(place: &Place, longest: Duration, work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
     loop {
-        match tokio::time::timeout(turns::LONGEST, &mut work).await {
+        match tokio::time::timeout(longest, &mut work).await {
             Ok(output) => return output,
-            Err(_) => place.leave_after(turns::LONGEST),
+            Err(_) => place.leave_after(longest),
         }
     }
 }
