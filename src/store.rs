@@ -8,6 +8,7 @@
 mod activity;
 mod api_key;
 mod batch;
+mod begin;
 mod budget;
 mod checkpoint;
 mod cluster;
@@ -41,7 +42,7 @@ use std::{str::FromStr, time::Duration};
 
 use graphmill_jobs::OrganizationId;
 use sqlx::{
-    AssertSqlSafe, PgPool, Postgres, Transaction,
+    PgPool, Postgres, Transaction,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -338,7 +339,7 @@ impl Store {
             "begin; set local graphmill.organization = '{}'",
             organization.uuid().as_hyphenated()
         );
-        Ok(self.app.begin_with(AssertSqlSafe(begin)).await?)
+        Ok(begin::begin(&self.app, Some(begin)).await?)
     }
 
     /// The same, in which every statement sees the rows as the first one does. To read only.
@@ -353,7 +354,7 @@ impl Store {
             "begin isolation level repeatable read read only; set local graphmill.organization = '{}'",
             organization.uuid().as_hyphenated()
         );
-        Ok(self.app.begin_with(AssertSqlSafe(begin)).await?)
+        Ok(begin::begin(&self.app, Some(begin)).await?)
     }
 
     /// A connection as requests have it, outside of any organization: nothing is in sight, but what a function gives.
@@ -385,7 +386,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Query`]; trying again may help.
     pub async fn engine_transaction(&self) -> Result<AppTransaction, StoreError> {
-        Ok(self.drivers.begin().await?)
+        Ok(begin::begin(&self.drivers, None).await?)
     }
 
     /// Connections that this process may open at most.

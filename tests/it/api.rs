@@ -6,6 +6,7 @@ mod documented;
 mod exploring;
 mod keys;
 mod nonsense;
+mod leaving;
 mod reading;
 mod signalling;
 mod submitting;
