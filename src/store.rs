@@ -22,6 +22,7 @@ mod found;
 mod health;
 mod idempotency;
 mod ledger;
+mod limit_notice;
 mod link;
 mod ontology;
 mod organization;
@@ -107,6 +108,7 @@ pub use ledger::{
 pub use link::{
     Decided, Decision, LinkEnd, LinkMember, LinkRow, NewLink, Repointed, Side, add_proposals,
     decide_link, decided_of_batch, decided_of_entities, decided_of_link, link_by_id, link_ends,
+pub use limit_notice::{BreakerNotice, notice_breaker, notice_limit};
     link_page, links_of_batch, repoint_member,
 };
 pub use ontology::{ensure_ontology, ontology_by_id};
