@@ -165,6 +165,7 @@ async fn json(
     request: Request,
     key: Option<String>,
 ) -> Result<Response, Problem> {
+                &shared.models,
     let shared = &state.0;
     if request.uri().query().is_some_and(|query| !query.is_empty()) {
         let refused = asked::unfit("query", "with JSON, the batch's options stand in the body");

@@ -10,6 +10,7 @@ mod leaving;
 mod reading;
 mod signalling;
 mod submitting;
+mod spending;
 
 use std::{
     io::{BufRead, BufReader},
