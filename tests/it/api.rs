@@ -3,14 +3,15 @@
 mod changes;
 mod clients;
 mod documented;
+mod examples;
 mod exploring;
 mod keys;
-mod nonsense;
 mod leaving;
+mod nonsense;
 mod reading;
 mod signalling;
-mod submitting;
 mod spending;
+mod submitting;
 
 use std::{
     io::{BufRead, BufReader},
