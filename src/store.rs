@@ -99,16 +99,19 @@ pub use found::{
     mentions_of, relations_by_id, relations_of, relations_of_all, relations_of_batch,
 };
 pub use health::{Health, Readiness, Work, health, readiness, work};
-pub use idempotency::{KnownKey, Written, keep_answer, known_key, note_written, take_key};
+pub use idempotency::{
+    AnsweredKey, KnownKey, Written, keep_answer, known_key, known_keys, note_written, take_key,
+    take_keys,
+};
 pub use ledger::{
     CallRow, Claimed, Known, ListedCall, Nanodollars, Paid, Spending, Unanswered, call_page,
     claim_call, dropped_counts, file_answer, file_unanswered, know_endpoint, known_answer,
     known_of_endpoint, note_dropped, note_replay, renew_claim, replays,
 };
+pub use limit_notice::{BreakerNotice, notice_breaker, notice_limit};
 pub use link::{
     Decided, Decision, LinkEnd, LinkMember, LinkRow, NewLink, Repointed, Side, add_proposals,
     decide_link, decided_of_batch, decided_of_entities, decided_of_link, link_by_id, link_ends,
-pub use limit_notice::{BreakerNotice, notice_breaker, notice_limit};
     link_page, links_of_batch, repoint_member,
 };
 pub use ontology::{ensure_ontology, ontology_by_id};

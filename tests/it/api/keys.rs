@@ -52,7 +52,9 @@ impl Things {
 
     /// What of ours a parameter of a query may name.
     fn named_by(&self, parameter: &str) -> Vec<String> {
-        let of = |kinds: &[&str]| kinds.iter().map(|kind| self.of(kind).to_owned()).collect();
+        let of = |kinds: &[&str]| -> Vec<String> {
+            kinds.iter().map(|kind| self.of(kind).to_owned()).collect()
+        };
         match parameter {
             "batch" => [of(&["batch"]), vec![SECRET.to_owned()]].concat(),
             "document" => of(&["document"]),

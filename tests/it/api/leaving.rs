@@ -72,8 +72,7 @@ async fn whoever_leaves_while_a_transaction_begins_leaves_none_behind() {
 }
 
 /// Sends a request by hand, and is gone after a moment.
-async fn ask_and_leave(server: &Server, path: &str, key: &str, moment: Duration) {
-    let address = server.address.trim_start_matches("http://");
+async fn ask_and_leave(address: &str, path: &str, key: &str, moment: Duration) {
     let mut connection = TcpStream::connect(address).await.unwrap();
     let request =
         format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {key}\r\n\r\n");
@@ -83,7 +82,7 @@ async fn ask_and_leave(server: &Server, path: &str, key: &str, moment: Duration)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_leave_in_the_middle_of_a_request_disturb_nobody() {
-    let server = std::sync::Arc::new(Server::start().await);
+    let server = Server::start().await;
     say(server_command(&server).args(["organization", "create", "others"])).exits(0);
     let theirs = new_key(
         &server.database,
@@ -116,7 +115,7 @@ async fn clients_that_leave_in_the_middle_of_a_request_disturb_nobody() {
         if leaving.len() >= 24 {
             leaving.join_next().await.unwrap().unwrap();
         }
-        let server = std::sync::Arc::clone(&server);
+        let address = server.address.trim_start_matches("http://").to_owned();
         let key = if at % 2 == 0 {
             server.key.clone()
         } else {
@@ -125,7 +124,7 @@ async fn clients_that_leave_in_the_middle_of_a_request_disturb_nobody() {
         leaving.spawn(async move {
             let moment = Duration::from_micros(at * 37 % 8_000);
             let path = paths[usize::try_from(at).unwrap() % paths.len()];
-            ask_and_leave(&server, path, &key, moment).await;
+            ask_and_leave(&address, path, &key, moment).await;
         });
     }
     leaving.join_all().await;
@@ -149,7 +148,7 @@ async fn clients_that_leave_in_the_middle_of_a_request_disturb_nobody() {
         assert_eq!(found["batches"][0]["name"], SECRET);
         assert_eq!(nothing["batches"], json!([]));
     }
-    std::sync::Arc::into_inner(server).unwrap().stop();
+    server.stop();
 }
 
 fn server_command(server: &Server) -> std::process::Command {
