@@ -26,6 +26,7 @@ mod receive;
 mod request;
 mod rerun;
 mod signals;
+mod spending;
 mod stream;
 mod stream_token;
 mod submit;
@@ -45,7 +46,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use cors::{BadOrigin, Origin};
 
-pub use self::stream::StreamCounts;
+pub use self::{spending::ModelDefaults, stream::StreamCounts};
 
 use crate::{
     graph::Ontology,
@@ -90,6 +91,8 @@ pub struct Surroundings {
     pub cors_origins: Vec<Origin>,
     /// The most bytes of a body that is taken in as it arrives.
     pub upload_bytes: u64,
+    /// What models cost and batches may spend, where they don't say.
+    pub models: ModelDefaults,
 }
 
 struct Shared {
@@ -105,6 +108,7 @@ struct Shared {
     streams: Arc<Semaphore>,
     requests: Arc<Semaphore>,
     upload_bytes: u64,
+    models: ModelDefaults,
     cors_origins: Vec<Origin>,
     submissions: TaskTracker,
     feed: Feed,
@@ -149,6 +153,7 @@ impl State {
             requests: Arc::new(Semaphore::new(REQUESTS)),
             foresights: surroundings.foresights,
             upload_bytes: surroundings.upload_bytes,
+            models: surroundings.models,
             cors_origins: surroundings.cors_origins,
             submissions: TaskTracker::new(),
             access,

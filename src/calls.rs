@@ -10,6 +10,7 @@
 
 mod cap;
 mod exchange;
+mod telling;
 
 use std::{
     collections::HashMap,
@@ -61,6 +62,8 @@ struct Inner {
     limiters: Mutex<HashMap<String, Limiter>>,
     /// What is known of models, by organization: it is asked for with every document and hardly ever changes.
     known: Mutex<HashMap<(OrganizationId, String), String>>,
+    /// What was told of waits.
+    told: telling::Told,
     /// How many processes there are to share with.
     workers: AtomicU32,
     /// How long a claim lives without being renewed.
@@ -111,6 +114,7 @@ impl Access {
             limits,
             limiters: Mutex::default(),
             known: Mutex::default(),
+            told: telling::Told::default(),
             workers: AtomicU32::new(1),
             lease,
             drivers: Handle::current(),
@@ -403,7 +407,9 @@ impl Question {
             let id = LlmCallId::generate();
             match self.claim(id).await {
                 Ok(Claimed::Made) => return exchange::make(self, id, permit).await,
-                Ok(Claimed::Taken) => permit.settle(CallEnd::Unsent).await,
+                Ok(Claimed::Taken) => {
+                    permit.settle(CallEnd::Unsent).await;
+                }
                 Ok(Claimed::OverBudget {
                     organization,
                     in_flight,
@@ -456,10 +462,15 @@ impl Question {
         };
         let limiter = &self.door.limiter;
         match limiter
-            .acquire_for(owner, &ticket, estimate, patience)
+            .acquire_telling(owner, &ticket, estimate, patience, |waiting| {
+                self.door.tell_waiting(waiting);
+            })
             .await
         {
-            Acquired::Granted(permit) => Ok(permit),
+            Acquired::Granted(permit) => {
+                self.door.tell_granted(&permit);
+                Ok(permit)
+            }
             Acquired::Wait(waiting) => Err(CallError::Wait {
                 reason: waiting.to_string(),
                 wait: waiting.wait,

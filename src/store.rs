@@ -8,6 +8,7 @@
 mod activity;
 mod api_key;
 mod batch;
+mod begin;
 mod budget;
 mod checkpoint;
 mod cluster;
@@ -21,6 +22,7 @@ mod found;
 mod health;
 mod idempotency;
 mod ledger;
+mod limit_notice;
 mod link;
 mod ontology;
 mod organization;
@@ -41,7 +43,7 @@ use std::{str::FromStr, time::Duration};
 
 use graphmill_jobs::OrganizationId;
 use sqlx::{
-    AssertSqlSafe, PgPool, Postgres, Transaction,
+    PgPool, Postgres, Transaction,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -97,12 +99,16 @@ pub use found::{
     mentions_of, relations_by_id, relations_of, relations_of_all, relations_of_batch,
 };
 pub use health::{Health, Readiness, Work, health, readiness, work};
-pub use idempotency::{KnownKey, Written, keep_answer, known_key, note_written, take_key};
+pub use idempotency::{
+    AnsweredKey, KnownKey, Written, keep_answer, known_key, known_keys, note_written, take_key,
+    take_keys,
+};
 pub use ledger::{
     CallRow, Claimed, Known, ListedCall, Nanodollars, Paid, Spending, Unanswered, call_page,
     claim_call, dropped_counts, file_answer, file_unanswered, know_endpoint, known_answer,
     known_of_endpoint, note_dropped, note_replay, renew_claim, replays,
 };
+pub use limit_notice::{BreakerNotice, notice_breaker, notice_limit};
 pub use link::{
     Decided, Decision, LinkEnd, LinkMember, LinkRow, NewLink, Repointed, Side, add_proposals,
     decide_link, decided_of_batch, decided_of_entities, decided_of_link, link_by_id, link_ends,
@@ -338,7 +344,7 @@ impl Store {
             "begin; set local graphmill.organization = '{}'",
             organization.uuid().as_hyphenated()
         );
-        Ok(self.app.begin_with(AssertSqlSafe(begin)).await?)
+        Ok(begin::begin(&self.app, Some(begin)).await?)
     }
 
     /// As [`Store::app`], but every statement is planned for its parameters and the tables as they are now: for the few
@@ -354,7 +360,7 @@ impl Store {
             "begin; set local graphmill.organization = '{}'; set local plan_cache_mode = force_custom_plan",
             organization.uuid().as_hyphenated()
         );
-        Ok(self.app.begin_with(AssertSqlSafe(begin)).await?)
+        Ok(begin::begin(&self.app, Some(begin)).await?)
     }
 
     /// As [`Store::app`], but every statement sees the rows as the first one does. To read only.
@@ -369,7 +375,7 @@ impl Store {
             "begin isolation level repeatable read read only; set local graphmill.organization = '{}'",
             organization.uuid().as_hyphenated()
         );
-        Ok(self.app.begin_with(AssertSqlSafe(begin)).await?)
+        Ok(begin::begin(&self.app, Some(begin)).await?)
     }
 
     /// A connection as requests have it, outside of any organization: nothing is in sight, but what a function gives.
@@ -401,7 +407,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Query`]; trying again may help.
     pub async fn engine_transaction(&self) -> Result<AppTransaction, StoreError> {
-        Ok(self.drivers.begin().await?)
+        Ok(begin::begin(&self.drivers, None).await?)
     }
 
     /// Connections that this process may open at most.

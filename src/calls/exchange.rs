@@ -105,7 +105,9 @@ pub(super) async fn make(
     };
     file_unanswered(&question, id, Unanswered::Rejected, Some(status), &told).await;
     info!(call.id = %id, status, duration_ms = latency.as_millis(), reason = told, "a model's server did not answer the question");
-    permit.settle(end).await;
+    let throttled = matches!(end, CallEnd::Throttled { .. });
+    let settled = permit.settle(end).await;
+    question.door.tell_settled(&settled, throttled);
     Err(error)
 }
 
@@ -171,11 +173,16 @@ async fn answered(
     let filed = filed.await;
     let total =
         u64::try_from(paid.prompt_tokens.saturating_add(paid.completion_tokens)).unwrap_or(0);
-    // Nobody needs to wait until Redis knows.
-    tokio::spawn(permit.settle(CallEnd::Answered {
+    let end = CallEnd::Answered {
         tokens: total,
         latency,
-    }));
+    };
+    let door = question.door.clone();
+    // Nobody needs to wait until Redis knows.
+    tokio::spawn(async move {
+        let settled = permit.settle(end).await;
+        door.tell_settled(&settled, false);
+    });
     if filed {
         Ok(Answer {
             body: exchange.body,
@@ -202,7 +209,8 @@ async fn broken(
     };
     info!(call.id = %id, error = error as &dyn std::error::Error, "a call broke off");
     file_unanswered(question, id, end, None, &error.to_string()).await;
-    permit.settle(CallEnd::Failed).await;
+    let settled = permit.settle(CallEnd::Failed).await;
+    question.door.tell_settled(&settled, false);
     CallError::Transient(error.to_string())
 }
 

@@ -16,6 +16,7 @@ use crate::{
     keys::Keyring,
     pipeline::Foresight,
     queue::RateLimiter,
+    store,
     worker::{Worker, WorkerSettings},
 };
 
@@ -81,6 +82,14 @@ pub(super) async fn serve(
         )));
     }
     let ontology = ontology::chosen(args.ontology.as_deref())?;
+    let configured = args.models.load()?;
+    let models = api::ModelDefaults {
+        prices: configured.prices,
+        caps: store::Caps {
+            cost: configured.max_cost,
+            tokens: configured.max_tokens,
+        },
+    };
     let signs = notifying::messenger(&args.notify.signing)?.is_some();
     let webhooks = api::Webhooks {
         otherwise: notifying::address(&args.notify, signs)?,
@@ -129,6 +138,7 @@ pub(super) async fn serve(
             foresights,
             cors_origins: args.cors_origin.clone(),
             upload_bytes: args.max_upload_bytes,
+            models,
         },
         access,
     );

@@ -3,11 +3,14 @@
 mod changes;
 mod clients;
 mod documented;
+mod examples;
 mod exploring;
 mod keys;
+mod leaving;
 mod nonsense;
 mod reading;
 mod signalling;
+mod spending;
 mod submitting;
 
 use std::{

@@ -110,7 +110,8 @@ const ROOMS: [Room; 17] = [
     Room {
         name: "calls",
         floor: 3,
-        names: &["store", "queue", "extractors", "pipeline::Gate"],
+        // It tells those who follow a batch what its calls wait for: events are `flow`'s.
+        names: &["flow", "store", "queue", "extractors", "pipeline::Gate"],
     },
     Room {
         name: "worker",

@@ -55,6 +55,7 @@ pub(super) async fn submit(
         shared.limits,
         &shared.ontology,
         &shared.webhooks,
+        &shared.models,
         true,
     );
     let checked = match checked {
