@@ -49,6 +49,7 @@ pub use self::stream::StreamCounts;
 
 use crate::{
     graph::Ontology,
+    metrics,
     notify::Address,
     pipeline::{Foresight, Limits, Settings},
     queue::Queue,
@@ -171,6 +172,7 @@ pub async fn serve(
     state: State,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
+    metrics::get().service.begin();
     let stopping = CancellationToken::new();
     let told = stopping.clone();
     let submissions = state.0.submissions.clone();
