@@ -50,6 +50,7 @@ pub use self::{spending::ModelDefaults, stream::StreamCounts};
 
 use crate::{
     graph::Ontology,
+    metrics,
     notify::Address,
     pipeline::{Foresight, Limits, Settings},
     queue::Queue,
@@ -176,6 +177,7 @@ pub async fn serve(
     state: State,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
+    metrics::get().service.begin();
     let stopping = CancellationToken::new();
     let told = stopping.clone();
     let submissions = state.0.submissions.clone();

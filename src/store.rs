@@ -10,6 +10,7 @@ mod api_key;
 mod batch;
 mod begin;
 mod budget;
+mod census;
 mod checkpoint;
 mod cluster;
 mod document;
@@ -60,6 +61,7 @@ pub use batch::{
     pause_batch, resume_batch, seal_batch, seal_stopped_batch, stop_batch,
 };
 pub use budget::{Budget, Caps, Spent, batches_with_budgets, budget, recount_budget, set_budget};
+pub use census::{Census, PoolUse, census};
 pub use checkpoint::{
     CheckpointRow, FailedUnit, UnitCounts, UnitEnd, calls, checkpoints_of, earlier_checkpoints,
     failed_units, record_units, unit_counts,
@@ -83,10 +85,10 @@ pub use event::{
 };
 pub use execution::{
     AdmitLimits, Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Ringable, Settled,
-    Settlement, admit, admit_from, admit_lock, cancel_stopped, documents_in_work, execution_by_id,
-    execution_of_document, executions, executions_looked_at, hold, lease, mark_unrung,
-    processing_of, release, renew_leases, revive_failed, settle, start_resolution, to_ring,
-    waited_for,
+    Settlement, Silent, admit, admit_from, admit_lock, cancel_stopped, documents_in_work,
+    execution_by_id, execution_of_document, executions, executions_looked_at, hold, lease,
+    mark_unrung, processing_of, release, renew_leases, revive_failed, settle, start_resolution,
+    to_ring, waited_for,
 };
 pub use findings::{
     EntityRow, EvidenceRow, MentionRow, Place, RelationRow, add_chunks, add_graph, busiest,

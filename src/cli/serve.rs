@@ -6,12 +6,12 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::{
-    calling, error::CliError, first_key::have_key, notifying, ontology, run::Interrupts,
+    calling, error::CliError, first_key::have_key, notifying, ontology, run::Interrupts, scraping,
     session::Session,
 };
 use crate::{
     api,
-    config::{ModelArgs, NotifyArgs, PipelineArgs, ServerArgs, WorkerArgs},
+    config::{MetricsArgs, ModelArgs, NotifyArgs, PipelineArgs, ServerArgs, WorkerArgs},
     extractors::Extractors,
     keys::Keyring,
     pipeline::Foresight,
@@ -64,6 +64,8 @@ pub(super) struct ServeArgs {
     )]
     max_upload_bytes: u64,
     #[command(flatten)]
+    metrics: MetricsArgs,
+    #[command(flatten)]
     worker: WorkerArgs,
     #[command(flatten)]
     models: ModelArgs,
@@ -100,6 +102,7 @@ pub(super) async fn serve(
         source,
     };
     let listener = TcpListener::bind(args.listen).await.map_err(listen)?;
+    let for_metrics = scraping::bind(&args.metrics).await?;
     let session = Session::open(servers, false).await?;
     if !args.no_keys
         && let Err(error) = have_key(&session, servers, args.listen).await
@@ -143,10 +146,11 @@ pub(super) async fn serve(
         access,
     );
     let worker = if args.with_worker {
-        Some(work(&session, queue, extractors, args).await?)
+        Some(work(&session, queue.clone(), extractors, args).await?)
     } else {
         None
     };
+    let scraping = scraping::begin(for_metrics, &session, &queue, worker.as_ref());
     let served = api::serve(listener, state, async move { interrupts.next().await })
         .await
         .map_err(listen);
@@ -154,6 +158,7 @@ pub(super) async fn serve(
     if let Some(worker) = worker {
         worker.drain(args.worker.drain).await;
     }
+    drop(scraping);
     session.close().await;
     served.map(|()| ExitCode::SUCCESS)
 }

@@ -161,6 +161,22 @@ pub enum WaitReason {
     Turn,
 }
 
+impl WaitReason {
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::Concurrency => "concurrency",
+            Self::Paused => "paused",
+            Self::BreakerOpen { .. } => "breaker_open",
+            Self::Probing { .. } => "probing",
+            Self::Turn => "turn",
+        }
+    }
+}
+
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

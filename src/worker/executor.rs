@@ -28,6 +28,7 @@ use crate::{
     calls::Caller,
     flow::{Failure, FailureCode, IllegalMove, Stage},
     graph::Text,
+    metrics,
     pipeline::{self, CheckpointError, Document, Past, UnitRecord, Work, Workplace},
     queue::Handler,
     store::{self, Lease, LeaseRequest, Patience, StoreError},
@@ -109,6 +110,7 @@ impl Executor {
             return Ok(());
         };
         Span::current().record("attempt", lease.attempt);
+        let mut activity = metrics::get().work.activity(stage.as_str());
         let mut hold = engine.held.hold(lease.fence, asked);
         if engine.stop.is_cancelled() {
             hold.pause.cancel();
@@ -129,7 +131,7 @@ impl Executor {
                 Why::Lost => return Ok(()),
                 Why::Drain => {
                     hang_up.cancel();
-                    return self.hand_back(&lease, &[]).await;
+                    return self.hand_back(&lease, &[], &mut activity).await;
                 }
                 Why::Stop => {
                     hang_up.cancel();
@@ -143,21 +145,28 @@ impl Executor {
         };
         let mut worked = match worked {
             Came::Through(worked) => *worked,
-            Came::ToAPause(checkpoints) => return self.hand_back(&lease, &checkpoints).await,
+            Came::ToAPause(checkpoints) => {
+                return self.hand_back(&lease, &checkpoints, &mut activity).await;
+            }
         };
         reached(stage, Step::Worked, ring.execution);
         let block = worked.block.take();
         place.enter().await;
         let settled = async {
-            match self.settle(stage, &lease, ring.version, worked).await {
+            match self
+                .settle(stage, &lease, ring.version, worked, &mut activity)
+                .await
+            {
                 Ok(successor) => Ok(successor),
                 Err(error) => {
                     let failed = Worked::ended(given_up(error)?);
-                    self.settle(stage, &lease, ring.version, failed).await
+                    self.settle(stage, &lease, ring.version, failed, &mut activity)
+                        .await
                 }
             }
         };
         let successor = in_turn(&place, turns::WRITING, settled).await?;
+        drop(activity);
         drop(hold);
         place.leave();
         reached(stage, Step::Settled, ring.execution);
