@@ -14,6 +14,7 @@
 //! | 4 | [`cli`] | the commands: paths in, summaries and JSON out, exit codes | how a stage is worked, SQL, Redis commands |
 //! | 4 | [`api`] | HTTP routes | extractors, workers, SQL, how a stage is worked |
 //! | 4 | [`scrape`] | what Prometheus is answered: this process' numbers, and the fleet's as they are at that moment | API keys and routes, what is counted where |
+//! | 4 | [`board`] | pages of apalis' board for people: queues, tasks and workers of one organization, to look at | how work is done, SQL, Redis commands, anything that changes something |
 //! | 4 | [`worker`] | executor, stager, sweeper, sequencer, notifier: who works what, and when | SQL, Redis commands, what an extractor does |
 //! | 3 | [`workflow`] | what a client does with batches: submit, follow, cancel, report, export | queues, extractors, who does the work |
 //! | 3 | [`pipeline`] | the work of each stage, unit by unit | executions, leases, queues, where checkpoints go |
@@ -39,6 +40,7 @@
 //! settles, and `migrations/` says what is kept. A program with an extractor of its own calls [`cli::main`].
 
 pub mod api;
+pub mod board;
 pub mod calls;
 pub mod cli;
 pub mod config;

@@ -9,7 +9,7 @@
 mod book;
 mod fleet;
 mod instrument;
-mod models;
+mod model_calls;
 mod process;
 mod service;
 mod work;
@@ -20,7 +20,7 @@ use prometheus_client::{encoding::text, registry::Registry};
 
 pub use book::{Described, Kind};
 pub use fleet::{Fleet, Seen, Waiting};
-pub use models::{Held, MODELS, Model, Models};
+pub use model_calls::{Held, MODELS, Model, Models};
 pub use process::Process;
 pub use service::Service;
 pub use work::{Activity, Work};
@@ -72,7 +72,7 @@ impl Metrics {
         }
     }
 
-    /// Every number, in the text format of OpenMetrics.
+    /// Every number, in the text format of `OpenMetrics`.
     #[must_use]
     pub fn write(&self) -> String {
         let mut page = String::with_capacity(1 << 16);

@@ -106,13 +106,11 @@ impl<T: Send + 'static> Question<T> {
         // An answer that came after its scrape may be of any age.
         let under_way = self.0.take().filter(|asked| !asked.is_finished());
         let mut asked = under_way.unwrap_or_else(|| tokio::spawn(question));
-        match timeout(PATIENCE, &mut asked).await {
-            Ok(answer) => answer.ok().flatten(),
-            Err(_) => {
-                self.0 = Some(asked);
-                None
-            }
+        if let Ok(answer) = timeout(PATIENCE, &mut asked).await {
+            return answer.ok().flatten();
         }
+        self.0 = Some(asked);
+        None
     }
 }
 
@@ -143,7 +141,9 @@ async fn look(sources: &Sources, asked: &mut Asked) {
         }
     };
     let (census, waiting, limits) = tokio::join!(
-        asked.postgres.ask(async { postgres.await.map(seen) }),
+        asked
+            .postgres
+            .ask(async { postgres.await.as_ref().map(seen) }),
         asked.redis.ask(redis),
         asked.limits.ask(limits),
     );
@@ -162,7 +162,7 @@ fn answered<T>(server: &str, answer: Result<T, impl Error + 'static>) -> Option<
         .ok()
 }
 
-fn seen(census: Census) -> Seen {
+fn seen(census: &Census) -> Seen {
     // States that have no batch are told too; those of a newer version are not.
     let open = BatchStateName::ALL
         .into_iter()

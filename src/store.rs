@@ -9,6 +9,7 @@ mod activity;
 mod api_key;
 mod batch;
 mod begin;
+mod board;
 mod budget;
 mod census;
 mod checkpoint;
@@ -59,6 +60,11 @@ pub use batch::{
     batch_by_name, batch_setup, batches, batches_looked_at, batches_to_move, existing_batches,
     keep_batch_open, last_unfinished_batch, move_batch, open_batches, open_batches_to_move,
     pause_batch, resume_batch, seal_batch, seal_stopped_batch, stop_batch,
+};
+pub use board::{
+    LivingWorker, Resolutions, Shown, StageOfExecution, Standers, Standing, living_workers,
+    resolutions_standing, shown_executions, stages_of_executions, standers_failed,
+    standers_in_work, standers_waiting, standings,
 };
 pub use budget::{Budget, Caps, Spent, batches_with_budgets, budget, recount_budget, set_budget};
 pub use census::{Census, PoolUse, census};

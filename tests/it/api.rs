@@ -1,5 +1,6 @@
 //! The HTTP API, from outside: a real server, a real worker, and requests as clients send them.
 
+mod board;
 mod changes;
 mod clients;
 mod documented;

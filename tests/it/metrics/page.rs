@@ -1,4 +1,4 @@
-//! A reader of OpenMetrics' text format that takes nothing but what the format allows: families with type and help before
+//! A reader of `OpenMetrics`' text format that takes nothing but what the format allows: families with type and help before
 //! their samples, in one piece; suffixes that fit the type; labels in order and none twice; buckets that add up; and an
 //! end.
 
@@ -35,7 +35,7 @@ impl Page {
                 assert_eq!(of, name, "{line}");
                 assert!(is_name(name), "{line}");
                 assert!(said.len() > 10 && said.ends_with('.'), "{name}: {said}");
-                family = name.to_owned();
+                name.clone_into(&mut family);
                 let before = page
                     .families
                     .insert(family.clone(), (kind.to_owned(), said));

@@ -108,14 +108,14 @@ fn expressions(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
-                match value {
-                    Value::String(query) if name == "expr" => found.push(query.clone()),
-                    value => expressions(value, found),
+                match value.as_str().filter(|_| name == "expr") {
+                    Some(query) => found.push(query.to_owned()),
+                    None => expressions(value, found),
                 }
             }
         }
         Value::Array(values) => values.iter().for_each(|value| expressions(value, found)),
-        _ => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
