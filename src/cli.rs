@@ -31,6 +31,7 @@ mod progress;
 mod prune;
 mod resolve;
 mod run;
+mod scraping;
 mod serve;
 mod servers;
 mod session;
@@ -118,7 +119,7 @@ enum Command {
     Completions(manual::CompletionsArgs),
     /// Print the man page, or write one for each command.
     Man(manual::ManArgs),
-    /// Print pages of docs/ that are made of the flags.
+    /// Print pages of docs/ that are made of the code.
     #[command(hide = true)]
     Docs(manual::DocsArgs),
     /// Serve a scripted model, for tests.

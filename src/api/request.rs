@@ -17,6 +17,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{State, problem::Problem, trace};
+use crate::metrics;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The most characters of an id that a caller may give; a longer one is replaced.
@@ -52,7 +53,10 @@ pub(super) async fn settle(mut request: Request, next: Next) -> Response {
         if let Some(header) = header {
             response.headers_mut().insert(REQUEST_ID, header);
         }
-        let (status, duration_ms) = (status.as_u16(), arrived.elapsed().as_millis());
+        let (status, took) = (status.as_u16(), arrived.elapsed());
+        let service = &metrics::get().service;
+        service.answered(route, method.as_str(), status, took);
+        let duration_ms = took.as_millis();
         if matches!(route, "/healthz" | "/readyz") {
             tracing::debug!(%method, route, status, duration_ms, "answered");
         } else {

@@ -76,6 +76,11 @@ pub(super) enum CliError {
         address: String,
         source: std::io::Error,
     },
+    #[error("can't listen on {address} for metrics (--metrics)")]
+    ListenForMetrics {
+        address: String,
+        source: std::io::Error,
+    },
     #[cfg(feature = "train")]
     #[error(transparent)]
     Train(#[from] crate::extractors::train::TrainError),
@@ -186,6 +191,7 @@ impl CliError {
             | Self::Signal(_)
             | Self::Export(_)
             | Self::Listen { .. }
+            | Self::ListenForMetrics { .. }
             | Self::Runtime(_) => SERVER,
         })
     }

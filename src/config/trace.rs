@@ -74,8 +74,8 @@ pub struct TraceArgs {
         global = true
     )]
     pub otel_resource_attributes: Option<String>,
-    /// Which traces are made: always_on, always_off, traceidratio, or one of these behind `parentbased_`, which heeds what
-    /// whoever submits has decided [default: parentbased_always_on].
+    /// Which traces are made: `always_on`, `always_off`, `traceidratio`, or one of these behind `parentbased_`, which heeds
+    /// what whoever submits has decided [default: `parentbased_always_on`].
     #[arg(
         long,
         env = "OTEL_TRACES_SAMPLER",
@@ -163,14 +163,19 @@ impl TraceArgs {
     /// # Errors
     /// [`TraceConfigError`] names what can't be read.
     pub fn settings(&self) -> Result<Option<TraceSettings>, TraceConfigError> {
-        if said(&self.otel_sdk_disabled).is_some_and(|off| off.eq_ignore_ascii_case("true")) {
+        if said(self.otel_sdk_disabled.as_deref())
+            .is_some_and(|off| off.eq_ignore_ascii_case("true"))
+        {
             return Ok(None);
         }
         let Some(endpoint) = self.endpoint()? else {
             return Ok(None);
         };
-        let headers = list(&self.otlp_headers, "OTEL_EXPORTER_OTLP_HEADERS")?;
-        let mut attributes = list(&self.otel_resource_attributes, "OTEL_RESOURCE_ATTRIBUTES")?;
+        let headers = list(self.otlp_headers.as_deref(), "OTEL_EXPORTER_OTLP_HEADERS")?;
+        let mut attributes = list(
+            self.otel_resource_attributes.as_deref(),
+            "OTEL_RESOURCE_ATTRIBUTES",
+        )?;
         let mut named = None;
         attributes.retain(|(name, value)| {
             let is_name = name == "service.name";
@@ -179,8 +184,8 @@ impl TraceArgs {
             }
             !is_name
         });
-        let service = said(&self.otel_service_name).map(str::to_owned);
-        let timeout = match said(&self.otlp_timeout) {
+        let service = said(self.otel_service_name.as_deref()).map(str::to_owned);
+        let timeout = match said(self.otlp_timeout.as_deref()) {
             None => TIMEOUT,
             Some(text) => {
                 Duration::from_millis(text.parse().map_err(|_| TraceConfigError::Timeout)?)
@@ -199,15 +204,17 @@ impl TraceArgs {
     }
 
     fn endpoint(&self) -> Result<Option<String>, TraceConfigError> {
-        let (variable, endpoint) =
-            match (said(&self.otlp_traces_endpoint), said(&self.otlp_endpoint)) {
-                (Some(whole), _) => ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", whole.to_owned()),
-                (None, Some(base)) => (
-                    "OTEL_EXPORTER_OTLP_ENDPOINT",
-                    format!("{}/v1/traces", base.trim_end_matches('/')),
-                ),
-                (None, None) => return Ok(None),
-            };
+        let (variable, endpoint) = match (
+            said(self.otlp_traces_endpoint.as_deref()),
+            said(self.otlp_endpoint.as_deref()),
+        ) {
+            (Some(whole), _) => ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", whole.to_owned()),
+            (None, Some(base)) => (
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+                format!("{}/v1/traces", base.trim_end_matches('/')),
+            ),
+            (None, None) => return Ok(None),
+        };
         if endpoint.starts_with("http://") || endpoint.starts_with("https://") {
             Ok(Some(endpoint))
         } else {
@@ -216,7 +223,7 @@ impl TraceArgs {
     }
 
     fn sampler(&self) -> Result<(Share, bool), TraceConfigError> {
-        let name = said(&self.otel_traces_sampler).unwrap_or("parentbased_always_on");
+        let name = said(self.otel_traces_sampler.as_deref()).unwrap_or("parentbased_always_on");
         let (parent_decides, root) = match name.strip_prefix("parentbased_") {
             Some(root) => (true, root),
             None => (false, name),
@@ -225,7 +232,8 @@ impl TraceArgs {
             "always_on" => Share::All,
             "always_off" => Share::None,
             "traceidratio" => {
-                let share = said(&self.otel_traces_sampler_arg).map_or(Ok(1.0), f64::from_str);
+                let share =
+                    said(self.otel_traces_sampler_arg.as_deref()).map_or(Ok(1.0), f64::from_str);
                 match share {
                     Ok(share) if (0.0..=1.0).contains(&share) => Share::Of(share),
                     Ok(_) | Err(_) => return Err(TraceConfigError::Ratio),
@@ -238,14 +246,14 @@ impl TraceArgs {
 }
 
 /// What a variable says, if it says anything.
-fn said(variable: &Option<String>) -> Option<&str> {
-    let text = variable.as_deref()?.trim();
+fn said(variable: Option<&str>) -> Option<&str> {
+    let text = variable?.trim();
     (!text.is_empty()).then_some(text)
 }
 
 /// `name=value,…` with percent-encoded values, as in W3C Baggage.
 fn list(
-    variable: &Option<String>,
+    variable: Option<&str>,
     name: &'static str,
 ) -> Result<Vec<(String, String)>, TraceConfigError> {
     let parts = said(variable).unwrap_or_default().split(',');
@@ -270,15 +278,12 @@ fn decoded(value: &str) -> Option<String> {
         let byte = encoded
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match byte {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &behind[2..];
-            }
-            None => {
-                bytes.push(first);
-                rest = behind;
-            }
+        if let Some(byte) = byte {
+            bytes.push(byte);
+            rest = &behind[2..];
+        } else {
+            bytes.push(first);
+            rest = behind;
         }
     }
     String::from_utf8(bytes).ok()

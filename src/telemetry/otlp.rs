@@ -123,11 +123,11 @@ impl Collector {
         }
         let short = answer.content_length().is_some_and(|bytes| bytes <= ANSWER);
         let body = if short {
-            answer.bytes().await.unwrap_or_default()
+            answer.bytes().await.unwrap_or_default().to_vec()
         } else {
-            Default::default()
+            Vec::new()
         };
-        let refused = ExportTraceServiceResponse::decode(body)
+        let refused = ExportTraceServiceResponse::decode(body.as_slice())
             .ok()
             .and_then(|response| response.partial_success)
             .map_or(0, |partial| partial.rejected_spans.max(0).unsigned_abs());

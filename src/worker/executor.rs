@@ -29,6 +29,7 @@ use crate::{
     calls::Caller,
     flow::{Failure, FailureCode, IllegalMove, Stage},
     graph::Text,
+    metrics,
     pipeline::{self, CheckpointError, Document, Past, UnitRecord, Work, Workplace},
     queue::Handler,
     store::{self, Lease, LeaseRequest, Patience, StoreError},
@@ -116,6 +117,7 @@ impl Executor {
         };
         Span::current().record("attempt", lease.attempt);
         Span::current().record("batch.id", field::display(lease.batch));
+        let mut activity = metrics::get().work.activity(stage.as_str());
         let mut hold = engine.held.hold(lease.fence, asked);
         if engine.stop.is_cancelled() {
             hold.pause.cancel();
@@ -142,7 +144,7 @@ impl Executor {
                 Why::Drain => {
                     attempt.ends_without("handed-back");
                     hang_up.cancel();
-                    return self.hand_back(&lease, &[]).await;
+                    return self.hand_back(&lease, &[], &mut activity).await;
                 }
                 Why::Stop => {
                     hang_up.cancel();
@@ -158,7 +160,7 @@ impl Executor {
             Came::Through(worked) => *worked,
             Came::ToAPause(checkpoints) => {
                 attempt.ends_without("handed-back");
-                return self.hand_back(&lease, &checkpoints).await;
+                return self.hand_back(&lease, &checkpoints, &mut activity).await;
             }
         };
         reached(stage, Step::Worked, ring.execution);
@@ -167,16 +169,23 @@ impl Executor {
         attempt.ends(&worked.end);
         let mut is_last = traced::is_last(&lease, &worked.end);
         let settling = attempt.settling();
-        let successor = match self.settle(stage, &lease, ring.version, worked).await {
-            Ok(successor) => successor,
-            Err(error) => {
-                let failed = Worked::ended(given_up(error)?);
-                attempt.ends(&failed.end);
-                is_last = traced::is_last(&lease, &failed.end);
-                self.settle(stage, &lease, ring.version, failed).await?
+        let settled = async {
+            match self
+                .settle(stage, &lease, ring.version, worked, &mut activity)
+                .await
+            {
+                Ok(successor) => Ok(successor),
+                Err(error) => {
+                    let failed = Worked::ended(given_up(error)?);
+                    attempt.ends(&failed.end);
+                    is_last = traced::is_last(&lease, &failed.end);
+                    self.settle(stage, &lease, ring.version, failed, &mut activity)
+                        .await
+                }
             }
         };
-        drop(settling);
+        let successor = in_turn(&place, turns::WRITING, settled).await?;
+        drop((activity, settling));
         if is_last && successor.is_none() {
             attempt.execution_done(&lease);
         }
@@ -265,7 +274,7 @@ impl Executor {
         }
         let mut sink = Sink::new(engine, stage, lease, paid);
         let run = pipeline::run(stage, &work, &mut records, &mut sink);
-        let outcome = in_turn(&place, run).await?;
+        let outcome = in_turn(&place, place.longest(), run).await?;
         let reached = sink.reached();
         Ok(Came::of(
             stage,
@@ -386,7 +395,7 @@ impl Executor {
 pub(super) async fn in_turns<T>(place: &Place, work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
     loop {
-        if let Ok(output) = tokio::time::timeout(turns::LONGEST, &mut work).await {
+        if let Ok(output) = tokio::time::timeout(place.longest(), &mut work).await {
             return output;
         }
         place.leave();
@@ -398,13 +407,13 @@ pub(super) async fn in_turns<T>(place: &Place, work: impl Future<Output = T>) ->
     }
 }
 
-/// Runs `work`; a turn that lasts for too long meanwhile is taken from it.
-async fn in_turn<T>(place: &Place, work: impl Future<Output = T>) -> T {
+/// Runs `work`; a turn that lasts for longer than that meanwhile is taken from it.
+async fn in_turn<T>(place: &Place, longest: Duration, work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
     loop {
-        match tokio::time::timeout(turns::LONGEST, &mut work).await {
+        match tokio::time::timeout(longest, &mut work).await {
             Ok(output) => return output,
-            Err(_) => place.leave_after(turns::LONGEST),
+            Err(_) => place.leave_after(longest),
         }
     }
 }

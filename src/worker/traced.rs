@@ -60,12 +60,21 @@ impl Traces {
     }
 }
 
+/// What an execution's spans hang below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Root {
+    /// The span of its batch's submission.
+    Submission,
+    /// A span of its own, which nobody has made yet; and what it came of.
+    Own(Option<TraceContext>),
+}
+
 /// Where an execution's spans hang.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     parent: TraceContext,
-    /// The parent is the execution's own, which nobody has made yet; and what it came of.
-    own: Option<Option<TraceContext>>,
+    /// Where the parent came from.
+    root: Root,
 }
 
 /// The place of `lease`'s execution; `None`: its trace is not made.
@@ -76,12 +85,15 @@ fn place(lease: &Lease, trace: &BatchTrace) -> Option<Place> {
         (None, _) | (_, None) => true,
     };
     match submitted {
-        Some(parent) if is_together => Some(Place { parent, own: None }),
+        Some(parent) if is_together => Some(Place {
+            parent,
+            root: Root::Submission,
+        }),
         // Whoever submitted it wants no traces, of none of its documents.
         Some(submitted) if !submitted.is_sampled() => None,
         submitted => Some(Place {
             parent: telemetry::derived(lease.fence.execution.uuid().as_bytes())?,
-            own: Some(submitted),
+            root: Root::Own(submitted),
         }),
     }
 }
@@ -191,7 +203,7 @@ impl Attempt {
     pub(super) fn execution_done(&self, lease: &Lease) {
         let Some(Place {
             parent,
-            own: Some(submitted),
+            root: Root::Own(submitted),
         }) = self.place
         else {
             return;
@@ -251,7 +263,10 @@ mod tests {
             last: Some(last),
             sealed: true,
         };
-        let together = Some(Place { parent, own: None });
+        let together = Some(Place {
+            parent,
+            root: Root::Submission,
+        });
         assert_eq!(place(&lease(Some(first)), &trace), together);
         assert_eq!(place(&lease(Some(last)), &trace), together);
         assert_eq!(place(&lease(None), &trace), together);
@@ -267,6 +282,6 @@ mod tests {
     #[test]
     fn an_id_knows_when_it_was_made() {
         let id = uuid::Uuid::parse_str("017f22e2-79b0-7cc3-98c4-dc0c0c07398f").unwrap();
-        assert_eq!(made_at(id), Duration::from_millis(0x017f_22e2_79b0));
+        assert_eq!(made_at(id), Duration::from_secs(1_645_557_742));
     }
 }

@@ -18,10 +18,41 @@ pub struct Once {
     pub request_hash: [u8; 32],
 }
 
+/// A request that may be sent again, whose body came whole.
+#[derive(Debug, Clone)]
+pub struct WholeRequest {
+    /// Its key.
+    pub once: Once,
+    /// How long its body is.
+    pub bytes: u64,
+    /// SHA-256 of the body.
+    pub hash: [u8; 32],
+}
+
+impl WholeRequest {
+    /// All of it, as it is noted.
+    #[must_use]
+    pub const fn written(&self) -> Written<'_> {
+        Written {
+            bytes: self.bytes,
+            hash: &self.hash,
+            whole: true,
+        }
+    }
+
+    /// Whether it is what was sent before.
+    #[must_use]
+    pub fn is(&self, known: &KnownKey) -> bool {
+        known.request_hash == self.once.request_hash
+            && known.body_bytes == self.bytes
+            && known.body_hash.as_deref() == Some(self.hash.as_slice())
+    }
+}
+
 /// How a request with a key stands.
 pub enum Opened {
     /// It is the first one.
-    New(Submission),
+    New(Box<Submission>),
     /// It was sent before.
     Known(KnownKey),
 }
@@ -65,7 +96,7 @@ pub async fn open_once(
         Ok((id, true)) => {
             transaction.commit().await.map_err(StoreError::from)?;
             let submission = Submission::opened(store, organization, id, span);
-            return Ok(Opened::New(submission));
+            return Ok(Opened::New(Box::new(submission)));
         }
         Ok((_, false)) => None,
         // The other one may have the name because it has the key.

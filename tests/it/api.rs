@@ -1,13 +1,17 @@
 //! The HTTP API, from outside: a real server, a real worker, and requests as clients send them.
 
+mod board;
 mod changes;
 mod clients;
 mod documented;
+mod examples;
 mod exploring;
 mod keys;
+mod leaving;
 mod nonsense;
 mod reading;
 mod signalling;
+mod spending;
 mod submitting;
 
 use std::{

@@ -23,6 +23,7 @@ mod house;
 mod lifecycle;
 mod machines;
 mod manual;
+mod metrics;
 mod mock_model;
 mod model;
 mod notify;

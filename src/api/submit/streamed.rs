@@ -55,6 +55,7 @@ pub(super) async fn submit(
         shared.limits,
         &shared.ontology,
         &shared.webhooks,
+        &shared.models,
         true,
     );
     let mut checked = match checked {
@@ -237,7 +238,7 @@ impl Streamed {
                 let batch = &self.checked.batch;
                 let begun = workflow::open_once(store, organization, batch, once, None).await;
                 match begun.map_err(told)? {
-                    Opened::New(new) => return self.tell(new).await,
+                    Opened::New(new) => return self.tell(*new).await,
                     Opened::Known(known) => known.batch,
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    fmt::Write as _,
     sync::{Arc, Mutex},
 };
 
@@ -178,7 +179,10 @@ fn read(request: ExportTraceServiceRequest) -> Vec<Seen> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 fn said(attributes: &[KeyValue]) -> BTreeMap<String, String> {
