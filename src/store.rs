@@ -349,12 +349,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Query`]; trying again may help.
     pub async fn app(&self, organization: OrganizationId) -> Result<AppTransaction, StoreError> {
-        // One round trip; the value is a UUID of ours.
-        let begin = format!(
-            "begin; set local graphmill.organization = '{}'",
-            organization.uuid().as_hyphenated()
-        );
-        Ok(begin::begin(&self.app, Some(begin)).await?)
+        self.begin_for(organization, "begin", "").await
     }
 
     /// As [`Store::app`], but every statement is planned for its parameters and the tables as they are now: for the few
@@ -366,11 +361,8 @@ impl Store {
         &self,
         organization: OrganizationId,
     ) -> Result<AppTransaction, StoreError> {
-        let begin = format!(
-            "begin; set local graphmill.organization = '{}'; set local plan_cache_mode = force_custom_plan",
-            organization.uuid().as_hyphenated()
-        );
-        Ok(begin::begin(&self.app, Some(begin)).await?)
+        let planned = "; set local plan_cache_mode = force_custom_plan";
+        self.begin_for(organization, "begin", planned).await
     }
 
     /// As [`Store::app`], but every statement sees the rows as the first one does. To read only.
@@ -381,10 +373,20 @@ impl Store {
         &self,
         organization: OrganizationId,
     ) -> Result<AppTransaction, StoreError> {
-        let begin = format!(
-            "begin isolation level repeatable read read only; set local graphmill.organization = '{}'",
-            organization.uuid().as_hyphenated()
-        );
+        let begin = "begin isolation level repeatable read read only";
+        self.begin_for(organization, begin, "").await
+    }
+
+    /// `begin`, for an organization, with what else holds in it: one round trip.
+    async fn begin_for(
+        &self,
+        organization: OrganizationId,
+        begin: &str,
+        and: &str,
+    ) -> Result<AppTransaction, StoreError> {
+        // The value is a UUID of ours.
+        let id = organization.uuid().hyphenated();
+        let begin = format!("{begin}; set local graphmill.organization = '{id}'{and}");
         Ok(begin::begin(&self.app, Some(begin)).await?)
     }
 

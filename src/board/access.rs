@@ -17,7 +17,7 @@ use graphmill_jobs::OrganizationId;
 
 use super::State;
 use crate::{
-    keys::{FRESH, Holder, Keyring, Refusal},
+    keys::{Holder, Keyring, Refusal},
     queue::RateLimiter,
     store::Scope,
 };
@@ -81,11 +81,7 @@ impl Access {
     /// Over once the caller's key lets nobody in any more.
     pub(super) async fn gone(&self, caller: &Caller) {
         match (&self.who, caller) {
-            (Who::Keys(keyring), Caller::Key(holder)) => {
-                while keyring.admits(holder).await {
-                    tokio::time::sleep(FRESH).await;
-                }
-            }
+            (Who::Keys(keyring), Caller::Key(holder)) => keyring.gone(holder).await,
             (Who::Keys(_) | Who::Anybody(_), Caller::Anybody(_))
             | (Who::Anybody(_), Caller::Key(_)) => std::future::pending().await,
         }
