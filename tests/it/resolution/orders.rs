@@ -46,6 +46,8 @@ impl Worker {
         let mut command = example("own_extractor");
         command
             .args(["worker", "--lease", "3s", "--log", "error"])
+            // Ten workers, those that were killed a moment ago, and other tests share one Postgres.
+            .args(["--connections", "12"])
             .env("DATABASE_URL", ground.url())
             .env("REDIS_URL", redis.url())
             .stdout(Stdio::null());

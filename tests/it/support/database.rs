@@ -89,7 +89,7 @@ fn server() -> &'static str {
     let server = SERVER.get_or_init(|| {
         let settings = Settings {
             redis: false,
-            max_connections: 300,
+            max_connections: 500,
             ..super::settings("shared")
         };
         Servers::start(settings).unwrap()
