@@ -5,14 +5,22 @@ use std::fs::File;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
+
 use super::plan::Plan;
 use super::{Server, ServersError, postgres, redis};
 
 /// How long an owner's servers may take to answer.
 pub(super) const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long a dead owner's servers may take to end.
+/// How long a dead owner's servers may take to end by themselves: Postgres may have a checkpoint to write.
+const LEFTOVERS_END_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long they may take to be gone, after being killed too.
 const LEFTOVERS_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often they are killed: one that was just starting may have started another.
+const KILL: Duration = Duration::from_millis(500);
 
 /// After this long an owner has said which servers it runs.
 const OWNER_SPEAKS_WITHIN: Duration = Duration::from_secs(1);
@@ -80,6 +88,7 @@ pub(super) fn pause(stop: &Receiver<()>, time: Duration) -> Result<(), ServersEr
 
 fn own(plan: &Plan, owner: File, stop: &Receiver<()>) -> Result<Locks, ServersError> {
     let begin = Instant::now();
+    let mut kill_after = LEFTOVERS_END_WITHIN;
     loop {
         if let Some(children) = plan.folder.try_lock()? {
             return Ok(Locks {
@@ -88,11 +97,34 @@ fn own(plan: &Plan, owner: File, stop: &Receiver<()>) -> Result<Locks, ServersEr
             });
         }
         if begin.elapsed() > LEFTOVERS_WITHIN {
-            let (dir, pids) = (plan.folder.dir.clone(), plan.folder.holders());
+            let dir = plan.folder.dir.clone();
+            let pids = names(&plan.folder.holders());
             return Err(ServersError::Leftovers { dir, pids });
+        }
+        if begin.elapsed() > kill_after {
+            kill_after += KILL;
+            end_leftovers(&plan.folder.holders());
         }
         pause(stop, LOOK)?;
     }
+}
+
+/// A server that was asked to end in the moment of its own start may have missed it. Nobody looks after it any more: its
+/// owner is gone, because we have the owner's lock. What it wrote is safe, as after a power cut.
+fn end_leftovers(holders: &[Pid]) {
+    for &holder in holders {
+        let pid = holder.as_raw_nonzero();
+        let killed = rustix::process::kill_process(holder, Signal::KILL);
+        tracing::warn!(pid, ?killed, "a server outlived its owner: ending it");
+    }
+}
+
+fn names(holders: &[Pid]) -> String {
+    if holders.is_empty() {
+        return "not visible to this user".to_owned();
+    }
+    let pids = holders.iter().map(|pid| format!(" {pid}"));
+    std::iter::once("pid".to_owned()).chain(pids).collect()
 }
 
 fn is_ready(plan: &Plan, server: Server) -> bool {

@@ -12,6 +12,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use rustix::process::Pid;
+
 use super::child::RunAs;
 use super::{Server, ServersError, identity};
 
@@ -127,26 +129,33 @@ impl Folder {
         try_lock(&self.dir.join("lock"))
     }
 
-    /// The processes that have the children's lock open, as far as this user may see.
-    pub(super) fn holders(&self) -> String {
-        let lock = self.dir.join("lock");
-        let is_lock = |fd: fs::DirEntry| fs::read_link(fd.path()).is_ok_and(|link| link == lock);
-        let own = std::process::id().to_string();
-        let mut pids = String::new();
+    /// The processes that hold the children's lock, as far as this user may see; none where there is no `/proc`.
+    pub(super) fn holders(&self) -> Vec<Pid> {
+        let Ok(lock) = fs::metadata(self.dir.join("lock")) else {
+            return Vec::new();
+        };
+        let is_lock =
+            |file: fs::Metadata| (file.dev(), file.ino()) == (lock.dev(), lock.ino());
+        // Whoever only reads the folder, as a backup does, has the file open without holding its lock.
+        let holds = |process: &Path, fd: &OsStr| {
+            fs::metadata(process.join("fd").join(fd)).is_ok_and(is_lock)
+                && fs::read_to_string(process.join("fdinfo").join(fd))
+                    .is_ok_and(|info| info.contains("FLOCK"))
+        };
+        let mut holders = Vec::new();
         for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let fds = fs::read_dir(process.path().join("fd"))
-                .into_iter()
-                .flatten()
-                .flatten();
-            if process.file_name() != OsStr::new(&own) && fds.into_iter().any(is_lock) {
-                let _ = write!(pids, " {}", process.file_name().display());
+            let name = process.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let process = process.path();
+            let fds = fs::read_dir(process.join("fd"));
+            let mut fds = fds.into_iter().flatten().flatten();
+            if fds.any(|fd| holds(&process, &fd.file_name())) {
+                holders.extend(Pid::from_raw(pid));
             }
         }
-        if pids.is_empty() {
-            "not visible to this user".to_owned()
-        } else {
-            format!("pid{pids}")
-        }
+        holders
     }
 
     /// The file that a server's output is appended to.

@@ -321,6 +321,31 @@ async fn a_kill_in_the_first_boot_is_made_good_by_the_next() {
     }
 }
 
+/// A server that was asked to end while it started may have missed it: what holds the folder of a dead owner is ended.
+/// Whoever only reads the folder isn't.
+#[test]
+fn a_server_that_outlives_its_owner_is_ended() {
+    let settings = Settings {
+        postgres: false,
+        ..settings("outlived")
+    };
+    fs::create_dir_all(&settings.dir).unwrap();
+    let lock = fs::File::create(settings.dir.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let sleeper = |input: fs::File| Command::new("sleep").arg("600").stdin(input).spawn();
+    let mut server = sleeper(lock).unwrap();
+    let mut reader = sleeper(fs::File::open(settings.dir.join("lock")).unwrap()).unwrap();
+    let started = Servers::start(settings);
+    let (ended, spared) = (server.try_wait().unwrap(), reader.try_wait().unwrap());
+    for child in [&mut server, &mut reader] {
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    started.unwrap();
+    assert!(ended.is_some(), "it holds the folder of a dead owner");
+    assert!(spared.is_none(), "it holds nothing");
+}
+
 /// Nobody but the owner of the folder above may enter it, as with a home folder: root's Postgres still has to.
 #[tokio::test]
 async fn a_folder_in_a_private_home_works() {
