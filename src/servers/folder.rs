@@ -134,8 +134,7 @@ impl Folder {
         let Ok(lock) = fs::metadata(self.dir.join("lock")) else {
             return Vec::new();
         };
-        let is_lock =
-            |file: fs::Metadata| (file.dev(), file.ino()) == (lock.dev(), lock.ino());
+        let is_lock = |file: fs::Metadata| (file.dev(), file.ino()) == (lock.dev(), lock.ino());
         // Whoever only reads the folder, as a backup does, has the file open without holding its lock.
         let holds = |process: &Path, fd: &OsStr| {
             fs::metadata(process.join("fd").join(fd)).is_ok_and(is_lock)

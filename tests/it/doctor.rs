@@ -9,7 +9,9 @@ use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::Semaphore;
 
-use crate::support::{Drill, Scripted, bare, documents, new_batch, poll, quick, say};
+use crate::support::{
+    Drill, MAX_CONNECTIONS, Scripted, bare, documents, new_batch, poll, quick, say,
+};
 
 fn doctor(drill: &Drill) -> Command {
     let mut command = bare();
@@ -53,7 +55,7 @@ async fn connections_are_counted_and_too_few_are_told_of() {
     let found = check(&drill, "connections", &["--connections", "1000"]);
     assert_fails(
         &found,
-        " of 300 used, this process may open 1000",
+        &format!(" of {MAX_CONNECTIONS} used, this process may open 1000"),
         "max_connections",
     );
     let used = found["found"].as_str().unwrap().split(' ').next().unwrap();

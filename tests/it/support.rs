@@ -26,7 +26,7 @@ use ::graphmill::servers::{Durability, Settings};
 
 pub(crate) use self::graphmill::{Said, bare, command, examples, migrated, say};
 pub(crate) use collector::{Collector, Seen};
-pub(crate) use database::{Database, template};
+pub(crate) use database::{Database, MAX_CONNECTIONS, template};
 pub(crate) use drill::{Drill, Scripted, quick};
 pub(crate) use graph::without_ids;
 pub(crate) use ground::{

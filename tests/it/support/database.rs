@@ -83,13 +83,16 @@ fn url_of(database: &str) -> String {
     server().replace("/graphmill?", &format!("/{database}?"))
 }
 
+/// Connections that the shared Postgres has: some tests have ten workers at once, and more that were just killed.
+pub(crate) const MAX_CONNECTIONS: u32 = 500;
+
 /// The URL of the shared Postgres. Starts it once; it ends with the process.
 fn server() -> &'static str {
     static SERVER: OnceLock<Servers> = OnceLock::new();
     let server = SERVER.get_or_init(|| {
         let settings = Settings {
             redis: false,
-            max_connections: 500,
+            max_connections: MAX_CONNECTIONS,
             ..super::settings("shared")
         };
         Servers::start(settings).unwrap()
