@@ -124,11 +124,6 @@ pub(super) struct Reads(pub(super) OrganizationId);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Writes(pub(super) OrganizationId);
 
-/// The organization that is asked about, for a route that says who may ask.
-#[expect(dead_code, reason = "no route says so yet")]
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Administers(pub(super) OrganizationId);
-
 /// The organization that is asked about, for a route that streams its events: by a key that reads, or by a token for
 /// this stream alone, as `?token=`.
 #[derive(Debug, Clone, Copy)]
@@ -154,7 +149,7 @@ macro_rules! granted {
     )+};
 }
 
-granted!(Reads: Read, Writes: Write, Administers: Admin);
+granted!(Reads: Read, Writes: Write);
 
 impl FromRequestParts<State> for Streams {
     type Rejection = Problem;

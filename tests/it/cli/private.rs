@@ -1,9 +1,13 @@
 //! Private servers, as they are used without a setting.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::Instant,
+};
 
 use super::{assert_report, many};
-use crate::support::{self, Said, bare, examples, say, wait_for};
+use crate::support::{self, PATIENCE, Said, bare, examples, say, wait_for};
 
 fn private(folder: &std::path::Path) -> Command {
     let settings = support::settings("cli-private-settings");
@@ -81,17 +85,23 @@ fn a_run_goes_on_when_the_owner_of_its_servers_ends() {
         let said = say(private(&folder).args(["batch", "list"]));
         (said.code == Some(0)).then_some(())
     });
+    let told = support::folder("cli-two-told").join("stderr");
     let second = private(&folder)
-        .args(["run", "--json", "--name", "b"])
+        .args(["run", "--json", "--name", "b", "--log", "info"])
         .arg(&documents)
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stderr(fs::File::create(&told).unwrap())
         .spawn()
         .unwrap();
-    wait_for("the second run's first documents", || {
-        let said = say(private(&folder).args(["batch", "show", "b", "--json"]));
-        (said.code == Some(0) && said.json()["documents"]["completed"] != 0).then_some(())
-    });
+    let begin = Instant::now();
+    loop {
+        let shown = say(private(&folder).args(["batch", "show", "b", "--json"]));
+        if shown.code == Some(0) && shown.json()["documents"]["completed"] != 0 {
+            break;
+        }
+        let told = || fs::read_to_string(&told);
+        assert!(begin.elapsed() < PATIENCE, "{shown:#?}, {:#?}", told());
+    }
     // The end of its input is the end of the command, and of the servers' owner.
     let owner = Said::from(owner.wait_with_output().unwrap());
     assert_ne!(owner.code, Some(3), "{pid}: {owner:#?}");
