@@ -1,5 +1,5 @@
-//! Who supervises a folder: this process, or another one that it attaches to until that one is gone. Knows the two
-//! locks; starts nothing.
+//! Who supervises a folder: this process, or another one that it attaches to until that one is gone. Knows the locks;
+//! starts nothing.
 
 use std::fs::File;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -29,7 +29,11 @@ const OWNER_SPEAKS_WITHIN: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// How often an attached process looks whether the owner is gone.
-const FOLLOW: Duration = Duration::from_millis(200);
+const FOLLOW: Duration = Duration::from_millis(50);
+
+/// How long those that wait for the owner's end go first: with a newcomer that is gone in a moment as the next owner, all
+/// would have to wait for another one at once.
+const LINE: Duration = Duration::from_millis(800);
 
 /// Both locks of a folder. Dropped, the folder is free as soon as the last child is gone.
 #[derive(Debug)]
@@ -43,19 +47,20 @@ pub(super) struct Locks {
 pub(super) enum Joined {
     /// It supervises.
     Owner(Locks),
-    /// Another living process does, and its servers answer.
-    Attached,
+    /// Another living process does, and its servers answer; with this process' place among those that wait for its end.
+    Attached(File),
 }
 
 /// Becomes the owner, or waits until the owner's servers answer.
 pub(super) fn join(plan: &Plan, stop: &Receiver<()>) -> Result<Joined, ServersError> {
     let begin = Instant::now();
     loop {
-        if let Some(owner) = plan.folder.try_own(&plan.names())? {
+        let is_our_turn = begin.elapsed() > LINE || !plan.folder.has_line()?;
+        if is_our_turn && let Some(owner) = plan.folder.try_own(&plan.names())? {
             return own(plan, owner, stop).map(Joined::Owner);
         }
         let Some(silent) = plan.servers().find(|&server| !is_ready(plan, server)) else {
-            return Ok(Joined::Attached);
+            return Ok(Joined::Attached(plan.folder.wait_in_line()?));
         };
         if begin.elapsed() > OWNER_SPEAKS_WITHIN {
             check_owner_runs(plan, silent)?;

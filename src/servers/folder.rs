@@ -1,8 +1,9 @@
-//! The folder of the private servers: what lies where, its two locks, and the URLs that follow from it. Knows paths
-//! and files; starts nothing.
+//! The folder of the private servers: what lies where, its locks, and the URLs that follow from it. Knows paths and
+//! files; starts nothing.
 //!
 //! `owner` is locked by the one process that supervises, and by no child: it is free the moment that process is
-//! gone. `lock` is inherited by every child: it is free only when the last of them is gone.
+//! gone. `lock` is inherited by every child: it is free only when the last of them is gone. `line` is shared by those
+//! that wait for the owner's end.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -117,6 +118,20 @@ impl Folder {
         Ok(Some(file))
     }
 
+    /// Says that somebody waits for the owner's end, for as long as the file is open.
+    pub(super) fn wait_in_line(&self) -> Result<File, ServersError> {
+        let path = self.dir.join("line");
+        let file = open(&path)?;
+        file.lock_shared()
+            .map_err(ServersError::folder("lock", &path))?;
+        Ok(file)
+    }
+
+    /// Whether somebody waits for the owner's end.
+    pub(super) fn has_line(&self) -> Result<bool, ServersError> {
+        Ok(try_lock(&self.dir.join("line"))?.is_none())
+    }
+
     /// What the owner says of itself: its process id and its servers.
     pub(super) fn owner(&self) -> Option<(String, String)> {
         let text = fs::read_to_string(self.dir.join("owner")).ok()?;
@@ -213,7 +228,7 @@ pub(super) fn hash(bytes: &[u8]) -> u64 {
     })
 }
 
-fn try_lock(path: &Path) -> Result<Option<File>, ServersError> {
+fn open(path: &Path) -> Result<File, ServersError> {
     let mut options = OpenOptions::new();
     options
         .create(true)
@@ -221,9 +236,13 @@ fn try_lock(path: &Path) -> Result<Option<File>, ServersError> {
         .read(true)
         .write(true)
         .mode(0o600);
-    let file = options
+    options
         .open(path)
-        .map_err(ServersError::folder("open", path))?;
+        .map_err(ServersError::folder("open", path))
+}
+
+fn try_lock(path: &Path) -> Result<Option<File>, ServersError> {
+    let file = open(path)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),

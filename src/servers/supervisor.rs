@@ -4,6 +4,7 @@
 //! Invariant: every child is forked by this one thread, which lives until they are gone, because a child's death
 //! signal follows the thread and not the process.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -94,15 +95,15 @@ fn supervise(
         Ok(Joined::Owner(locks)) => {
             shared.owner.store(true, Ordering::Release);
             let mut crew = Crew::new(plan, shared, locks);
-            crew.boot(stop).map(|()| Some(crew))
+            crew.boot(stop).map(|()| Ok(crew))
         }
-        Ok(Joined::Attached) => Ok(None),
+        Ok(Joined::Attached(place)) => Ok(Err(place)),
         Err(error) => Err(error),
     };
     let crew = match booted {
         Ok(crew) => {
             let _ = ready.send(Ok(()));
-            crew.or_else(|| take_over(plan, shared, stop))
+            crew.map_or_else(|place| take_over(plan, shared, stop, place), Some)
         }
         Err(error) => {
             let _ = ready.send(Err(error));
@@ -115,7 +116,12 @@ fn supervise(
 }
 
 /// Waits for the owner's end and takes its place; `None` when told to stop first.
-fn take_over<'a>(plan: &'a Plan, shared: &'a Shared, stop: &Receiver<()>) -> Option<Crew<'a>> {
+fn take_over<'a>(
+    plan: &'a Plan,
+    shared: &'a Shared,
+    stop: &Receiver<()>,
+    _place: File,
+) -> Option<Crew<'a>> {
     let mut backoff = FIRST_BACKOFF;
     loop {
         let prepared = attach::follow(plan, stop).and_then(|locks| {

@@ -202,6 +202,18 @@ async fn an_attached_process_takes_over_from_an_owner_that_is_killed() {
     take_over(&settings, || owner.kill()).await;
 }
 
+/// A command that is over in a moment must not come before one that stays: the next owner would be sought at once.
+#[test]
+fn who_waits_for_the_owners_end_goes_before_who_comes() {
+    let settings = settings("line");
+    let owner = Keeper::start(&settings.dir);
+    let mut waits = Keeper::start(&settings.dir);
+    owner.kill();
+    let comes = Keeper::start(&settings.dir);
+    waits.ask();
+    assert!(waits.owner && !comes.owner);
+}
+
 async fn take_over(settings: &Settings, end_owner: impl FnOnce()) {
     let servers = Servers::start(settings.clone()).unwrap();
     assert!(!servers.owner() && servers.pid(Server::Redis).is_none());
