@@ -47,6 +47,7 @@ use std::{str::FromStr, time::Duration};
 use graphmill_jobs::OrganizationId;
 use sqlx::{
     PgPool, Postgres, Transaction,
+    migrate::MigrateError,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -176,7 +177,7 @@ pub enum StoreError {
     Connect(#[source] sqlx::Error),
     /// The schema could not be applied.
     #[error("the schema could not be applied")]
-    Migrate(#[source] sqlx::migrate::MigrateError),
+    Migrate(#[source] MigrateError),
     /// A statement failed.
     #[error("Postgres refused a statement")]
     Query(#[from] sqlx::Error),
@@ -212,7 +213,12 @@ impl StoreError {
     /// Whether trying again can help: the connection broke, the server restarts, or two transactions collided.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        let (Self::Connect(error) | Self::Query(error)) = self else {
+        let (Self::Connect(error)
+        | Self::Query(error)
+        | Self::Migrate(
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _),
+        )) = self
+        else {
             return false;
         };
         match error

@@ -246,8 +246,10 @@ async fn work(
         None => opened(session, args, &setup).await?,
     };
     let (batch, name) = (target.batch, target.name);
-    let calls_before = workflow::calls_so_far(&session.store, organization, batch).await?;
-    if has_ended(session, batch).await? {
+    let calls_before =
+        steadily(async || workflow::calls_so_far(&session.store, organization, batch).await)
+            .await?;
+    if steadily(async || has_ended(session, batch).await).await? {
         output::note(&format!("batch {batch} ({name}) has ended already"));
         return finish(session, args, batch, calls_before).await;
     }

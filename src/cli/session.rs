@@ -101,10 +101,15 @@ impl Session {
             redis_url,
             servers,
         } = addresses(args, quiet).await?;
-        if args.database_url().is_none() {
-            store::migrate(&database_url).await?;
-        }
-        let store = Store::connect(&database_url, &args.pools()).await?;
+        let store = if args.database_url().is_none() {
+            steadily(async || {
+                store::migrate(&database_url).await?;
+                Store::connect(&database_url, &args.pools()).await
+            })
+            .await?
+        } else {
+            Store::connect(&database_url, &args.pools()).await?
+        };
         let organization = named(&store, &args.organization).await?;
         Ok(Self {
             store,
@@ -135,9 +140,11 @@ async fn named(store: &Store, name: &str) -> Result<OrganizationId, CliError> {
     if name == DEFAULT_ORGANIZATION {
         return Ok(OrganizationId::DEFAULT);
     }
-    let mut connection = store.engine().await?;
-    let found = store::organization_by_name(&mut connection, name).await?;
-    found.ok_or_else(|| organization::unknown(name))
+    let found = steadily(async || {
+        let mut connection = store.engine().await?;
+        store::organization_by_name(&mut connection, name).await
+    });
+    found.await?.ok_or_else(|| organization::unknown(name))
 }
 
 /// How long a server may be away in the middle of a command. The owner of private servers may end at any time, and
@@ -146,7 +153,7 @@ const AWAY: Duration = Duration::from_secs(30);
 /// The pause before trying again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Repeats what only reads for as long as its error is transient, within reason.
+/// Repeats what may be repeated, for as long as its error is transient, within reason.
 pub(super) async fn steadily<T>(
     mut read: impl AsyncFnMut() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {

@@ -89,9 +89,9 @@ pub struct Batch {
 pub async fn add_batch(
     connection: &mut PgConnection,
     organization: OrganizationId,
+    id: BatchId,
     spec: &BatchSpec,
-) -> Result<BatchId, StoreError> {
-    let id = BatchId::generate();
+) -> Result<(), StoreError> {
     let limited = query_scalar!(
         r#"insert into batch (id, organization_id, name, ontology_id, extractor, config, concurrency,
                               failure_policy, max_retries, counts, max_failures, weight, traceparent)
@@ -122,7 +122,7 @@ pub async fn add_batch(
     if limited {
         check_open_batches(connection, organization).await?;
     }
-    Ok(id)
+    Ok(())
 }
 
 /// Says that no more documents will come; `false` if it was said before.

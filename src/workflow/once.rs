@@ -87,7 +87,8 @@ pub async fn open_once(
     }
     let span = traced(batch);
     let opened = async {
-        let id = open(&mut transaction, organization, batch, &span).await?;
+        let id = BatchId::generate();
+        open(&mut transaction, organization, id, batch, &span).await?;
         let (key, hash) = (&once.key, &once.request_hash);
         let taken = store::take_key(&mut transaction, organization, id, key, hash, written).await?;
         Ok::<_, SubmitError>((id, taken))

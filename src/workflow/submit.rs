@@ -114,18 +114,27 @@ impl Submission {
         organization: OrganizationId,
         batch: &NewBatch,
     ) -> Result<Self, SubmitError> {
+        let id = BatchId::generate();
         let mut span = traced(batch);
-        let opened = async {
-            let mut transaction = store.app(organization).await?;
-            let id = open(&mut transaction, organization, batch, &span).await?;
-            transaction.commit().await.map_err(StoreError::from)?;
-            Ok(id)
-        };
-        match opened.await {
-            Ok(id) => Ok(Self::opened(store, organization, id, span)),
-            Err(error) => {
+        let begun = Instant::now();
+        let mut again = false;
+        loop {
+            let error = match open_as(store, organization, id, batch, &span).await {
+                Ok(()) => return Ok(Self::opened(store, organization, id, span)),
+                // Perhaps by the commit before, of which nothing was heard.
+                Err(SubmitError::Store(error @ StoreError::NameTaken(_))) if again => {
+                    match is_there(store, organization, id).await {
+                        Ok(true) => return Ok(Self::opened(store, organization, id, span)),
+                        Ok(false) => error.into(),
+                        Err(unknown) => unknown.into(),
+                    }
+                }
+                Err(error) => error,
+            };
+            again = true;
+            if let Err(error) = wait_out(error, begun).await {
                 span.fail("refused");
-                Err(error)
+                return Err(error);
             }
         }
     }
@@ -395,22 +404,46 @@ pub(super) fn traced(batch: &NewBatch) -> Span {
 pub(super) async fn open(
     transaction: &mut store::AppTransaction,
     organization: OrganizationId,
+    id: BatchId,
     batch: &NewBatch,
     span: &Span,
-) -> Result<BatchId, SubmitError> {
+) -> Result<(), SubmitError> {
     let ontology = store::ensure_ontology(transaction, organization, &batch.ontology).await?;
     let mut spec = spec(batch, ontology)?;
     if let Some(context) = span.context() {
         spec.traceparent = Some(context.to_string());
     }
-    let id = store::add_batch(transaction, organization, &spec).await?;
+    store::add_batch(transaction, organization, id, &spec).await?;
     if let Some((_, caps)) = batch.model {
         store::set_budget(transaction, organization, id, caps).await?;
     }
     let kind = EventKind::BatchCreated { name: spec.name };
     let event = Event::of_batch(organization, id, kind);
     store::append_event(transaction, &event).await?;
-    Ok(id)
+    Ok(())
+}
+
+async fn open_as(
+    store: &Store,
+    organization: OrganizationId,
+    id: BatchId,
+    batch: &NewBatch,
+    span: &Span,
+) -> Result<(), SubmitError> {
+    let mut transaction = store.app(organization).await?;
+    open(&mut transaction, organization, id, batch, span).await?;
+    Ok(transaction.commit().await.map_err(StoreError::from)?)
+}
+
+async fn is_there(
+    store: &Store,
+    organization: OrganizationId,
+    id: BatchId,
+) -> Result<bool, StoreError> {
+    let mut read = store.app(organization).await?;
+    Ok(store::batch_by_id(&mut read, organization, id)
+        .await?
+        .is_some())
 }
 
 /// Has the end of a batch, and of its later generations, told to `address`; `false`: it has ended already.
