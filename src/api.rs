@@ -20,7 +20,6 @@ mod executions;
 mod export;
 mod graph;
 mod health;
-mod intake;
 mod problem;
 mod receive;
 mod request;
@@ -49,11 +48,10 @@ pub use self::stream::StreamCounts;
 
 use crate::{
     graph::Ontology,
-    notify::Address,
     pipeline::{Foresight, Limits, Settings},
     queue::Queue,
     store::Store,
-    workflow::{Desk, Feed},
+    workflow::{Desk, Feed, Webhooks},
 };
 
 /// How long a request may take before it is answered without a result.
@@ -72,15 +70,6 @@ const LEAST_BODY_LIMIT: u64 = 64 << 20;
 /// What every route needs; cheap to clone.
 #[derive(Clone)]
 pub struct State(Arc<Shared>);
-
-/// Who is told of the ends of batches.
-#[derive(Debug, Clone, Default)]
-pub struct Webhooks {
-    /// Where to, if a batch names nobody.
-    pub otherwise: Option<Address>,
-    /// There is a secret: without one, workers could not sign what they send.
-    pub signs: bool,
-}
 
 /// What the surroundings let a server take and say.
 pub struct Surroundings {

@@ -3,7 +3,9 @@
 //!
 //! It writes rows and reads them; making them move is the worker's business, which may be another process.
 
+mod add;
 mod adjudication;
+mod body;
 mod budget;
 mod change;
 mod desk;
@@ -11,6 +13,7 @@ mod explore;
 mod export;
 mod forecast;
 mod identity;
+mod intake;
 mod link;
 mod once;
 mod page;
@@ -25,8 +28,11 @@ mod stream;
 mod submit;
 mod tree;
 mod webhook;
+mod whole;
 
+pub use add::{Added, MOST_ADDED, SealedOnce, add_once, seal_once};
 pub use adjudication::{AdjudicationReport, adjudicates, adjudication};
+pub use body::{AdditionBody, DocumentBody, SubmissionBody, Unfit, read_body};
 pub use budget::{
     BudgetReport, begin_month, change_budget, organization_budget, raise_caps, rebuild_budgets,
 };
@@ -40,6 +46,7 @@ pub use explore::{
 pub use export::{ExportFailure, Reader, export, export_paced, export_version, export_with};
 pub use forecast::{Forecast, StageForecast, forecast};
 pub use identity::{cluster_id, link_id};
+pub use intake::{Checked, Entry, Webhooks, check, entries};
 pub use link::{
     ClusterMemberReport, ClusterReport, LinkChange, LinkEndReport, LinkError, LinkReport, cluster,
     decide, links, split,
@@ -64,3 +71,4 @@ pub use stream::{
 pub use submit::{NewBatch, Submission, SubmitError, fresh_name, is_name, notify};
 pub use tree::{Edge, joined, parted};
 pub use webhook::{WebhookReport, completion, webhook};
+pub use whole::{HandInError, HandedIn, Sent, hand_in};

@@ -1,13 +1,13 @@
 //! `graphmill serve`: the HTTP API.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
 use tokio::net::TcpListener;
 
 use super::{
-    calling, error::CliError, first_key::have_key, notifying, ontology, run::Interrupts,
-    session::Session,
+    calling, error::CliError, first_key::have_key, notifying, run::Interrupts, session::Session,
+    worker::offered,
 };
 use crate::{
     api,
@@ -16,7 +16,7 @@ use crate::{
     keys::Keyring,
     pipeline::Foresight,
     queue::RateLimiter,
-    worker::{Worker, WorkerSettings},
+    worker::{Ingest, Worker, WorkerSettings},
 };
 
 /// Arguments of `serve`.
@@ -80,12 +80,12 @@ pub(super) async fn serve(
             args.listen
         )));
     }
-    let ontology = ontology::chosen(args.ontology.as_deref())?;
-    let signs = notifying::messenger(&args.notify.signing)?.is_some();
-    let webhooks = api::Webhooks {
-        otherwise: notifying::address(&args.notify, signs)?,
-        signs,
-    };
+    let offered = offered(
+        &extractors,
+        &args.pipeline,
+        args.ontology.as_deref(),
+        &args.notify,
+    )?;
     let listen = |source| CliError::Listen {
         address: args.listen.to_string(),
         source,
@@ -109,10 +109,6 @@ pub(super) async fn serve(
     let mut interrupts = Interrupts::listen();
     let address = listener.local_addr().map_err(listen)?;
     tracing::info!(%address, "listening");
-    let offered = extractors.names().filter_map(|name| {
-        let paid = extractors.get(name)?.is_paid();
-        Some((name.to_owned(), args.pipeline.settings(paid)))
-    });
     let foresights = extractors.names().filter_map(|name| {
         let extractor = extractors.get(name)?;
         Some((name.to_owned(), Foresight::new(extractor)))
@@ -121,10 +117,10 @@ pub(super) async fn serve(
     let state = api::State::new(
         session.store.clone(),
         queue.clone(),
-        offered.collect(),
-        args.pipeline.limits(),
-        ontology,
-        webhooks,
+        offered.extractors.clone(),
+        offered.limits,
+        Arc::clone(&offered.ontology),
+        offered.webhooks.clone(),
         api::Surroundings {
             foresights,
             cors_origins: args.cors_origin.clone(),
@@ -133,7 +129,9 @@ pub(super) async fn serve(
         access,
     );
     let worker = if args.with_worker {
-        Some(work(&session, queue, extractors, args).await?)
+        let worker = work(&session, queue.clone(), extractors, args).await?;
+        let ingest = Ingest::start(session.store.clone(), &queue, offered);
+        Some((worker, ingest))
     } else {
         None
     };
@@ -141,7 +139,8 @@ pub(super) async fn serve(
         .await
         .map_err(listen);
     // Behind the requests: what they have submitted to the end is seen by others.
-    if let Some(worker) = worker {
+    if let Some((worker, ingest)) = worker {
+        ingest.drain(args.worker.drain).await;
         worker.drain(args.worker.drain).await;
     }
     session.close().await;

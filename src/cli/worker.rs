@@ -1,14 +1,18 @@
 //! `graphmill worker`: a replica.
 
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Args;
 
-use super::{calling, error::CliError, notifying, run::Interrupts, session::Session};
+use super::{calling, error::CliError, notifying, ontology, run::Interrupts, session::Session};
 use crate::{
-    config::{ModelArgs, ServerArgs, SigningArgs, WorkerArgs},
+    config::{ModelArgs, NotifyArgs, PipelineArgs, ServerArgs, WorkerArgs},
     extractors::Extractors,
-    worker::{Worker, WorkerSettings},
+    worker::{Ingest, IngestSettings, Worker, WorkerSettings},
+    workflow::Webhooks,
 };
 
 /// Arguments of `worker`.
@@ -18,8 +22,39 @@ pub(super) struct WorkerCommandArgs {
     pub(super) worker: WorkerArgs,
     #[command(flatten)]
     models: ModelArgs,
+    /// What may be found in the batches that come in through the queue: a .toml, .ttl, .owl or .rdf file; the built-in
+    /// ontology without it.
+    #[arg(long, env = "GRAPHMILL_ONTOLOGY", value_name = "FILE")]
+    ontology: Option<PathBuf>,
+    /// For batches that come in through the queue.
     #[command(flatten)]
-    signing: SigningArgs,
+    pipeline: PipelineArgs,
+    /// For batches that come in through the queue and name no address of their own; the secret signs for all.
+    #[command(flatten)]
+    notify: NotifyArgs,
+}
+
+/// What batches that come in are opened with.
+pub(super) fn offered(
+    extractors: &Extractors,
+    pipeline: &PipelineArgs,
+    ontology: Option<&Path>,
+    notify: &NotifyArgs,
+) -> Result<IngestSettings, CliError> {
+    let signs = notifying::messenger(&notify.signing)?.is_some();
+    let offered = extractors.names().filter_map(|name| {
+        let paid = extractors.get(name)?.is_paid();
+        Some((name.to_owned(), pipeline.settings(paid)))
+    });
+    Ok(IngestSettings {
+        extractors: offered.collect(),
+        limits: pipeline.limits(),
+        ontology: ontology::chosen(ontology)?,
+        webhooks: Webhooks {
+            otherwise: notifying::address(notify, signs)?,
+            signs,
+        },
+    })
 }
 
 pub(super) async fn worker(
@@ -28,7 +63,13 @@ pub(super) async fn worker(
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
     let (extractors, models) = calling::equip(extractors, &args.models)?;
-    let messenger = notifying::messenger(&args.signing)?;
+    let offered = offered(
+        &extractors,
+        &args.pipeline,
+        args.ontology.as_deref(),
+        &args.notify,
+    )?;
+    let messenger = notifying::messenger(&args.notify.signing)?;
     let session = Session::open(servers, false).await?;
     // From before anybody knows of the worker: who stops it may be that fast.
     let mut interrupts = Interrupts::listen();
@@ -36,16 +77,20 @@ pub(super) async fn worker(
         limits: models.limits,
         ..args.worker.settings(WorkerSettings::default().slots)
     };
+    let queue = session.queue().await?;
     let worker = Worker::start_notifying(
         session.store.clone(),
-        session.queue().await?,
+        queue.clone(),
         extractors,
         settings,
         messenger,
     )
     .await?;
+    let ingest = Ingest::start(session.store.clone(), &queue, offered);
     interrupts.next().await;
     tracing::info!("draining");
+    // First: what it takes in to the end, the worker's sequencer tells of.
+    ingest.drain(args.worker.drain).await;
     worker.drain(args.worker.drain).await;
     session.close().await;
     Ok(ExitCode::SUCCESS)

@@ -125,6 +125,7 @@ const ROOMS: [Room; 17] = [
             "notify",
             "pipeline",
             "workflow",
+            "keys",
         ],
     },
     Room {
