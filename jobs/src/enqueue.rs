@@ -67,7 +67,7 @@ pub struct Ticket {
 /// Submits documents; cheap to clone, all clones share one connection, which heals by itself.
 #[derive(Clone)]
 pub struct Client {
-    client: redis::Client,
+    server: redis::Client,
     redis: ConnectionManager,
     api_key: String,
 }
@@ -86,16 +86,16 @@ impl Client {
     /// # Errors
     /// [`EnqueueError::Address`] or [`EnqueueError::Connect`]; with the latter, trying again may help.
     pub async fn connect(url: &str, api_key: impl Into<String>) -> Result<Self, EnqueueError> {
-        let client = redis::Client::open(url).map_err(EnqueueError::Address)?;
+        let server = redis::Client::open(url).map_err(EnqueueError::Address)?;
         let settings = ConnectionManagerConfig::new()
             .set_response_timeout(Some(RESPONSE))
             .set_connection_timeout(Some(RESPONSE));
-        let redis = client
+        let redis = server
             .get_connection_manager_with_config(settings)
             .await
             .map_err(EnqueueError::Connect)?;
         Ok(Self {
-            client,
+            server,
             redis,
             api_key: api_key.into(),
         })
@@ -213,16 +213,15 @@ impl Client {
         if there.is_some() {
             return Ok(there);
         }
-        let connection = match waiting.take() {
-            Some(connection) => connection,
-            None => {
-                let settings = AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(RESPONSE))
-                    .set_response_timeout(Some(WAIT * 2));
-                self.client
-                    .get_multiplexed_async_connection_with_config(&settings)
-                    .await?
-            }
+        let connection = if let Some(connection) = waiting.take() {
+            connection
+        } else {
+            let settings = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(RESPONSE))
+                .set_response_timeout(Some(WAIT * 2));
+            self.server
+                .get_multiplexed_async_connection_with_config(&settings)
+                .await?
         };
         let connection = waiting.insert(connection);
         let wait = until

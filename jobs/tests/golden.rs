@@ -52,8 +52,14 @@ fn an_envelope_is_this_text_and_no_other() {
     most.receipt_seconds = Some(60);
     is_golden("submit_most.json", &most);
 
-    let addition = Addition::new("papers", [Document::new("a", "one"), Document::new("b", "two")]);
-    is_golden("add.json", &Envelope::new(KEY, "papers/1", Ask::Add(addition)));
+    let addition = Addition::new(
+        "papers",
+        [Document::new("a", "one"), Document::new("b", "two")],
+    );
+    is_golden(
+        "add.json",
+        &Envelope::new(KEY, "papers/1", Ask::Add(addition)),
+    );
     let seal = Ask::Seal(Seal::after("papers", 2));
     is_golden("seal.json", &Envelope::new(KEY, "papers/seal", seal));
     let seal = Ask::Seal(Seal::now("papers"));

@@ -82,17 +82,16 @@ pub async fn add_once(
             .await
             .map_err(SubmitError::from)?;
         let written = async {
-            let batch = match found {
-                Some(batch) => batch,
-                None => {
-                    let batch = open(&mut transaction, organization, &checked.batch).await?;
-                    if let Some(address) = &checked.notify {
-                        let address = address.as_str();
-                        store::set_notify(&mut transaction, organization, batch, address).await?;
-                    }
-                    change::end_filling(&mut transaction, organization, batch, true).await?;
-                    batch
+            let batch = if let Some(batch) = found {
+                batch
+            } else {
+                let batch = open(&mut transaction, organization, &checked.batch).await?;
+                if let Some(address) = &checked.notify {
+                    let address = address.as_str();
+                    store::set_notify(&mut transaction, organization, batch, address).await?;
                 }
+                change::end_filling(&mut transaction, organization, batch, true).await?;
+                batch
             };
             if !take(&mut transaction, organization, batch, sent).await? {
                 return Ok(None);

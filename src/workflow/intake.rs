@@ -84,9 +84,9 @@ pub fn check(
                 "this server has no secret to sign with: it needs GRAPHMILL_WEBHOOK_SECRET",
             ));
         }
-        Some(address) => {
-            Some(Address::parse(&address).map_err(|error| Unfit::field("notify", &error.to_string()))?)
-        }
+        Some(address) => Some(
+            Address::parse(&address).map_err(|error| Unfit::field("notify", &error.to_string()))?,
+        ),
     };
     let name = match body.name {
         Some(name) => batch_name(name)?,
@@ -125,7 +125,10 @@ pub fn check(
     }
     settings.adjudicate = adjudication(body.adjudicate, body.adjudicate_most)?;
     if settings.adjudicate.is_some() && body.model.is_none() {
-        return Err(Unfit::field("adjudicate", "name the `model` that is to be asked"));
+        return Err(Unfit::field(
+            "adjudicate",
+            "name the `model` that is to be asked",
+        ));
     }
     let model = body.model.map(model).transpose()?;
     if model.is_some() {
@@ -160,7 +163,9 @@ fn adjudication(wanted: Option<bool>, most: Option<u32>) -> Result<Option<Adjudi
             ..otherwise
         })),
         (None | Some(false), None) => Ok(None),
-        (None | Some(false), Some(_)) => Err(Unfit::field("adjudicate_most", "only with `adjudicate`")),
+        (None | Some(false), Some(_)) => {
+            Err(Unfit::field("adjudicate_most", "only with `adjudicate`"))
+        }
     }
 }
 

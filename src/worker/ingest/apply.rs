@@ -72,8 +72,7 @@ impl Refused {
 
     /// What its producer is told.
     pub(super) fn answer(&self) -> Value {
-        let mut answer =
-            json!({"status": "refused", "code": self.code, "message": self.message});
+        let mut answer = json!({"status": "refused", "code": self.code, "message": self.message});
         if let Some(place) = &self.place {
             answer["place"] = place.as_str().into();
         }
@@ -99,8 +98,7 @@ async fn tried(desk: &Arc<Desk>, envelope: &Envelope) -> Result<Verdict, Verdict
     let payload = envelope.payload.clone();
     let settings = Arc::clone(desk);
     // Checking many megabytes would keep a thread from others.
-    let reading =
-        tokio::task::spawn_blocking(move || envelope::read(&payload, &settings.settings));
+    let reading = tokio::task::spawn_blocking(move || envelope::read(&payload, &settings.settings));
     let read = reading.await.map_err(|panic| {
         tracing::error!(error = %panic, "an envelope could not be read, which is a bug");
         Verdict::Refused(Refused::new("internal", "it could not be read".to_owned()))
@@ -194,9 +192,7 @@ impl Failed {
         match &error {
             SubmitError::Store(StoreError::Quota { quota, limit }) => Refused::new(
                 "quota",
-                format!(
-                    "the quota is used up: the organization may have {limit} {quota} at most"
-                ),
+                format!("the quota is used up: the organization may have {limit} {quota} at most"),
             )
             .into(),
             SubmitError::Store(StoreError::NameTaken(name)) => Refused::new(
@@ -240,7 +236,15 @@ async fn submit(
         batch,
         again,
         answer,
-    } = workflow::hand_in(&desk.store, organization, checked, open, Some(sent), &opened).await?;
+    } = workflow::hand_in(
+        &desk.store,
+        organization,
+        checked,
+        open,
+        Some(sent),
+        &opened,
+    )
+    .await?;
     if let Some(answer) = answer {
         return Ok((answer, again));
     }
@@ -250,7 +254,11 @@ async fn submit(
     let found = store::batch_by_id(&mut read, organization, batch).await?;
     drop(read);
     let name = found.map(|found| found.name).unwrap_or_default();
-    let mut answer = accepted(batch, &name, refused.iter().cloned().map(Into::into).collect());
+    let mut answer = accepted(
+        batch,
+        &name,
+        refused.iter().cloned().map(Into::into).collect(),
+    );
     answer["sealed"] = (!open).into();
     answer["documents"]["added"] = submitted.saturating_sub(refused.len() as u64).into();
     let key = &sent.once.key;

@@ -252,18 +252,66 @@ mod tests {
         type Change = fn(&mut Value);
         let broken: [(Change, &str, &str); 13] = [
             (|e| e["secret field"] = json!(1), "unfit", "…"),
-            (|e| e["submit"]["nmae"] = json!("secret"), "unfit", "submit.nmae"),
-            (|e| e["submit"]["documents"][0]["text"] = json!(["secret"]), "unfit", "submit.documents[0].text"),
-            (|e| e["submit"]["documents"] = json!([]), "unfit", "submit.documents"),
-            (|e| e["submit"]["extractor"] = json!("secret"), "unfit", "submit.extractor"),
+            (
+                |e| e["submit"]["nmae"] = json!("secret"),
+                "unfit",
+                "submit.nmae",
+            ),
+            (
+                |e| e["submit"]["documents"][0]["text"] = json!(["secret"]),
+                "unfit",
+                "submit.documents[0].text",
+            ),
+            (
+                |e| e["submit"]["documents"] = json!([]),
+                "unfit",
+                "submit.documents",
+            ),
+            (
+                |e| e["submit"]["extractor"] = json!("secret"),
+                "unfit",
+                "submit.extractor",
+            ),
             (|e| e["key"] = json!(""), "unfit", "key"),
             (|e| e["key"] = json!("secret key"), "unfit", "key"),
-            (|e| e["receipt_seconds"] = json!(86_401), "unfit", "receipt_seconds"),
+            (
+                |e| e["receipt_seconds"] = json!(86_401),
+                "unfit",
+                "receipt_seconds",
+            ),
             (|e| e["seal"] = json!({"name": "secret"}), "unfit", ""),
-            (|e| { e.as_object_mut().unwrap().remove("submit"); }, "unfit", ""),
-            (|e| { let s = e["submit"].take(); e["add"] = s; e.as_object_mut().unwrap().remove("submit"); }, "unfit", "add.name"),
-            (|e| { e.as_object_mut().unwrap().remove("submit"); e["seal"] = json!({"name": ""}); }, "unfit", "seal.name"),
-            (|e| { e.as_object_mut().unwrap().remove("submit"); e["seal"] = json!({"name": "n", "documents": -1}); }, "unfit", "seal.documents"),
+            (
+                |e| {
+                    e.as_object_mut().unwrap().remove("submit");
+                },
+                "unfit",
+                "",
+            ),
+            (
+                |e| {
+                    let s = e["submit"].take();
+                    e["add"] = s;
+                    e.as_object_mut().unwrap().remove("submit");
+                },
+                "unfit",
+                "add.name",
+            ),
+            (
+                |e| {
+                    e.as_object_mut().unwrap().remove("submit");
+                    e["seal"] = json!({"name": ""});
+                },
+                "unfit",
+                "seal.name",
+            ),
+            (
+                |e| {
+                    e.as_object_mut().unwrap().remove("submit");
+                    e["seal"] = json!({"name": "n", "documents": -1});
+                },
+                "unfit",
+                "seal.documents",
+            ),
         ];
         for (change, code, place) in broken {
             let envelope = envelope(change);
@@ -271,7 +319,12 @@ mod tests {
                 panic!("{}", String::from_utf8_lossy(&envelope));
             };
             assert_eq!(refused.code, code, "{refused:?}");
-            assert_eq!(refused.place.unwrap_or_default(), place, "{}", refused.message);
+            assert_eq!(
+                refused.place.unwrap_or_default(),
+                place,
+                "{}",
+                refused.message
+            );
             assert!(!refused.message.contains("secret"), "{}", refused.message);
         }
     }
@@ -285,8 +338,14 @@ mod tests {
             e["tomorrow"] = json!(true);
         };
         assert_eq!(read(of_tomorrow).unwrap_err().code, "unknown_version");
-        assert_eq!(read(|e| e["v"] = json!("1")).unwrap_err().code, "unknown_version");
-        assert_eq!(read(|e| e["api_key"] = json!(7)).unwrap_err().code, "unauthorized");
+        assert_eq!(
+            read(|e| e["v"] = json!("1")).unwrap_err().code,
+            "unknown_version"
+        );
+        assert_eq!(
+            read(|e| e["api_key"] = json!(7)).unwrap_err().code,
+            "unauthorized"
+        );
         assert_eq!(api_key(b"{\"v\": 1,").unwrap_err().code, "not_json");
         assert_eq!(api_key(b"[1]").unwrap_err().code, "unfit");
     }
@@ -300,6 +359,9 @@ mod tests {
         let first = hash(|_| {});
         assert_eq!(first, hash(|e| e["api_key"] = json!("gm_another")));
         assert_eq!(first, hash(|e| e["traceparent"] = json!("00-1-1-01")));
-        assert_ne!(first, hash(|e| e["submit"]["documents"][0]["text"] = json!("b")));
+        assert_ne!(
+            first,
+            hash(|e| e["submit"]["documents"][0]["text"] = json!("b"))
+        );
     }
 }

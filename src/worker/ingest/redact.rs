@@ -50,16 +50,10 @@ fn without_value(text: &str) -> String {
     while let Some(at) = rest.find("api_key") {
         let (before, after) = rest.split_at(at + "api_key".len());
         plain.push_str(before);
-        // `": "…"`: the name's own quote, and that of the value.
-        let value = after
-            .match_indices('"')
-            .nth(1)
-            .map_or(after.len(), |(at, _)| at + 1);
-        plain.push_str(&after[..value.min(8).min(after.len())].replace(|c: char| c.is_alphanumeric(), ""));
-        let after = &after[value..];
-        let end = after.find('"').unwrap_or(after.len());
-        plain.push('…');
-        rest = &after[end..];
+        // The quote that ends the name, and those around the value.
+        let end = after.match_indices('"').nth(2).map(|(at, _)| at);
+        plain.push_str("\": \"…");
+        rest = &after[end.unwrap_or(after.len())..];
     }
     plain + rest
 }
@@ -109,7 +103,7 @@ mod tests {
             format!(r#"{{"v":1,"api_key":"{key}","key":"k"}}"#),
             format!(r#"{{"v":1,"apikey":"{key}"}}"#),
             format!(r#"{{"v":1,"api_key":"{key}"#),
-            format!("{key}"),
+            key.clone(),
             format!(r#"{{"v":1,"x":"{escaped}"}}"#),
             format!(r#"{{"v":1,"api_key":["{key}"]}}"#),
             format!("{}{key}", " ".repeat(KEPT - 30)),
