@@ -29,6 +29,7 @@ mod stream;
 mod stream_token;
 mod submit;
 mod tag;
+mod trace;
 mod upload;
 
 pub use access::Access;
@@ -48,10 +49,11 @@ pub use self::stream::StreamCounts;
 
 use crate::{
     graph::Ontology,
+    metrics,
     pipeline::{Foresight, Limits, Settings},
     queue::Queue,
     store::Store,
-    workflow::{Desk, Feed, Webhooks},
+    workflow::{Desk, Feed, ModelDefaults, Webhooks},
 };
 
 /// How long a request may take before it is answered without a result.
@@ -79,6 +81,8 @@ pub struct Surroundings {
     pub cors_origins: Vec<Origin>,
     /// The most bytes of a body that is taken in as it arrives.
     pub upload_bytes: u64,
+    /// What models cost and batches may spend, where they don't say.
+    pub models: ModelDefaults,
 }
 
 struct Shared {
@@ -94,6 +98,7 @@ struct Shared {
     streams: Arc<Semaphore>,
     requests: Arc<Semaphore>,
     upload_bytes: u64,
+    models: ModelDefaults,
     cors_origins: Vec<Origin>,
     submissions: TaskTracker,
     feed: Feed,
@@ -138,6 +143,7 @@ impl State {
             requests: Arc::new(Semaphore::new(REQUESTS)),
             foresights: surroundings.foresights,
             upload_bytes: surroundings.upload_bytes,
+            models: surroundings.models,
             cors_origins: surroundings.cors_origins,
             submissions: TaskTracker::new(),
             access,
@@ -160,11 +166,14 @@ pub async fn serve(
     state: State,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
+    metrics::get().service.begin();
     let stopping = CancellationToken::new();
     let told = stopping.clone();
     let submissions = state.0.submissions.clone();
     let feed = state.0.feed.clone();
-    let serving = axum::serve(listener, router(state)).with_graceful_shutdown(async move {
+    // Made once: without this each connection would have routes of its own, 60 KB of them.
+    let service = router(state).into_make_service();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
         stop.await;
         tracing::info!("stopping: open requests may end");
         told.cancel();

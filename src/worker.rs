@@ -25,6 +25,7 @@ mod sink;
 mod stager;
 mod steps;
 mod sweeper;
+mod traced;
 mod turns;
 mod worked;
 
@@ -46,6 +47,8 @@ pub use steps::{Step, watch_steps};
 use crate::{
     calls::Access,
     extractors::Extractors,
+    flow::Stage,
+    metrics,
     notify::Messenger,
     pipeline::{Isolation, Threads, Workplace},
     queue::{LimitSettings, Queue, QueueError, Slots, Workers, WorkersConfig},
@@ -111,6 +114,17 @@ pub enum WorkerError {
 /// How long calls that nobody waits for any more may take to be filed when the process stops.
 const HANGING_UP: Duration = Duration::from_secs(2);
 
+/// Events that are counted from nothing on, so that the first one is an increase too.
+const ENDS: [&str; 7] = [
+    "DocumentCompleted",
+    "DocumentFailed",
+    "DocumentAbandoned",
+    "DocumentCancelled",
+    "BatchCompleted",
+    "BatchFailed",
+    "BatchCancelled",
+];
+
 /// How long an execution waits for a worker that has its extractor.
 const NO_EXTRACTOR_WAIT: Duration = Duration::from_secs(1);
 
@@ -124,6 +138,7 @@ struct Engine {
     held: keeper::Held,
     batches: batches::Batches,
     recent: recent::Recent,
+    traces: traced::Traces,
     workplace: Workplace,
     shares: shares::Shares,
     turns: turns::Turns,
@@ -175,6 +190,9 @@ impl Worker {
         messenger: Option<Messenger>,
     ) -> Result<Self, WorkerError> {
         let id = WorkerId::generate();
+        metrics::get()
+            .work
+            .begin(&Stage::ALL.map(Stage::as_str), &ENDS);
         let doorbell = doorbell::Doorbell::new(queue.clone()).await?;
         let stop = CancellationToken::new();
         let children = settings
@@ -204,6 +222,7 @@ impl Worker {
             held: keeper::Held::default(),
             batches: batches::Batches::default(),
             recent: recent::Recent::default(),
+            traces: traced::Traces::default(),
             workplace,
             shares: shares::Shares::default(),
             turns: turns::Turns::new(processors),
@@ -243,6 +262,12 @@ impl Worker {
     pub fn wake(&self, organization: OrganizationId, batch: BatchId) {
         self.engine.stager.ring(organization, batch);
         self.engine.sequencer.ring();
+    }
+
+    /// Its way to models, if it has one.
+    #[must_use]
+    pub fn calls(&self) -> Option<Access> {
+        self.engine.access.clone()
     }
 
     /// Changes whenever this process' sequencer has moved something.

@@ -24,6 +24,7 @@ mod report;
 mod rerun;
 mod service;
 mod signal;
+mod spending;
 mod stream;
 mod submit;
 mod tree;
@@ -37,7 +38,7 @@ pub use budget::{
     BudgetReport, begin_month, change_budget, organization_budget, raise_caps, rebuild_budgets,
 };
 pub use change::{RemoveError, Removed, is_at_rest, remove_documents, seal_batch};
-pub use desk::{Desk, Parcel};
+pub use desk::{Desk, Filed, Parcel};
 pub use explore::{
     Bounds, End, EntityDetails, EntityKey, EntityQuery, EntityReport, EvidenceReport, MemberReport,
     MentionReport, RelationEnd, RelationQuery, RelationReport, Subgraph, SubgraphEdge,
@@ -51,7 +52,9 @@ pub use link::{
     ClusterMemberReport, ClusterReport, LinkChange, LinkEndReport, LinkError, LinkReport, cluster,
     decide, links, split,
 };
-pub use once::{Once, Opened, go_on, keep_answer, known_key, note_written, open_once};
+pub use once::{
+    Once, Opened, WholeRequest, go_on, keep_answer, known_key, note_written, open_once,
+};
 pub use page::{CallReport, ExecutionFilter, Page, batch_page, call_page, execution_page};
 pub use progress::{Done, ProgressReport, StageProgress};
 pub use prune::{Ages, Kind as PrunedKind, Pruned, prune};
@@ -64,6 +67,7 @@ pub use report::{
 pub use rerun::{NewPrompt, Rerun, RerunError, Rerunning, rerun};
 pub use service::{ActivityReport, History, SignalReport, WorkflowService};
 pub use signal::{BatchSignalled, SignalError, block_batch, signal_batch, signal_execution};
+pub use spending::{ModelDefaults, caps};
 pub use stream::{
     BatchSnapshot, EventMessage, ExecutionSnapshot, Feed, Follower, Following, ProgressMessage,
     Snapshot, StageCount, follow_batch, follow_execution,
@@ -71,4 +75,4 @@ pub use stream::{
 pub use submit::{NewBatch, Submission, SubmitError, fresh_name, is_name, notify};
 pub use tree::{Edge, joined, parted};
 pub use webhook::{WebhookReport, completion, webhook};
-pub use whole::{HandInError, HandedIn, Sent, hand_in};
+pub use whole::{HandInError, HandedIn, hand_in};

@@ -5,6 +5,7 @@
 //! receipt is read and not taken away, so that a wait that is cut off loses nothing.
 
 mod envelope;
+mod options;
 mod receipt;
 
 use std::{fmt, time::Duration};
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 pub use self::{
     envelope::{Addition, Ask, Document, Envelope, Seal, Submission},
+    options::Options,
     receipt::{DocumentCounts, Receipt, RefusedDocument},
 };
 

@@ -21,7 +21,7 @@ mod job;
 
 #[cfg(feature = "enqueue")]
 pub use enqueue::{
-    Addition, Ask, Client, Document, DocumentCounts, EnqueueError, Envelope, Receipt,
+    Addition, Ask, Client, Document, DocumentCounts, EnqueueError, Envelope, Options, Receipt,
     RefusedDocument, Seal, Submission, Ticket,
 };
 

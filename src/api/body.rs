@@ -36,6 +36,16 @@ pub(super) struct BatchOptions {
     pub(super) open: Option<bool>,
     /// With lines or files: the model that is called.
     model: Option<String>,
+    /// With lines or files: what tokens of its prompts cost, in US dollars a million.
+    price_input: Option<f64>,
+    /// With lines or files: what tokens of prompts cost that its server read from its cache.
+    price_cached_input: Option<f64>,
+    /// With lines or files: what tokens of its answers cost.
+    price_output: Option<f64>,
+    /// With lines or files: what its calls may cost in all, in US dollars.
+    max_cost: Option<f64>,
+    /// With lines or files: how many tokens they may take in all.
+    max_tokens: Option<u64>,
     /// With lines or files: whether a model is asked about names that may be of one thing.
     adjudicate: Option<bool>,
     /// With lines or files: questions about names, at most, 1 to 10,000.
@@ -57,6 +67,11 @@ impl From<BatchOptions> for SubmissionBody {
             notify: options.notify,
             open: options.open,
             model: options.model,
+            price_input: options.price_input,
+            price_cached_input: options.price_cached_input,
+            price_output: options.price_output,
+            max_cost: options.max_cost,
+            max_tokens: options.max_tokens,
             adjudicate: options.adjudicate,
             adjudicate_most: options.adjudicate_most,
         }

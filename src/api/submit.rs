@@ -30,10 +30,11 @@ use super::{
     problem::Problem,
     receive,
     request::Arrived,
-    upload,
+    trace, upload,
 };
 use crate::workflow::{
-    self, BatchReport, Checked, Entry, HandInError, HandedIn, Parcel, Sent, SubmitError,
+    self, BatchReport, Checked, Entry, Filed, HandInError, HandedIn, Parcel, SubmitError,
+    WholeRequest,
 };
 
 /// How long after its arrival a submission in JSON is answered, done or not: a little before the request's time is
@@ -63,12 +64,14 @@ pub(super) fn routes() -> OpenApiRouter<State> {
 #[utoipa::path(post, path = "/api/batches", tag = "batches",
     params(BatchOptions,
         ("idempotency-key" = Option<String>, Header, description = "1 to 255 visible characters, made up by the caller: \
-          the same key with the same body is the same batch")),
+          the same key with the same body is the same batch"),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context that the batch's work hangs below; one \
+          that is not valid is ignored")),
     request_body(content(
         (SubmissionBody = "application/json"), (String = "application/x-ndjson"), (Object = "multipart/form-data"))),
     responses(
     (status = 201, description = "It is durable", body = BatchReport,
-        headers(("location" = String), ("idempotency-replayed" = String))),
+        headers(("location" = String), ("idempotency-replayed" = String), ("traceparent" = String))),
     (status = 400, description = "The body is not JSON, breaks off, or the query can't be read"),
     (status = 408, description = "The body did not arrive in time"),
     (status = 409, description = "The name is taken, or the batch was cancelled meanwhile"),
@@ -123,6 +126,7 @@ async fn json(
         let refused = asked::unfit("query", "with JSON, the batch's options stand in the body");
         return Err(receive::refused(request, refused).await);
     }
+    let traceparent = trace::parent(request.headers());
     let limit = super::body_limit(shared.limits);
     let announced = receive::announced(request.headers());
     let _turn = receive::turn(&shared.permits, announced, limit).await?;
@@ -131,7 +135,8 @@ async fn json(
         let state = state.clone();
         let read = move || {
             let shared = &state.0;
-            let sent = key.map(|key| Sent::new(key, "POST /api/batches application/json", &bytes));
+            let request = "POST /api/batches application/json";
+            let sent = key.map(|key| WholeRequest::new(key, request, &bytes));
             let body: SubmissionBody = body::read(&bytes)?;
             drop(bytes);
             let open = body.open.unwrap_or(false);
@@ -141,6 +146,7 @@ async fn json(
                 shared.limits,
                 &shared.ontology,
                 &shared.webhooks,
+                &shared.models,
                 false,
             )
             .map(|checked| (checked, open, sent))
@@ -149,10 +155,14 @@ async fn json(
         // Checking many megabytes would keep a thread from answering others.
         tokio::task::spawn_blocking(read)
     };
-    let (checked, open, sent) = parsing.await.map_err(|error| Problem::bug(&error))??;
-    let checked = match small(checked, open || sent.is_some()) {
-        Ok(parcel) => return hand_in(state, organization, arrived, parcel).await,
-        Err(checked) => *checked,
+    let (mut checked, open, sent) = parsing.await.map_err(|error| Problem::bug(&error))??;
+    checked.batch.traceparent = traceparent;
+    let (checked, sent) = match small(checked, sent, open) {
+        Err(alone) => *alone,
+        Ok(parcel) => match hand_in(state, organization, arrived, parcel).await? {
+            Handed::Answered(response) => return Ok(response),
+            Handed::KeyIsKnown(parcel) => opened_up(*parcel),
+        },
     };
     begin(state, organization).await?;
     let name = checked.batch.name.clone();
@@ -178,10 +188,14 @@ async fn json(
 }
 
 /// The submission for the desk, if it is one of those that many are written of at once.
-fn small(checked: Checked, alone: bool) -> Result<Parcel, Box<Checked>> {
+fn small(
+    checked: Checked,
+    sent: Option<WholeRequest>,
+    open: bool,
+) -> Result<Parcel, Box<(Checked, Option<WholeRequest>)>> {
     let is_document = |entry: &Entry| matches!(entry, Entry::Document(_));
-    if alone || !checked.entries.iter().all(is_document) {
-        return Err(Box::new(checked));
+    if open || !checked.entries.iter().all(is_document) {
+        return Err(Box::new((checked, sent)));
     }
     let documents = checked.entries.into_iter().filter_map(|entry| match entry {
         Entry::Document(document) => Some(document),
@@ -191,15 +205,28 @@ fn small(checked: Checked, alone: bool) -> Result<Parcel, Box<Checked>> {
         documents: documents.collect(),
         batch: checked.batch,
         notify: checked.notify,
+        sent,
     };
     if parcel.is_small() {
         return Ok(parcel);
     }
-    Err(Box::new(Checked {
+    Err(Box::new(opened_up(parcel)))
+}
+
+fn opened_up(parcel: Parcel) -> (Checked, Option<WholeRequest>) {
+    let checked = Checked {
         entries: parcel.documents.into_iter().map(Entry::Document).collect(),
         batch: parcel.batch,
         notify: parcel.notify,
-    }))
+    };
+    (checked, parcel.sent)
+}
+
+/// What came of handing in.
+enum Handed {
+    Answered(Response),
+    /// It was sent before, or is being sent.
+    KeyIsKnown(Box<Parcel>),
 }
 
 /// A small submission, written with others that come at the same time.
@@ -208,18 +235,25 @@ async fn hand_in(
     organization: OrganizationId,
     arrived: tokio::time::Instant,
     parcel: Parcel,
-) -> Result<Response, Problem> {
+) -> Result<Handed, Problem> {
     let name = parcel.batch.name.clone();
     let handed_in = state.0.desk.submit(organization, parcel);
-    match tokio::time::timeout_at(arrived + ANSWER_TIMEOUT, handed_in).await {
-        Err(_) => Err(late(&name)),
-        Ok(None) => Err(Problem::of(StatusCode::INTERNAL_SERVER_ERROR)),
-        Ok(Some(Err(error))) => Err(submit_problem(&error)),
-        Ok(Some(Ok(report))) => {
+    let (filed, traced) = match tokio::time::timeout_at(arrived + ANSWER_TIMEOUT, handed_in).await {
+        Err(_) => return Err(late(&name)),
+        Ok(None) => return Err(Problem::of(StatusCode::INTERNAL_SERVER_ERROR)),
+        Ok(Some((filed, traced))) => (filed.map_err(|error| submit_problem(&error))?, traced),
+    };
+    match filed {
+        Filed::KeyIsKnown(parcel) => Ok(Handed::KeyIsKnown(parcel)),
+        Filed::Written(report) => {
             let id = report.batch_id;
             tracing::info!(batch.id = %id, "a batch was submitted");
             let location = [(header::LOCATION, format!("/api/batches/{id}"))];
-            Ok((StatusCode::CREATED, location, Json(report)).into_response())
+            // As a repeat is answered, to the byte.
+            let object = serde_json::to_value(&report).map_err(|error| Problem::bug(&error))?;
+            let mut response = (StatusCode::CREATED, location, Json(object)).into_response();
+            trace::say(&mut response, traced);
+            Ok(Handed::Answered(response))
         }
     }
 }
@@ -256,7 +290,7 @@ async fn write(
     checked: Checked,
     open: bool,
     opened: Arc<OnceLock<BatchId>>,
-    sent: Option<Sent>,
+    sent: Option<WholeRequest>,
 ) -> Result<HandedIn, Problem> {
     let store = &state.0.store;
     let sent = sent.as_ref();
@@ -296,6 +330,7 @@ async fn answer(
     };
     let location = [(header::LOCATION, format!("/api/batches/{id}"))];
     let mut response = (StatusCode::CREATED, location, Json(object)).into_response();
+    trace::say(&mut response, ended.trace);
     if ended.again {
         let replayed = HeaderValue::from_static("true");
         response.headers_mut().insert(REPLAYED, replayed);

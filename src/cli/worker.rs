@@ -7,12 +7,15 @@ use std::{
 
 use clap::Args;
 
-use super::{calling, error::CliError, notifying, ontology, run::Interrupts, session::Session};
+use super::{
+    calling, error::CliError, notifying, ontology, run::Interrupts, scraping, session::Session,
+};
 use crate::{
-    config::{ModelArgs, NotifyArgs, PipelineArgs, ServerArgs, WorkerArgs},
+    config::{MetricsArgs, ModelArgs, Models, NotifyArgs, PipelineArgs, ServerArgs, WorkerArgs},
     extractors::Extractors,
+    store::Caps,
     worker::{Ingest, IngestSettings, Worker, WorkerSettings},
-    workflow::Webhooks,
+    workflow::{ModelDefaults, Webhooks},
 };
 
 /// Arguments of `worker`.
@@ -29,9 +32,10 @@ pub(super) struct WorkerCommandArgs {
     /// For batches that come in through the queue.
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// For batches that come in through the queue and name no address of their own; the secret signs for all.
     #[command(flatten)]
     notify: NotifyArgs,
+    #[command(flatten)]
+    metrics: MetricsArgs,
 }
 
 /// What batches that come in are opened with.
@@ -40,6 +44,7 @@ pub(super) fn offered(
     pipeline: &PipelineArgs,
     ontology: Option<&Path>,
     notify: &NotifyArgs,
+    models: &Models,
 ) -> Result<IngestSettings, CliError> {
     let signs = notifying::messenger(&notify.signing)?.is_some();
     let offered = extractors.names().filter_map(|name| {
@@ -53,6 +58,13 @@ pub(super) fn offered(
         webhooks: Webhooks {
             otherwise: notifying::address(notify, signs)?,
             signs,
+        },
+        models: ModelDefaults {
+            prices: models.prices.clone(),
+            caps: Caps {
+                cost: models.max_cost,
+                tokens: models.max_tokens,
+            },
         },
     })
 }
@@ -68,8 +80,10 @@ pub(super) async fn worker(
         &args.pipeline,
         args.ontology.as_deref(),
         &args.notify,
+        &models,
     )?;
     let messenger = notifying::messenger(&args.notify.signing)?;
+    let for_metrics = scraping::bind(&args.metrics).await?;
     let session = Session::open(servers, false).await?;
     // From before anybody knows of the worker: who stops it may be that fast.
     let mut interrupts = Interrupts::listen();
@@ -78,20 +92,17 @@ pub(super) async fn worker(
         ..args.worker.settings(WorkerSettings::default().slots)
     };
     let queue = session.queue().await?;
-    let worker = Worker::start_notifying(
-        session.store.clone(),
-        queue.clone(),
-        extractors,
-        settings,
-        messenger,
-    )
-    .await?;
+    let store = session.store.clone();
+    let worker =
+        Worker::start_notifying(store, queue.clone(), extractors, settings, messenger).await?;
     let ingest = Ingest::start(session.store.clone(), &queue, offered);
+    let scraping = scraping::begin(for_metrics, &session, &queue, Some(&worker));
     interrupts.next().await;
     tracing::info!("draining");
     // First: what it takes in to the end, the worker's sequencer tells of.
     ingest.drain(args.worker.drain).await;
     worker.drain(args.worker.drain).await;
+    drop(scraping);
     session.close().await;
     Ok(ExitCode::SUCCESS)
 }

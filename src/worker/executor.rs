@@ -21,6 +21,7 @@ use super::{
     settle::End,
     sink::Sink,
     steps::{Step, reached},
+    traced::{self, Attempt},
     turns::{self, Place},
     worked::{Came, Worked},
 };
@@ -28,9 +29,11 @@ use crate::{
     calls::Caller,
     flow::{Failure, FailureCode, IllegalMove, Stage},
     graph::Text,
+    metrics,
     pipeline::{self, CheckpointError, Document, Past, UnitRecord, Work, Workplace},
     queue::Handler,
     store::{self, Lease, LeaseRequest, Patience, StoreError},
+    telemetry::TraceContext,
     workflow,
 };
 
@@ -48,6 +51,8 @@ pub(super) struct Reins {
     pub(super) hang_up: CancellationToken,
     /// Its turns.
     pub(super) place: Arc<Place>,
+    /// What its calls hang below, in its trace.
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// Why a ring's work came to nothing. The lease runs out, and somebody takes it up again.
@@ -80,9 +85,11 @@ impl Handler for Executor {
         }
         let span = info_span!(
             "activity",
+            batch.id = field::Empty,
             execution.id = %ring.execution,
             stage = %stage,
             attempt = field::Empty,
+            trace_id = field::Empty,
         );
         async {
             match self.answer(stage, &ring).await {
@@ -109,11 +116,14 @@ impl Executor {
             return Ok(());
         };
         Span::current().record("attempt", lease.attempt);
+        Span::current().record("batch.id", field::display(lease.batch));
+        let mut activity = metrics::get().work.activity(stage.as_str());
         let mut hold = engine.held.hold(lease.fence, asked);
         if engine.stop.is_cancelled() {
             hold.pause.cancel();
         }
         reached(stage, Step::Leased, ring.execution);
+        let mut attempt = Attempt::begin(engine, stage, &lease).await;
         let hang_up = CancellationToken::new();
         let weight = engine.shares.weight(lease.batch);
         let place = Arc::new(Place::new(engine.turns.clone(), lease.batch, weight));
@@ -121,15 +131,20 @@ impl Executor {
             pause: hold.pause.clone(),
             hang_up: hang_up.clone(),
             place: Arc::clone(&place),
+            trace: attempt.context(),
         };
         let worked = tokio::select! {
             biased;
             why = hold.ended() => match why {
                 // What is being paid for is carried to its end.
-                Why::Lost => return Ok(()),
+                Why::Lost => {
+                    attempt.ends_without("lost");
+                    return Ok(());
+                }
                 Why::Drain => {
+                    attempt.ends_without("handed-back");
                     hang_up.cancel();
-                    return self.hand_back(&lease, &[]).await;
+                    return self.hand_back(&lease, &[], &mut activity).await;
                 }
                 Why::Stop => {
                     hang_up.cancel();
@@ -143,18 +158,37 @@ impl Executor {
         };
         let mut worked = match worked {
             Came::Through(worked) => *worked,
-            Came::ToAPause(checkpoints) => return self.hand_back(&lease, &checkpoints).await,
+            Came::ToAPause(checkpoints) => {
+                attempt.ends_without("handed-back");
+                return self.hand_back(&lease, &checkpoints, &mut activity).await;
+            }
         };
         reached(stage, Step::Worked, ring.execution);
         let block = worked.block.take();
         place.enter().await;
-        let successor = match self.settle(stage, &lease, ring.version, worked).await {
-            Ok(successor) => successor,
-            Err(error) => {
-                let failed = Worked::ended(given_up(error)?);
-                self.settle(stage, &lease, ring.version, failed).await?
+        attempt.ends(&worked.end);
+        let mut is_last = traced::is_last(&lease, &worked.end);
+        let settling = attempt.settling();
+        let settled = async {
+            match self
+                .settle(stage, &lease, ring.version, worked, &mut activity)
+                .await
+            {
+                Ok(successor) => Ok(successor),
+                Err(error) => {
+                    let failed = Worked::ended(given_up(error)?);
+                    attempt.ends(&failed.end);
+                    is_last = traced::is_last(&lease, &failed.end);
+                    self.settle(stage, &lease, ring.version, failed, &mut activity)
+                        .await
+                }
             }
         };
+        let successor = in_turn(&place, turns::WRITING, settled).await?;
+        drop((activity, settling));
+        if is_last && successor.is_none() {
+            attempt.execution_done(&lease);
+        }
         drop(hold);
         place.leave();
         reached(stage, Step::Settled, ring.execution);
@@ -240,7 +274,7 @@ impl Executor {
         }
         let mut sink = Sink::new(engine, stage, lease, paid);
         let run = pipeline::run(stage, &work, &mut records, &mut sink);
-        let outcome = in_turn(&place, run).await?;
+        let outcome = in_turn(&place, place.longest(), run).await?;
         let reached = sink.reached();
         Ok(Came::of(
             stage,
@@ -269,6 +303,7 @@ impl Executor {
             pause,
             hang_up,
             place,
+            trace,
         } = reins;
         // Units that wait for a model have no turns.
         let place = (!paid).then_some(place);
@@ -297,6 +332,7 @@ impl Executor {
                 prompt: recipe.prompt.clone(),
                 gate: gate.clone(),
                 hang_up,
+                trace,
             });
             if let Some(calling) = extractor.calling(door) {
                 extractor = calling;
@@ -359,7 +395,7 @@ impl Executor {
 pub(super) async fn in_turns<T>(place: &Place, work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
     loop {
-        if let Ok(output) = tokio::time::timeout(turns::LONGEST, &mut work).await {
+        if let Ok(output) = tokio::time::timeout(place.longest(), &mut work).await {
             return output;
         }
         place.leave();
@@ -371,13 +407,13 @@ pub(super) async fn in_turns<T>(place: &Place, work: impl Future<Output = T>) ->
     }
 }
 
-/// Runs `work`; a turn that lasts for too long meanwhile is taken from it.
-async fn in_turn<T>(place: &Place, work: impl Future<Output = T>) -> T {
+/// Runs `work`; a turn that lasts for longer than that meanwhile is taken from it.
+async fn in_turn<T>(place: &Place, longest: Duration, work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
     loop {
-        match tokio::time::timeout(turns::LONGEST, &mut work).await {
+        match tokio::time::timeout(longest, &mut work).await {
             Ok(output) => return output,
-            Err(_) => place.leave_after(turns::LONGEST),
+            Err(_) => place.leave_after(longest),
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     pipeline::{Limits, Settings},
     queue::{Aside, Envelope, Queue, QueueError, RateLimiter, Submissions},
     store::Store,
-    workflow::Webhooks,
+    workflow::{ModelDefaults, Webhooks},
 };
 
 /// Envelopes in work at once. Each is one of some connections to Postgres, and has up to 32 MiB.
@@ -55,6 +55,8 @@ pub struct IngestSettings {
     pub ontology: Arc<Ontology>,
     /// Who is told of their ends.
     pub webhooks: Webhooks,
+    /// What models cost and batches may spend, where they don't say.
+    pub models: ModelDefaults,
 }
 
 /// What taking in needs.

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     flow::{ExecutionStatus, Failure, FailureCode, Signal, Stage},
+    metrics::{self, Activity},
     pipeline::CheckpointError,
     store::{self, CheckpointRow, Lease, Patience, Ringable, Settled, Settlement, StoreError},
 };
@@ -23,6 +24,7 @@ impl Executor {
         lease: &Lease,
         version: i32,
         worked: Worked,
+        activity: &mut Activity<'_>,
     ) -> Result<Option<Ringable>, ExecuteError> {
         let mut decision = settle::decide(stage, lease, worked.end, worked.reached)?;
         let (checkpoints, output) = (&worked.checkpoints, &worked.output);
@@ -47,6 +49,7 @@ impl Executor {
         if let Some(settled) = worked.keep {
             self.0.recent.keep(lease.fence, settled);
         }
+        activity.ended(decision.activity.as_str());
         Self::tell(&decision);
         let next = status == ExecutionStatus::Processing;
         Ok(next.then_some(Ringable {
@@ -136,6 +139,7 @@ impl Executor {
         &self,
         lease: &Lease,
         checkpoints: &[CheckpointRow],
+        activity: &mut Activity<'_>,
     ) -> Result<(), ExecuteError> {
         let mut patience = Patience::new();
         loop {
@@ -143,6 +147,7 @@ impl Executor {
                 Err(error) if patience.again(&error).await => {}
                 result => {
                     if result? {
+                        activity.handed_back();
                         info!("handed back");
                     }
                     return Ok(());
@@ -174,14 +179,16 @@ impl Executor {
         Ok(released)
     }
 
-    /// Logs a failure once, where it is settled.
+    /// Logs and counts a failure once, where it is settled.
     fn tell(decision: &Decision) {
         let Some(failure) = &decision.error else {
             return;
         };
         let (status, code, cause) = (decision.status, failure.code.as_str(), &failure.message);
+        let (work, stage) = (&metrics::get().work, decision.stage.as_str());
         match decision.status {
             ExecutionStatus::Retry => {
+                work.retried(stage, code);
                 let wait = decision.wait.as_millis();
                 info!(%status, code, cause, wait_ms = wait, "a stage will be tried again");
             }
@@ -191,6 +198,7 @@ impl Executor {
             | ExecutionStatus::Completed
             | ExecutionStatus::Abandoned
             | ExecutionStatus::Cancelled => {
+                work.failed(stage, code);
                 warn!(%status, code, cause, "a document failed");
             }
         }

@@ -7,6 +7,7 @@ use tracing::{debug, warn};
 
 use super::{Engine, doorbell};
 use crate::{
+    metrics,
     store::{self, StoreError},
     workflow,
 };
@@ -66,7 +67,10 @@ async fn sweep(engine: &Engine) -> Result<(), StoreError> {
             Ok::<_, StoreError>(transaction.commit().await?)
         };
         match answered.await {
-            Ok(()) => engine.sequencer.ring(),
+            Ok(()) => {
+                metrics::get().work.swept(0, 0, 1);
+                engine.sequencer.ring();
+            }
             // One that can't be answered must not keep the others from being rung for.
             Err(error) => warn!(
                 error = &error as &dyn std::error::Error,
@@ -87,9 +91,11 @@ async fn sweep(engine: &Engine) -> Result<(), StoreError> {
     )
     .await?;
     drop(connection);
-    if !silent.is_empty() {
-        debug!(executions = silent.len(), "ringing again");
-        doorbell::ring(engine, silent, true).await;
+    let store::Silent { rings, expired } = silent;
+    metrics::get().work.swept(expired, rings.len() - expired, 0);
+    if !rings.is_empty() {
+        debug!(executions = rings.len(), expired, "ringing again");
+        doorbell::ring(engine, rings, true).await;
     }
     Ok(())
 }

@@ -10,8 +10,9 @@ use serde_json::Value;
 use super::{
     change,
     intake::{Checked, Entry},
-    submit::{SubmitError, open, row, seal},
-    whole::{HandInError, HandedIn, Sent},
+    once::WholeRequest,
+    submit::{SubmitError, open, row, seal, traced},
+    whole::{HandInError, HandedIn},
 };
 use crate::{
     flow::{BatchChange, Intake},
@@ -56,7 +57,7 @@ pub async fn add_once(
     store: &Store,
     organization: OrganizationId,
     checked: Checked,
-    sent: &Sent,
+    sent: &WholeRequest,
     answer: impl Fn(&Added) -> Value,
 ) -> Result<HandedIn, HandInError> {
     let mut documents = Vec::new();
@@ -71,10 +72,12 @@ pub async fn add_once(
         }
     }
     let rows: Vec<DocumentRow<'_>> = documents.iter().map(row).collect();
+    let mut span = traced(&checked.batch);
     let mut tries = 0;
     loop {
         let mut transaction = store.app(organization).await.map_err(SubmitError::from)?;
         if let Some(again) = known(&mut transaction, organization, sent).await? {
+            span.set("graphmill.outcome", "known");
             return Ok(again);
         }
         let name = &checked.batch.name;
@@ -85,7 +88,7 @@ pub async fn add_once(
             let batch = if let Some(batch) = found {
                 batch
             } else {
-                let batch = open(&mut transaction, organization, &checked.batch).await?;
+                let batch = open(&mut transaction, organization, &checked.batch, &span).await?;
                 if let Some(address) = &checked.notify {
                     let address = address.as_str();
                     store::set_notify(&mut transaction, organization, batch, address).await?;
@@ -115,10 +118,12 @@ pub async fn add_once(
                     .commit()
                     .await
                     .map_err(|error| SubmitError::from(StoreError::from(error)))?;
+                span.set("graphmill.batch.id", added.batch.to_string());
                 return Ok(HandedIn {
                     batch: added.batch,
                     again: false,
                     answer: Some(answer),
+                    trace: span.context(),
                 });
             }
             // Somebody else has just opened it, or is writing the very same.
@@ -126,7 +131,10 @@ pub async fn add_once(
                 SubmitError::Store(StoreError::NameTaken(name.clone()))
             }
             Ok(None) => SubmitError::Store(StoreError::Overtaken),
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                span.fail("refused");
+                return Err(error.into());
+            }
         };
         tries += 1;
         if tries == TRIES {
@@ -144,7 +152,7 @@ pub async fn seal_once(
     organization: OrganizationId,
     name: &str,
     documents: Option<u64>,
-    sent: &Sent,
+    sent: &WholeRequest,
     answer: impl Fn(BatchId) -> Value,
 ) -> Result<SealedOnce, HandInError> {
     let mut transaction = store.app(organization).await.map_err(SubmitError::from)?;
@@ -194,6 +202,7 @@ pub async fn seal_once(
                 batch,
                 again: false,
                 answer: Some(answer),
+                trace: None,
             }))
         }
     }
@@ -203,7 +212,7 @@ pub async fn seal_once(
 async fn known(
     transaction: &mut AppTransaction,
     organization: OrganizationId,
-    sent: &Sent,
+    sent: &WholeRequest,
 ) -> Result<Option<HandedIn>, HandInError> {
     let known = store::known_key(transaction, organization, &sent.once.key)
         .await
@@ -214,6 +223,7 @@ async fn known(
             batch: known.batch,
             again: true,
             answer: known.answer,
+            trace: None,
         })),
         Some(_) => Err(HandInError::AnotherBody),
     }
@@ -224,7 +234,7 @@ async fn take(
     transaction: &mut AppTransaction,
     organization: OrganizationId,
     batch: BatchId,
-    sent: &Sent,
+    sent: &WholeRequest,
 ) -> Result<bool, SubmitError> {
     let (key, hash) = (&sent.once.key, &sent.once.request_hash);
     let written = Some(sent.written());

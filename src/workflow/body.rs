@@ -68,6 +68,16 @@ pub struct SubmissionBody {
     pub open: Option<bool>,
     /// The model that is called, as its server knows it: for an extractor that calls models, or to be asked about names.
     pub model: Option<String>,
+    /// What it costs, in US dollars a million tokens: those of prompts. Left out, the server's own prices count.
+    pub price_input: Option<f64>,
+    /// … those of prompts that its server read from its cache (as others).
+    pub price_cached_input: Option<f64>,
+    /// … those of answers.
+    pub price_output: Option<f64>,
+    /// What its calls may cost in all, in US dollars: the batch is paused before one could pass it. It needs a price.
+    pub max_cost: Option<f64>,
+    /// How many tokens they may take in all, of prompts and answers.
+    pub max_tokens: Option<u64>,
     /// Whether a model is asked about names that may be of one thing.
     pub adjudicate: Option<bool>,
     /// Questions about names, at most, 1 to 10,000.
@@ -153,7 +163,8 @@ fn said(whole: &str, place: &str) -> String {
         format!("`{place}`: {whole}")
     } else {
         let expected = match expected {
-            "u32" => "a whole number, not negative",
+            "u32" | "u64" => "a whole number, not negative",
+            "f64" => "a number",
             "a sequence" => "an array",
             other => other,
         };

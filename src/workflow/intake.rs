@@ -7,14 +7,14 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{
     body::{DocumentBody, SubmissionBody, Unfit},
+    spending::{ModelDefaults, Spending},
     submit::{NewBatch, fresh_name, is_name},
 };
 use crate::{
     flow::{Failure, FailureCode, FailurePolicy, PartialPolicy, Tolerance},
     graph::Ontology,
     notify::Address,
-    pipeline::{Adjudicate, Limits, ModelChoice, NewDocument, Settings, check_id},
-    store::Caps,
+    pipeline::{Adjudicate, Limits, NewDocument, Settings, check_id},
 };
 
 /// What a batch has that is not told otherwise. **Source:** the command line's defaults.
@@ -67,6 +67,7 @@ pub fn check(
     limits: Limits,
     ontology: &Arc<Ontology>,
     webhooks: &Webhooks,
+    models: &ModelDefaults,
     follow: bool,
 ) -> Result<Checked, Unfit> {
     // One that is kept open gets them later.
@@ -130,7 +131,15 @@ pub fn check(
             "name the `model` that is to be asked",
         ));
     }
-    let model = body.model.map(model).transpose()?;
+    let spending = Spending {
+        model: body.model,
+        input: body.price_input,
+        cached_input: body.price_cached_input,
+        output: body.price_output,
+        max_cost: body.max_cost,
+        max_tokens: body.max_tokens,
+    };
+    let model = spending.check(models)?;
     if model.is_some() {
         settings.units.soft_timeout = settings.units.soft_timeout.max(CALL);
         settings.units.hard_timeout = settings.units.hard_timeout.max(CALL * CALLS_OF_A_UNIT);
@@ -146,6 +155,8 @@ pub fn check(
         max_retries: within("max_retries", body.max_retries, 0, 100, MAX_RETRIES)?,
         tolerance,
         weight: within("weight", body.weight, 1, 1000, 1)?,
+        // It stands in the request's head, whatever the body is.
+        traceparent: None,
     };
     Ok(Checked {
         batch,
@@ -167,22 +178,6 @@ fn adjudication(wanted: Option<bool>, most: Option<u32>) -> Result<Option<Adjudi
             Err(Unfit::field("adjudicate_most", "only with `adjudicate`"))
         }
     }
-}
-
-/// The model that is called. Its price is not known here: the ledger counts tokens.
-fn model(name: String) -> Result<(ModelChoice, Caps), Unfit> {
-    if !is_name(&name) {
-        return Err(Unfit::field(
-            "model",
-            "a model's name has 1 to 200 characters, none of them a control character",
-        ));
-    }
-    let choice = ModelChoice {
-        name,
-        price: None,
-        fresh: false,
-    };
-    Ok((choice, Caps::default()))
 }
 
 fn batch_name(name: String) -> Result<String, Unfit> {
@@ -305,6 +300,7 @@ mod tests {
                 Limits::default(),
                 &Arc::new(Ontology::builtin().unwrap()),
                 &webhooks,
+                &ModelDefaults::default(),
                 false,
             )
         };

@@ -5,56 +5,13 @@ use std::sync::OnceLock;
 
 use graphmill_jobs::{BatchId, OrganizationId};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::{
     intake::{Checked, Entry},
-    once::{Once, Opened, go_on, open_once},
+    once::{Opened, WholeRequest, go_on, open_once},
     submit::{Submission, SubmitError},
 };
-use crate::store::{KnownKey, Store, Written};
-
-/// A body that was sent whole, under a key.
-#[derive(Debug, Clone)]
-pub struct Sent {
-    /// The key, and what was asked but the body.
-    pub once: Once,
-    bytes: u64,
-    hash: [u8; 32],
-}
-
-impl Sent {
-    /// `body`, sent under `key`, to what `request` stands for.
-    #[must_use]
-    pub fn new(key: String, request: &str, body: &[u8]) -> Self {
-        Self {
-            once: Once {
-                key,
-                request_hash: Sha256::digest(request).into(),
-            },
-            bytes: body.len() as u64,
-            hash: Sha256::digest(body).into(),
-        }
-    }
-
-    /// All of it is written down.
-    #[must_use]
-    pub const fn written(&self) -> Written<'_> {
-        Written {
-            bytes: self.bytes,
-            hash: &self.hash,
-            whole: true,
-        }
-    }
-
-    /// Whether it is what the key was sent with first.
-    #[must_use]
-    pub fn is(&self, known: &KnownKey) -> bool {
-        known.request_hash == self.once.request_hash
-            && known.body_bytes == self.bytes
-            && known.body_hash.as_deref() == Some(self.hash.as_slice())
-    }
-}
+use crate::{store::Store, telemetry::TraceContext};
 
 /// What became of a submission.
 #[derive(Debug, Clone)]
@@ -65,6 +22,8 @@ pub struct HandedIn {
     pub again: bool,
     /// What was answered then, if anything was.
     pub answer: Option<Value>,
+    /// Its place in a trace, if one is made of it.
+    pub trace: Option<TraceContext>,
 }
 
 /// Why a submission failed.
@@ -87,7 +46,7 @@ pub async fn hand_in(
     organization: OrganizationId,
     checked: Checked,
     open: bool,
-    sent: Option<&Sent>,
+    sent: Option<&WholeRequest>,
     opened: &OnceLock<BatchId>,
 ) -> Result<HandedIn, HandInError> {
     let known = match sent {
@@ -100,7 +59,7 @@ pub async fn hand_in(
     let mut again = false;
     let submission = match known {
         None => Submission::open(store, organization, &checked.batch).await?,
-        Some(Opened::New(submission)) => submission,
+        Some(Opened::New(submission)) => *submission,
         Some(Opened::Known(known)) => {
             if !sent.is_some_and(|sent| sent.is(&known)) {
                 return Err(HandInError::AnotherBody);
@@ -119,12 +78,13 @@ pub async fn hand_in(
                         batch: known.batch,
                         again,
                         answer: known.answer,
+                        trace: None,
                     });
                 }
             }
         }
     };
-    let batch = submission.batch();
+    let (batch, trace) = (submission.batch(), submission.trace());
     let _ = opened.set(batch);
     match fill(submission, checked, open).await {
         Ok(()) => tracing::info!(batch.id = %batch, "a batch was submitted"),
@@ -136,6 +96,7 @@ pub async fn hand_in(
         batch,
         again,
         answer: None,
+        trace,
     })
 }
 

@@ -361,7 +361,7 @@ async fn a_batch_is_filled_piece_by_piece_and_sealed_when_it_has_them_all() {
             assert!(!sealed);
             (documents.added, documents.replaced, documents.unchanged)
         }
-        other => panic!("{other:?}"),
+        Receipt::Refused { .. } | _ => panic!("{receipt:?}"),
     };
     // At once, so that one of them opens it and the other finds it.
     let (one, two) = tokio::join!(add("1", "a", text(1)), add("2", "b", text(2)));
@@ -525,7 +525,7 @@ async fn the_service_reads_the_golden_envelopes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_limits_of_an_organization_hold_here_too() {
     let scene = Scene::new().await;
-    let limits = ["organization", "limit", "default", "--max-documents", "2"];
+    let limits = ["organization", "set", "default", "--max-documents", "2"];
     say(command(&scene.database, &scene.redis).args(limits)).exits(0);
     let _worker = scene.worker();
     let documents = |count: usize| -> Vec<Value> {
@@ -546,7 +546,7 @@ async fn the_limits_of_an_organization_hold_here_too() {
     // A rate makes it wait, and refuses nothing.
     let limits = [
         "organization",
-        "limit",
+        "set",
         "default",
         "--requests-per-second",
         "2",
@@ -596,4 +596,143 @@ async fn the_examples_submit_and_submit_nothing_twice() {
     }
     assert_eq!(scene.number("select count(*) from batch").await, 3);
     let _ = server.child.kill();
+}
+
+/// A worker is killed after a step of a batch was committed and before the next one, which a lock holds up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_whose_worker_is_killed_halfway_is_gone_on_with_by_another() {
+    let scene = Scene::new().await;
+    let mut holder = PgConnection::connect(scene.database.url()).await.unwrap();
+    sqlx::raw_sql(
+        "create function wait_here() returns trigger language plpgsql as
+             $$ begin perform pg_advisory_xact_lock(4711); return new; end $$;
+         create trigger wait_here before insert on document
+             for each row when (new.external_id = 'number 505') execute function wait_here();
+         select pg_advisory_lock(4711);",
+    )
+    .execute(&mut holder)
+    .await
+    .unwrap();
+    let client = scene.client().await;
+    let documents = (0..510).map(|i| Document::new(format!("number {i}"), format!("Text {i}.")));
+    let batch = Submission::new(documents).name("cut off");
+    let mut doomed = scene.worker();
+    let ticket = client.submit("cut-off", batch).await.unwrap();
+    let waits = "select count(*) from pg_locks where locktype = 'advisory' and objid = 4711 and not granted";
+    scene.until("the second step waits", waits, 1).await;
+    assert_eq!(
+        scene.number("select count(*) from document").await,
+        500,
+        "the first step is durable"
+    );
+    doomed.child.kill().unwrap();
+    drop(holder);
+
+    let _worker = scene.worker();
+    let told = client.receipt(&ticket, PATIENCE).await.unwrap();
+    let Some(Receipt::Accepted {
+        sealed: true,
+        documents,
+        ..
+    }) = told
+    else {
+        panic!("{told:?}");
+    };
+    assert_eq!((documents.added, documents.refused), (510, 0));
+    for (what, wanted) in [
+        ("batch where sealed_at is not null", 1),
+        ("batch", 1),
+        ("document", 510),
+        ("workflow_execution where workflow_type = 'extraction'", 510),
+    ] {
+        let sql = format!("select count(*) from {what}");
+        assert_eq!(scene.number(sql).await, wanted, "{what}");
+    }
+    scene.assert_nothing_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_redis_forgets_is_pushed_again_and_what_has_a_receipt_needs_no_redis() {
+    let scene = Scene::new().await;
+    let client = scene.client().await;
+    let batch = |name: &str| {
+        let document = |i: usize| Document::new(format!("{name} {i}"), format!("{name} has {i}."));
+        Submission::new([document(1), document(2)]).name(name)
+    };
+    let forget = async || {
+        let _: String = scene.redis(&["FLUSHALL"]).await;
+    };
+    // Nobody takes it in before it is forgotten.
+    client.submit("lost", batch("lost")).await.unwrap();
+    forget().await;
+    let _worker = scene.worker();
+    let durable = async |key: &str| {
+        let ticket = client.submit(key, batch(key)).await.unwrap();
+        match client.receipt(&ticket, PATIENCE).await.unwrap() {
+            Some(Receipt::Accepted {
+                batch_id, again, ..
+            }) => (batch_id, again),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (kept, again) = durable("kept").await;
+    assert!(!again);
+    assert_eq!(scene.number("select count(*) from batch").await, 1);
+    forget().await;
+    assert_eq!(durable("kept").await, (kept, true));
+    assert!(!durable("lost").await.1, "it was never there");
+    let ended = "select count(*) from batch where state = 'Completed'";
+    scene.until("both have ended", ended, 2).await;
+    for (what, wanted) in [
+        ("batch", 2),
+        ("document", 4),
+        ("workflow_execution where workflow_type = 'extraction'", 4),
+    ] {
+        let sql = format!("select count(*) from {what}");
+        assert_eq!(scene.number(sql).await, wanted, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_reaches_what_its_own_organization_has_and_nothing_else() {
+    let scene = Scene::new().await;
+    let other = ["organization", "create", "other"];
+    say(command(&scene.database, &scene.redis).args(other)).exits(0);
+    let others = ["--scope", "write", "--organization", "other"];
+    let others = new_key(&scene.database, &scene.redis, &others);
+    let _worker = scene.worker();
+    let told = async |key: &str, ask: Value| {
+        let mut envelope = ask;
+        envelope["v"] = 1.into();
+        envelope["api_key"] = key.into();
+        scene.told(envelope.to_string()).await
+    };
+    let add = |text: &str| {
+        let document = json!({"id": "a", "text": text});
+        json!({"key": "k", "add": {"name": "shared", "documents": [document]}})
+    };
+    // The same key, the same batch's name and the same id, of another organization, are something else.
+    let ours = told(&scene.key, add("Ours.")).await;
+    let theirs = told(&others, add("Theirs.")).await;
+    for one in [&ours, &theirs] {
+        assert_eq!(one["status"], "accepted", "{one}");
+        assert_eq!(one["again"], false, "{one}");
+        assert_eq!(one["documents"]["added"], 1, "{one}");
+    }
+    assert_ne!(ours["batch_id"], theirs["batch_id"]);
+    let of_other = "select count(*) from document d join organization o on o.id = d.organization_id
+                    where (o.name = 'other') = (d.text = 'Theirs.')";
+    assert_eq!(scene.number(of_other).await, 2);
+    let mine =
+        json!({"key": "m", "add": {"name": "mine", "documents": [{"id": "a", "text": "Mine."}]}});
+    assert_eq!(told(&scene.key, mine).await["status"], "accepted");
+    let seal = |name: &str| json!({"key": format!("seal-{name}"), "seal": {"name": name}});
+    let foreign = told(&others, seal("mine")).await;
+    assert_eq!(foreign["code"], "not_found", "{foreign}");
+    assert_eq!(
+        told(&others, seal("shared")).await["batch_id"],
+        theirs["batch_id"]
+    );
+    let sealed = "select count(*) from batch where sealed_at is not null";
+    assert_eq!(scene.number(sealed).await, 1);
 }

@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::options::Options;
+
 /// The version of envelopes that this crate writes.
 const VERSION: u32 = 1;
 
@@ -63,71 +65,17 @@ pub enum Ask {
     Seal(Seal),
 }
 
-macro_rules! options {
-    ($name:ident) => {
-        impl $name {
-            /// The extractor; `local` if nothing is said.
-            #[must_use]
-            pub fn extractor(mut self, extractor: impl Into<String>) -> Self {
-                self.extractor = Some(extractor.into());
-                self
-            }
-
-            /// Documents in work at once, over all replicas, 1 to 10,000 (5).
-            #[must_use]
-            pub fn concurrency(mut self, concurrency: u32) -> Self {
-                self.concurrency = Some(concurrency);
-                self
-            }
-
-            /// What to do about a document that fails: `continue-on-failure`, `abort-all` or `retry-failed`.
-            #[must_use]
-            pub fn failure_policy(mut self, policy: impl Into<String>) -> Self {
-                self.failure_policy = Some(policy.into());
-                self
-            }
-
-            /// The model that is called.
-            #[must_use]
-            pub fn model(mut self, model: impl Into<String>) -> Self {
-                self.model = Some(model.into());
-                self
-            }
-
-            /// Where to tell of the batch's end.
-            #[must_use]
-            pub fn notify(mut self, address: impl Into<String>) -> Self {
-                self.notify = Some(address.into());
-                self
-            }
-        }
-    };
-}
-
 /// A batch with all its documents, as over HTTP.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Submission {
     /// Unique in the organization; one is made up without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The documents.
     pub documents: Vec<Document>,
-    /// Who extracts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub extractor: Option<String>,
-    /// The model that is called.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// Documents in work at once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<u32>,
-    /// What to do about a document that fails.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure_policy: Option<String>,
-    /// Where to tell of its end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub notify: Option<String>,
+    /// How it is worked.
+    #[serde(flatten)]
+    pub options: Options,
     /// Keep it open for more documents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<bool>,
@@ -158,32 +106,17 @@ impl Submission {
     }
 }
 
-options!(Submission);
-
 /// Documents for a batch that is kept open. If there is none of that name it is opened, with the options here; those of
 /// later additions count for nothing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Addition {
     /// The batch.
     pub name: String,
     /// The documents: 500 and 16 MiB of text at most.
     pub documents: Vec<Document>,
-    /// Who extracts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub extractor: Option<String>,
-    /// The model that is called.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// Documents in work at once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<u32>,
-    /// What to do about a document that fails.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure_policy: Option<String>,
-    /// Where to tell of its end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub notify: Option<String>,
+    /// How it is worked.
+    #[serde(flatten)]
+    pub options: Options,
 }
 
 impl Addition {
@@ -197,8 +130,6 @@ impl Addition {
         }
     }
 }
-
-options!(Addition);
 
 /// The seal of a batch that is kept open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

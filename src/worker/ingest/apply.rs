@@ -21,7 +21,8 @@ use crate::{
     queue::Envelope,
     store::{self, Scope, StoreError},
     workflow::{
-        self, Added, Checked, FailureReport, HandInError, HandedIn, SealedOnce, Sent, SubmitError,
+        self, Added, Checked, FailureReport, HandInError, HandedIn, SealedOnce, SubmitError,
+        WholeRequest,
     },
 };
 
@@ -107,10 +108,7 @@ async fn tried(desk: &Arc<Desk>, envelope: &Envelope) -> Result<Verdict, Verdict
         what,
         sent,
         receipt_seconds,
-        traceparent,
     } = read?;
-    // Where the batch's trace is handed over, once batches have one.
-    let _ = traceparent;
     let (mut answer, again) = match what {
         What::Submit { checked, open } => submit(desk, organization, checked, open, &sent).await,
         What::Add(checked) => add(desk, organization, checked, &sent).await,
@@ -228,7 +226,7 @@ async fn submit(
     organization: OrganizationId,
     checked: Checked,
     open: bool,
-    sent: &Sent,
+    sent: &WholeRequest,
 ) -> Result<(Value, bool), Failed> {
     let submitted = checked.entries.len() as u64;
     let opened = OnceLock::new();
@@ -236,6 +234,7 @@ async fn submit(
         batch,
         again,
         answer,
+        trace: _,
     } = workflow::hand_in(
         &desk.store,
         organization,
@@ -271,7 +270,7 @@ async fn add(
     desk: &Desk,
     organization: OrganizationId,
     checked: Checked,
-    sent: &Sent,
+    sent: &WholeRequest,
 ) -> Result<(Value, bool), Failed> {
     let name = checked.batch.name.clone();
     let answer = |added: &Added| {
@@ -297,7 +296,7 @@ async fn seal(
     organization: OrganizationId,
     name: &str,
     documents: Option<u64>,
-    sent: &Sent,
+    sent: &WholeRequest,
     age: Duration,
 ) -> Result<(Value, bool), Failed> {
     let answer = |batch: BatchId| {

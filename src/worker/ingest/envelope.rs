@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{IngestSettings, apply::Refused};
-use crate::workflow::{self, Checked, MOST_ADDED, Sent, SubmissionBody, Unfit, is_name};
+use crate::workflow::{self, Checked, MOST_ADDED, SubmissionBody, Unfit, WholeRequest, is_name};
 
 /// The version of the envelopes that are read here.
 pub(super) const VERSION: u32 = 1;
@@ -77,11 +77,9 @@ pub(super) enum What {
 /// An envelope that was read.
 pub(super) struct Read {
     pub(super) what: What,
-    pub(super) sent: Sent,
+    pub(super) sent: WholeRequest,
     /// How long its receipt is kept, in seconds.
     pub(super) receipt_seconds: Option<u32>,
-    /// The trace that it belongs to, as W3C writes it.
-    pub(super) traceparent: Option<String>,
 }
 
 /// The API key of an envelope that can be read at all.
@@ -126,7 +124,7 @@ pub(super) fn read(payload: &[u8], settings: &IngestSettings) -> Result<Read, Re
         let why = format!("at most {LONGEST_RECEIPT}");
         return Err(unfit("receipt_seconds", &why));
     }
-    let (what, request, raw) = match (body.submit, body.add, body.seal) {
+    let (mut what, request, raw) = match (body.submit, body.add, body.seal) {
         (Some(submit), None, None) => {
             let open = submit.open.unwrap_or(false);
             let checked = check(submit, settings, "submit")?;
@@ -168,12 +166,14 @@ pub(super) fn read(payload: &[u8], settings: &IngestSettings) -> Result<Read, Re
             ));
         }
     };
+    if let What::Submit { checked, .. } | What::Add(checked) = &mut what {
+        checked.batch.traceparent = body.traceparent;
+    }
     let raw = raw.map_or("", RawValue::get);
     Ok(Read {
         what,
-        sent: Sent::new(body.key, request, raw.as_bytes()),
+        sent: WholeRequest::new(body.key, request, raw.as_bytes()),
         receipt_seconds: body.receipt_seconds,
-        traceparent: body.traceparent,
     })
 }
 
@@ -188,6 +188,7 @@ fn check(
         settings.limits,
         &settings.ontology,
         &settings.webhooks,
+        &settings.models,
         false,
     )
     .map_err(|unfit| {
@@ -226,7 +227,7 @@ mod tests {
     use crate::{
         graph::Ontology,
         pipeline::{Limits, Settings},
-        workflow::Webhooks,
+        workflow::{ModelDefaults, Webhooks},
     };
 
     fn settings() -> IngestSettings {
@@ -235,6 +236,7 @@ mod tests {
             limits: Limits::default(),
             ontology: Arc::new(Ontology::builtin().unwrap()),
             webhooks: Webhooks::default(),
+            models: ModelDefaults::default(),
         }
     }
 

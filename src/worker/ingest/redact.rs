@@ -98,7 +98,8 @@ mod tests {
     #[test]
     fn no_key_comes_through_wherever_it_stands() {
         let key = Key::generate().unwrap().reveal();
-        let escaped: String = key.bytes().map(|b| format!("\\u{b:04x}")).collect();
+        let escaped: Vec<String> = key.bytes().map(|b| format!("\\u{b:04x}")).collect();
+        let escaped = escaped.concat();
         for sent in [
             format!(r#"{{"v":1,"api_key":"{key}","key":"k"}}"#),
             format!(r#"{{"v":1,"apikey":"{key}"}}"#),
