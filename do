@@ -159,11 +159,12 @@ run_tests() {
     unset DATABASE_URL REDIS_URL # the tests run on servers of their own
     setup test
     check fmt --all --check
-    # With the trainer, which is behind a feature; without it, one build of the library shows what it alone used.
-    check clippy --workspace --all-targets --locked --features train -- -D warnings
+    # With the trainer and the client, which are behind features; without them, one build of the library shows what it
+    # alone used.
+    check clippy --workspace --all-targets --locked --features train,graphmill-jobs/enqueue -- -D warnings
     check clippy --lib --locked -- -D warnings
     if [ "${CI:-}" = true ]; then check_sqlx; fi
-    cargo test --workspace --locked --features train
+    cargo test --workspace --locked --features train,graphmill-jobs/enqueue
 }
 
 case ${1:-} in

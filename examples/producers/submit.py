@@ -15,7 +15,10 @@ import sys
 import time
 import uuid
 
-import redis
+try:
+    import redis
+except ModuleNotFoundError:
+    sys.exit(f"{sys.executable} has no redis-py: pip install redis; or apt-get install python3-redis, and run this with /usr/bin/python3")
 
 QUEUE = "graphmill:submit"
 

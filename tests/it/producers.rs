@@ -508,7 +508,7 @@ async fn what_can_not_be_taken_in_is_set_aside_and_its_producer_is_told_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_reads_the_golden_envelopes() {
     let scene = Scene::new().await;
-    let signing = ["worker", "--notify-secret", "enough characters of a secret"];
+    let signing = ["worker", "--notify-secret", "sixteen-characters-and-more"];
     let _worker = Process::start(&signing, &scene.database, &scene.redis);
     let golden = root().join("jobs/tests/golden");
     for name in ["submit_least", "add", "seal", "submit_most"] {
