@@ -230,10 +230,11 @@ async fn deal(desk: Arc<Desk>, envelope: Envelope, hard: CancellationToken) {
                 .await
         }
         Verdict::Refused(refused) => {
+            // The message may have a name that its sender gave: that is for whoever looks at what is set aside.
             warn!(
                 envelope = name,
                 code = refused.code,
-                why = refused.message,
+                place = refused.place,
                 "a submission was set aside"
             );
             let aside = Aside {
