@@ -91,6 +91,7 @@ use_unpacked() { # 0 if all of "$@" are unpacked; hands them to graphmill, with 
     export GRAPHMILL_LIBRARY_PATH="${GRAPHMILL_LIBRARY_PATH:-}"
 }
 
+have_python_redis() { /usr/bin/python3 -c 'import redis' 2>/dev/null; }
 have_react() { [ -e /usr/share/nodejs/react/umd/react.production.min.js ] && [ -e /usr/share/nodejs/react-dom ]; }
 
 setup() { # for `test`, with what the clients and their browser tests need
@@ -100,6 +101,8 @@ setup() { # for `test`, with what the clients and their browser tests need
         have tsc || tools="$tools node-typescript"
         have_react || tools="$tools node-react node-react-dom"
         [ -n "${CHROMIUM:-}" ] || have chromium || tools="$tools chromium"
+        have_python_redis || tools="$tools python3 python3-redis"
+        have curl || tools="$tools curl"
     fi
     have_postgres || servers=postgresql
     have_redis || servers="$servers redis-server"
@@ -156,11 +159,12 @@ run_tests() {
     unset DATABASE_URL REDIS_URL # the tests run on servers of their own
     setup test
     check fmt --all --check
-    # With the trainer, which is behind a feature; without it, one build of the library shows what it alone used.
-    check clippy --workspace --all-targets --locked --features train -- -D warnings
+    # With the trainer and the client, which are behind features; without them, one build of the library shows what it
+    # alone used.
+    check clippy --workspace --all-targets --locked --features train,graphmill-jobs/enqueue -- -D warnings
     check clippy --lib --locked -- -D warnings
     if [ "${CI:-}" = true ]; then check_sqlx; fi
-    cargo test --workspace --locked --features train
+    cargo test --workspace --locked --features train,graphmill-jobs/enqueue
 }
 
 case ${1:-} in

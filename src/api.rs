@@ -20,13 +20,11 @@ mod executions;
 mod export;
 mod graph;
 mod health;
-mod intake;
 mod problem;
 mod receive;
 mod request;
 mod rerun;
 mod signals;
-mod spending;
 mod stream;
 mod stream_token;
 mod submit;
@@ -47,16 +45,15 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use cors::{BadOrigin, Origin};
 
-pub use self::{spending::ModelDefaults, stream::StreamCounts};
+pub use self::stream::StreamCounts;
 
 use crate::{
     graph::Ontology,
     metrics,
-    notify::Address,
     pipeline::{Foresight, Limits, Settings},
     queue::Queue,
     store::Store,
-    workflow::{Desk, Feed},
+    workflow::{Desk, Feed, ModelDefaults, Webhooks},
 };
 
 /// How long a request may take before it is answered without a result.
@@ -75,15 +72,6 @@ const LEAST_BODY_LIMIT: u64 = 64 << 20;
 /// What every route needs; cheap to clone.
 #[derive(Clone)]
 pub struct State(Arc<Shared>);
-
-/// Who is told of the ends of batches.
-#[derive(Debug, Clone, Default)]
-pub struct Webhooks {
-    /// Where to, if a batch names nobody.
-    pub otherwise: Option<Address>,
-    /// There is a secret: without one, workers could not sign what they send.
-    pub signs: bool,
-}
 
 /// What the surroundings let a server take and say.
 pub struct Surroundings {

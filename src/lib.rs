@@ -15,7 +15,7 @@
 //! | 4 | [`api`] | HTTP routes | extractors, workers, SQL, how a stage is worked |
 //! | 4 | [`scrape`] | what Prometheus is answered: this process' numbers, and the fleet's as they are at that moment | API keys and routes, what is counted where |
 //! | 4 | [`board`] | pages of apalis' board for people: queues, tasks and workers of one organization, to look at | how work is done, SQL, Redis commands, anything that changes something |
-//! | 4 | [`worker`] | executor, stager, sweeper, sequencer, notifier: who works what, and when | SQL, Redis commands, what an extractor does |
+//! | 4 | [`worker`] | executor, stager, sweeper, sequencer, notifier, ingest: who works what, and when | SQL, Redis commands, what an extractor does |
 //! | 3 | [`workflow`] | what a client does with batches: submit, follow, cancel, report, export | queues, extractors, who does the work |
 //! | 3 | [`pipeline`] | the work of each stage, unit by unit | executions, leases, queues, where checkpoints go |
 //! | 3 | [`keys`] | who may ask: API keys, how one is checked, tokens for one stream | HTTP, routes, SQL, what a scope allows |
@@ -32,7 +32,8 @@
 //! | basement | [`mock_model`] | a scripted model server, for tests, and its bill | the rest of the house, which it is to catch out |
 //! | basement | [`servers`] | private Postgres and Redis as child processes | schemas, queues, and the rest of the house |
 //!
-//! Beside the house stands `graphmill-jobs` (`jobs/`): ids and typed jobs, all that a producer needs.
+//! Beside the house stands `graphmill-jobs` (`jobs/`): ids, typed jobs and, behind a feature, a client: all that a
+//! producer needs.
 //!
 //! # Where to begin
 //!

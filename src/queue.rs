@@ -12,6 +12,9 @@
 //! job that nobody can read) stops a worker for longer than the trouble lasts. Redis may lose a ring or deliver
 //! it twice at any time; the lease in Postgres decides, and whoever rang rings again.
 //!
+//! One queue more is for producers ([`Submissions`]): its entries carry documents, which nobody but Redis has until they
+//! are taken in, so there a job is forgotten only by whoever has done it.
+//!
 //! The layout of the keys is that of apalis-redis (`{queue}:active`, `:data`, `:meta:<id>`, `:inflight:<worker>`,
 //! `:workers`), so that its board and plain-Redis producers can read and write along. Its scripts and its poll
 //! strategies are not used: the schedule through which it pushes breaks at some 8,000 due jobs, one unreadable
@@ -26,6 +29,7 @@ mod limits;
 mod rate;
 mod ring;
 mod set_aside;
+mod submissions;
 mod ticket;
 mod workers;
 
@@ -37,4 +41,5 @@ pub use limits::{
 pub use rate::{RateLimiter, Taken};
 pub use ring::Rung;
 pub use set_aside::SetAside;
+pub use submissions::{Aside, Envelope, Submissions};
 pub use workers::{Drained, Handler, Slots, Tally, Workers, WorkersConfig};

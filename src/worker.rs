@@ -1,6 +1,7 @@
 //! The drivers: what makes executions move. The executor answers rings; the stager admits; the sweeper rings again
 //! for what went silent; the sequencer gives events their order and moves batches; the keeper renews leases;
-//! the notifier tells the owners of batches that have ended.
+//! the notifier tells the owners of batches that have ended. Beside them stands [`Ingest`], which takes in what producers
+//! have put on the queue of submissions.
 //!
 //! Postgres is the truth and Redis a doorbell: every driver may die at any instant, on any replica, and what it left
 //! half done is found again from the rows. Must not know how a stage works (`pipeline`), how SQL is spelled (`store`)
@@ -10,6 +11,7 @@ mod batches;
 mod doorbell;
 mod executor;
 mod gate;
+mod ingest;
 mod isolation;
 mod keeper;
 mod notifier;
@@ -38,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use doorbell::window;
+pub use ingest::{Ingest, IngestSettings};
 pub use isolation::{WORK_UNIT, work_unit};
 pub use steps::{Step, watch_steps};
 

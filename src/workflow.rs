@@ -3,7 +3,9 @@
 //!
 //! It writes rows and reads them; making them move is the worker's business, which may be another process.
 
+mod add;
 mod adjudication;
+mod body;
 mod budget;
 mod change;
 mod desk;
@@ -11,6 +13,7 @@ mod explore;
 mod export;
 mod forecast;
 mod identity;
+mod intake;
 mod link;
 mod once;
 mod page;
@@ -21,12 +24,16 @@ mod report;
 mod rerun;
 mod service;
 mod signal;
+mod spending;
 mod stream;
 mod submit;
 mod tree;
 mod webhook;
+mod whole;
 
+pub use add::{Added, MOST_ADDED, SealedOnce, add_once, seal_once};
 pub use adjudication::{AdjudicationReport, adjudicates, adjudication};
+pub use body::{AdditionBody, DocumentBody, SubmissionBody, Unfit, read_body};
 pub use budget::{
     BudgetReport, begin_month, change_budget, organization_budget, raise_caps, rebuild_budgets,
 };
@@ -40,6 +47,7 @@ pub use explore::{
 pub use export::{ExportFailure, Reader, export, export_paced, export_version, export_with};
 pub use forecast::{Forecast, StageForecast, forecast};
 pub use identity::{cluster_id, link_id};
+pub use intake::{Checked, Entry, Webhooks, check, entries};
 pub use link::{
     ClusterMemberReport, ClusterReport, LinkChange, LinkEndReport, LinkError, LinkReport, cluster,
     decide, links, split,
@@ -59,6 +67,7 @@ pub use report::{
 pub use rerun::{NewPrompt, Rerun, RerunError, Rerunning, rerun};
 pub use service::{ActivityReport, History, SignalReport, WorkflowService};
 pub use signal::{BatchSignalled, SignalError, block_batch, signal_batch, signal_execution};
+pub use spending::{ModelDefaults, caps};
 pub use stream::{
     BatchSnapshot, EventMessage, ExecutionSnapshot, Feed, Follower, Following, ProgressMessage,
     Snapshot, StageCount, follow_batch, follow_execution,
@@ -66,3 +75,4 @@ pub use stream::{
 pub use submit::{NewBatch, Submission, SubmitError, fresh_name, is_name, notify};
 pub use tree::{Edge, joined, parted};
 pub use webhook::{WebhookReport, completion, webhook};
+pub use whole::{HandInError, HandedIn, hand_in};

@@ -10,9 +10,20 @@
 //! assert_eq!(id.to_string().parse::<BatchId>()?, id);
 //! # Ok::<(), IdError>(())
 //! ```
+//!
+//! With the feature `enqueue` there is a client too (`Client`), which puts documents on the queue of submissions: the one
+//! queue whose entries carry content.
 
+#[cfg(feature = "enqueue")]
+mod enqueue;
 mod id;
 mod job;
+
+#[cfg(feature = "enqueue")]
+pub use enqueue::{
+    Addition, Ask, Client, Document, DocumentCounts, EnqueueError, Envelope, Options, Receipt,
+    RefusedDocument, Seal, Submission, Ticket,
+};
 
 pub use id::{
     BatchId, ClusterId, DocumentId, EntityId, IdError, LinkId, LlmCallId, OntologyId,
@@ -23,3 +34,8 @@ pub use job::{
     AssembleGraph, ChunkText, ClassifyEntities, ExtractMentions, ExtractRelations, Resolve, Ring,
     StageJob,
 };
+
+/// What the README shows compiles.
+#[cfg(all(doctest, feature = "enqueue"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -18,7 +18,6 @@ use super::{
     access::Writes,
     batches::{find, report},
     body::{self, AdditionBody},
-    intake::{self, Entry},
     problem::Problem,
     receive,
     submit::submit_problem,
@@ -88,17 +87,14 @@ async fn add(
     let parsing = tokio::task::spawn_blocking(move || {
         let body: AdditionBody = body::read(&bytes)?;
         drop(bytes);
-        Ok::<_, Problem>(intake::entries(body.documents, limits))
+        Ok::<_, Problem>(workflow::entries(body.documents, limits))
     });
     let entries = parsing.await.map_err(|error| Problem::bug(&error))??;
     let store = shared.store.clone();
     let work = async move {
         let mut submission = Submission::to(&store, organization, id).await?;
         for entry in entries {
-            match entry {
-                Entry::Document(document) => submission.add(document).await?,
-                Entry::Refused { name, failure } => submission.refuse(name, failure).await?,
-            }
+            submission.take(entry).await?;
         }
         submission.finish(false).await
     };

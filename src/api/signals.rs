@@ -19,7 +19,7 @@ use super::{
     batches::{find, report},
     body,
     problem::Problem,
-    receive, spending,
+    receive,
 };
 use crate::{
     flow::Signal,
@@ -106,7 +106,7 @@ async fn resume(
         None => ResumeBody::default(),
     };
     let id = find(&state, organization, &wanted).await?;
-    let caps = spending::caps(body.max_cost, body.max_tokens)?;
+    let caps = workflow::caps(body.max_cost, body.max_tokens)?;
     if caps != Caps::default()
         && !workflow::raise_caps(&state.0.store, organization, id, caps).await?
     {

@@ -18,8 +18,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use graphmill_jobs::{BatchId, OrganizationId};
-use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tracing::Instrument;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -29,17 +27,14 @@ use super::{
     asked,
     batches::report,
     body::{self, BatchOptions, SubmissionBody},
-    intake::{self, Checked, Entry},
     problem::Problem,
     receive,
     request::Arrived,
     trace, upload,
 };
-use crate::{
-    telemetry::TraceContext,
-    workflow::{
-        self, BatchReport, Filed, Once, Opened, Parcel, Submission, SubmitError, WholeRequest,
-    },
+use crate::workflow::{
+    self, BatchReport, Checked, Entry, Filed, HandInError, HandedIn, Parcel, SubmitError,
+    WholeRequest,
 };
 
 /// How long after its arrival a submission in JSON is answered, done or not: a little before the request's time is
@@ -119,29 +114,6 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-/// A body that was sent whole, under a key.
-fn sent(key: String, body: &[u8]) -> WholeRequest {
-    WholeRequest {
-        once: Once {
-            key,
-            request_hash: Sha256::digest(b"POST /api/batches application/json").into(),
-        },
-        bytes: body.len() as u64,
-        hash: Sha256::digest(body).into(),
-    }
-}
-
-/// What became of a submission.
-struct Ended {
-    batch: BatchId,
-    /// It is that of an earlier request.
-    again: bool,
-    /// What was answered then, if anything was.
-    answer: Option<Value>,
-    /// Its place in a trace, if one is made of it.
-    trace: Option<TraceContext>,
-}
-
 async fn json(
     state: &State,
     organization: OrganizationId,
@@ -163,11 +135,12 @@ async fn json(
         let state = state.clone();
         let read = move || {
             let shared = &state.0;
-            let sent = key.map(|key| sent(key, &bytes));
+            let request = "POST /api/batches application/json";
+            let sent = key.map(|key| WholeRequest::new(key, request, &bytes));
             let body: SubmissionBody = body::read(&bytes)?;
             drop(bytes);
             let open = body.open.unwrap_or(false);
-            intake::check(
+            workflow::check(
                 body,
                 &shared.extractors,
                 shared.limits,
@@ -177,6 +150,7 @@ async fn json(
                 false,
             )
             .map(|checked| (checked, open, sent))
+            .map_err(Problem::from)
         };
         // Checking many megabytes would keep a thread from answering others.
         tokio::task::spawn_blocking(read)
@@ -317,81 +291,13 @@ async fn write(
     open: bool,
     opened: Arc<OnceLock<BatchId>>,
     sent: Option<WholeRequest>,
-) -> Result<Ended, Problem> {
+) -> Result<HandedIn, Problem> {
     let store = &state.0.store;
-    let known = match &sent {
-        None => None,
-        Some(sent) => {
-            let written = Some(sent.written());
-            let begun =
-                workflow::open_once(store, organization, &checked.batch, &sent.once, written)
-                    .await
-                    .map_err(|error| submit_problem(&error))?;
-            Some(begun)
-        }
-    };
-    let mut again = false;
-    let submission = match known {
-        None => Submission::open(store, organization, &checked.batch)
-            .await
-            .map_err(|error| submit_problem(&error))?,
-        Some(Opened::New(submission)) => *submission,
-        Some(Opened::Known(known)) => {
-            if !sent.as_ref().is_some_and(|sent| sent.is(&known)) {
-                return Err(another_body());
-            }
-            let _ = opened.set(known.batch);
-            again = true;
-            let cut_off = if known.answer.is_none() {
-                workflow::go_on(store, organization, known.batch)
-                    .await
-                    .map_err(|error| submit_problem(&error))?
-            } else {
-                None
-            };
-            match cut_off {
-                Some(submission) => submission,
-                None => {
-                    return Ok(Ended {
-                        batch: known.batch,
-                        again,
-                        answer: known.answer,
-                        trace: None,
-                    });
-                }
-            }
-        }
-    };
-    let (batch, trace) = (submission.batch(), submission.trace());
-    let _ = opened.set(batch);
-    match fill(submission, checked, open).await {
-        Ok(()) => tracing::info!(batch.id = %batch, "a batch was submitted"),
-        // The other request with this key was faster.
-        Err(SubmitError::Sealed) if again => {}
-        Err(error) => return Err(naming(submit_problem(&error), opened.get())),
-    }
-    Ok(Ended {
-        batch,
-        again,
-        answer: None,
-        trace,
-    })
-}
-
-async fn fill(mut submission: Submission, checked: Checked, open: bool) -> Result<(), SubmitError> {
-    if let Some(address) = &checked.notify {
-        submission.notify(address).await?;
-    }
-    for entry in checked.entries {
-        take(&mut submission, entry).await?;
-    }
-    submission.finish(open).await.map(drop)
-}
-
-async fn take(submission: &mut Submission, entry: Entry) -> Result<(), SubmitError> {
-    match entry {
-        Entry::Document(document) => submission.add(document).await,
-        Entry::Refused { name, failure } => submission.refuse(name, failure).await,
+    let sent = sent.as_ref();
+    match workflow::hand_in(store, organization, checked, open, sent, &opened).await {
+        Ok(handed_in) => Ok(handed_in),
+        Err(HandInError::AnotherBody) => Err(another_body()),
+        Err(HandInError::Submit(error)) => Err(naming(submit_problem(&error), opened.get())),
     }
 }
 
@@ -399,7 +305,7 @@ async fn take(submission: &mut Submission, entry: Entry) -> Result<(), SubmitErr
 async fn answer(
     state: &State,
     organization: OrganizationId,
-    ended: Ended,
+    ended: HandedIn,
     submitted: u64,
     open: bool,
     key: Option<String>,

@@ -15,12 +15,13 @@ use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{intake::Entry, problem::Problem, receive};
+use super::{problem::Problem, receive};
 use crate::{
     flow::{Failure, FailureCode},
     pipeline::{
         Limits, NewDocument, check_bytes, check_id, line_too_long, longest_line, parse_line,
     },
+    workflow::Entry,
 };
 
 /// How long a body may be silent, and how long all of it may take.

@@ -14,10 +14,13 @@ use super::{
 };
 use crate::{
     config::ServerArgs,
-    queue::{Queue, QueueError},
+    queue::{Queue, QueueError, SetAside, Submissions},
     store::{self, Schema, Store, StoreError, Work},
     telemetry,
 };
+
+/// Entries of queues that nobody could read, which are counted at most; Redis keeps no more.
+const SET_ASIDE: usize = 1000;
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
@@ -234,9 +237,11 @@ async fn redis(all: &mut Findings, addresses: &Addresses) {
             queue.check().await?,
             queue.depths().await?,
             queue.live_slots().await?,
+            Submissions::new(&queue).depth().await?,
+            queue.set_aside(SET_ASIDE).await?,
         ))
     };
-    let (health, depths, slots) = match looked.await {
+    let (health, depths, slots, submissions, aside) = match looked.await {
         Ok(looked) => looked,
         Err(error) => {
             let remedy = "start the server, or correct REDIS_URL";
@@ -267,6 +272,12 @@ async fn redis(all: &mut Findings, addresses: &Addresses) {
         "raise maxmemory: jobs are refused without room, and work waits",
     );
     fleet::windows(all, depths, slots);
+    let mut found = format!("{submissions} wait, {} set aside", aside.len());
+    if let Some(SetAside { id, reason, .. }) = aside.first() {
+        // Writing to a string does not fail.
+        let _ = write!(found, "; the newest, {id}: {reason}");
+    }
+    all.add("submissions", true, found, "");
     // Redis is a doorbell: without a log it only costs a second round of ringing after a restart.
     all.add(
         "append-only file",

@@ -1,14 +1,14 @@
 //! `graphmill serve`: the HTTP API.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
-    calling, error::CliError, first_key::have_key, notifying, ontology, run::Interrupts, scraping,
-    session::Session,
+    calling, error::CliError, first_key::have_key, notifying, run::Interrupts, scraping,
+    session::Session, worker::offered,
 };
 use crate::{
     api, board,
@@ -17,8 +17,7 @@ use crate::{
     keys::Keyring,
     pipeline::Foresight,
     queue::RateLimiter,
-    store,
-    worker::{Worker, WorkerSettings},
+    worker::{Ingest, Worker, WorkerSettings},
 };
 
 /// Arguments of `serve`.
@@ -83,20 +82,13 @@ pub(super) async fn serve(
 ) -> Result<ExitCode, CliError> {
     let addresses = [("listen", Some(args.listen)), ("board", args.board)];
     check_addresses(&addresses, args.no_keys)?;
-    let ontology = ontology::chosen(args.ontology.as_deref())?;
-    let configured = args.models.load()?;
-    let models = api::ModelDefaults {
-        prices: configured.prices,
-        caps: store::Caps {
-            cost: configured.max_cost,
-            tokens: configured.max_tokens,
-        },
-    };
-    let signs = notifying::messenger(&args.notify.signing)?.is_some();
-    let webhooks = api::Webhooks {
-        otherwise: notifying::address(&args.notify, signs)?,
-        signs,
-    };
+    let offered = offered(
+        &extractors,
+        &args.pipeline,
+        args.ontology.as_deref(),
+        &args.notify,
+        &args.models.load()?,
+    )?;
     let listen = |source| CliError::Listen {
         address: args.listen.to_string(),
         source,
@@ -133,10 +125,6 @@ pub(super) async fn serve(
             .map_err(|source| board.failed(source))?;
         tracing::info!(%address, "the board is there");
     }
-    let offered = extractors.names().filter_map(|name| {
-        let paid = extractors.get(name)?.is_paid();
-        Some((name.to_owned(), args.pipeline.settings(paid)))
-    });
     let foresights = extractors.names().filter_map(|name| {
         let extractor = extractors.get(name)?;
         Some((name.to_owned(), Foresight::new(extractor)))
@@ -145,28 +133,36 @@ pub(super) async fn serve(
     let state = api::State::new(
         session.store.clone(),
         queue.clone(),
-        offered.collect(),
-        args.pipeline.limits(),
-        ontology,
-        webhooks,
+        offered.extractors.clone(),
+        offered.limits,
+        Arc::clone(&offered.ontology),
+        offered.webhooks.clone(),
         api::Surroundings {
             foresights,
             cors_origins: args.cors_origin.clone(),
             upload_bytes: args.max_upload_bytes,
-            models,
+            models: offered.models.clone(),
         },
         access,
     );
     let worker = if args.with_worker {
-        Some(work(&session, queue.clone(), extractors, args).await?)
+        let worker = work(&session, queue.clone(), extractors, args).await?;
+        let ingest = Ingest::start(session.store.clone(), &queue, offered);
+        Some((worker, ingest))
     } else {
         None
     };
-    let scraping = scraping::begin(for_metrics, &session, &queue, worker.as_ref());
+    let scraping = scraping::begin(
+        for_metrics,
+        &session,
+        &queue,
+        worker.as_ref().map(|(worker, _)| worker),
+    );
     let serving = async |stop| api::serve(listener, state, stop).await.map_err(listen);
     let served = until_stopped(serving, board, interrupts).await;
     // Behind the requests: what they have submitted to the end is seen by others.
-    if let Some(worker) = worker {
+    if let Some((worker, ingest)) = worker {
+        ingest.drain(args.worker.drain).await;
         worker.drain(args.worker.drain).await;
     }
     drop(scraping);

@@ -82,6 +82,9 @@ pub enum QueueError {
     /// The list of jobs that were set aside could not be read. Trying again helps once Redis is there.
     #[error("reading what was set aside failed")]
     SetAside(#[source] redis::RedisError),
+    /// The queue of submissions did not do its part. Trying again helps once Redis is there.
+    #[error("the queue of submissions could not be worked")]
+    Submissions(#[source] redis::RedisError),
 }
 
 /// How the Redis server is set up, for `graphmill doctor`.

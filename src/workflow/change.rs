@@ -51,27 +51,38 @@ pub(super) async fn write(
     refused: &[Refused],
 ) -> Result<Changed, SubmitError> {
     let mut transaction = store.app(organization).await?;
-    let (found, admission) = asked(&mut transaction, organization, batch, BatchChange::Add).await?;
-    let plan =
-        store::plan_changes(&mut transaction, organization, batch, documents, refused).await?;
-    if plan.is_empty() {
-        return Ok(Changed {
-            unchanged: plan.unchanged(),
-            ..Changed::default()
-        });
+    let (changed, wrote) =
+        write_in(&mut transaction, organization, batch, documents, refused).await?;
+    if wrote {
+        transaction.commit().await.map_err(StoreError::from)?;
     }
-    let generation = opened(
-        &mut transaction,
-        organization,
-        &found,
-        admission,
-        BatchChange::Add,
-    )
-    .await?;
-    let changed =
-        store::apply_changes(&mut transaction, organization, batch, generation, plan).await?;
-    transaction.commit().await.map_err(StoreError::from)?;
     Ok(changed)
+}
+
+/// The same in a transaction of the caller's; and whether there was anything to write.
+pub(super) async fn write_in(
+    connection: &mut Connection,
+    organization: OrganizationId,
+    batch: BatchId,
+    documents: &[DocumentRow<'_>],
+    refused: &[Refused],
+) -> Result<(Changed, bool), SubmitError> {
+    let (found, admission) = asked(connection, organization, batch, BatchChange::Add).await?;
+    let plan = store::plan_changes(connection, organization, batch, documents, refused).await?;
+    if plan.is_empty() {
+        let unchanged = plan.unchanged();
+        return Ok((
+            Changed {
+                unchanged,
+                ..Changed::default()
+            },
+            false,
+        ));
+    }
+    let change = BatchChange::Add;
+    let generation = opened(connection, organization, &found, admission, change).await?;
+    let changed = store::apply_changes(connection, organization, batch, generation, plan).await?;
+    Ok((changed, true))
 }
 
 /// Whether a batch takes documents, before any is read.
@@ -189,13 +200,26 @@ pub(super) async fn finish(
     keep_open: bool,
 ) -> Result<(), SubmitError> {
     let mut transaction = store.app(organization).await?;
-    store::intake_lock(&mut transaction, batch).await?;
-    let found = store::batch_by_id(&mut transaction, organization, batch).await?;
-    if found.is_some_and(|found| found.intake == Intake::Filling(Filling::Addition)) {
-        end_filling(&mut transaction, organization, batch, keep_open).await?;
+    if finish_in(&mut transaction, organization, batch, keep_open).await? {
         transaction.commit().await.map_err(StoreError::from)?;
     }
     Ok(())
+}
+
+/// The same in a transaction of the caller's; and whether there was anything to end.
+pub(super) async fn finish_in(
+    connection: &mut Connection,
+    organization: OrganizationId,
+    batch: BatchId,
+    keep_open: bool,
+) -> Result<bool, SubmitError> {
+    store::intake_lock(connection, batch).await?;
+    let found = store::batch_by_id(connection, organization, batch).await?;
+    let fills = found.is_some_and(|found| found.intake == Intake::Filling(Filling::Addition));
+    if fills {
+        end_filling(connection, organization, batch, keep_open).await?;
+    }
+    Ok(fills)
 }
 
 /// Seals a batch, or says that it is kept open.
@@ -237,7 +261,7 @@ pub async fn is_at_rest(
 
 /// How a batch takes a change. Its intake lock is taken: an unsealed batch is not sealed, and so does not end, before
 /// the transaction does.
-async fn asked(
+pub(super) async fn asked(
     connection: &mut Connection,
     organization: OrganizationId,
     batch: BatchId,

@@ -5,6 +5,7 @@
 
 use graphmill_jobs::{BatchId, OrganizationId};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::submit::{NewBatch, Submission, SubmitError, open, traced};
 use crate::store::{self, KnownKey, Store, StoreError, Written};
@@ -30,6 +31,19 @@ pub struct WholeRequest {
 }
 
 impl WholeRequest {
+    /// `body`, sent under `key`, to what `request` stands for.
+    #[must_use]
+    pub fn new(key: String, request: &str, body: &[u8]) -> Self {
+        Self {
+            once: Once {
+                key,
+                request_hash: Sha256::digest(request).into(),
+            },
+            bytes: body.len() as u64,
+            hash: Sha256::digest(body).into(),
+        }
+    }
+
     /// All of it, as it is noted.
     #[must_use]
     pub const fn written(&self) -> Written<'_> {

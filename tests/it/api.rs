@@ -33,14 +33,14 @@ const DOCUMENT: &str =
 const SECRET: &str = "Zanzibar";
 
 /// A process that is stopped with SIGTERM, and whose log is kept.
-struct Process {
-    child: Child,
+pub(crate) struct Process {
+    pub(crate) child: Child,
     log: mpsc::Receiver<String>,
     read: String,
 }
 
 impl Process {
-    fn start(arguments: &[&str], database: &Database, redis: &Redis) -> Self {
+    pub(crate) fn start(arguments: &[&str], database: &Database, redis: &Redis) -> Self {
         let mut child = command(database, redis)
             .args(arguments)
             .stderr(Stdio::piped())
@@ -62,7 +62,7 @@ impl Process {
     }
 
     /// Stops it, and returns what it logged.
-    fn stop(mut self) -> (ExitStatus, String) {
+    pub(crate) fn stop(mut self) -> (ExitStatus, String) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM).unwrap();
         let status = wait_for("the process ends", || self.child.try_wait().unwrap());
@@ -171,7 +171,7 @@ impl Server {
 }
 
 /// A server on these, and where it listens.
-fn serving(database: &Database, redis: &Redis, more: &[&str]) -> (Process, String) {
+pub(crate) fn serving(database: &Database, redis: &Redis, more: &[&str]) -> (Process, String) {
     let arguments = [&["serve", "--listen", "127.0.0.1:0"], more].concat();
     let mut process = Process::start(&arguments, database, redis);
     loop {
@@ -192,7 +192,7 @@ fn serving(database: &Database, redis: &Redis, more: &[&str]) -> (Process, Strin
 }
 
 /// A key, made as people make one.
-fn new_key(database: &Database, redis: &Redis, more: &[&str]) -> String {
+pub(crate) fn new_key(database: &Database, redis: &Redis, more: &[&str]) -> String {
     let arguments = [&["keys", "create", "test", "--json"], more].concat();
     let said = say(command(database, redis).args(arguments)).exits(0);
     said.json()["key"].as_str().unwrap().to_owned()

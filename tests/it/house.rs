@@ -150,6 +150,7 @@ const ROOMS: [Room; 20] = [
             "notify",
             "pipeline",
             "workflow",
+            "keys",
         ],
     },
     Room {

@@ -31,6 +31,7 @@ mod organizations;
 mod persistence;
 mod poison;
 mod policies;
+mod producers;
 mod progress;
 mod protocol;
 mod provider;

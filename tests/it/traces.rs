@@ -11,11 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use graphmill_jobs::{Addition, Ask, Client, Document, Receipt, Seal, Submission};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::{
-    self, Collector, Database, ModelServer, PATIENCE, Redis, Said, Seen, migrated, poll, say,
+use crate::{
+    api::new_key,
+    support::{
+        self, Collector, Database, ModelServer, PATIENCE, Redis, Said, Seen, migrated, poll, say,
+    },
 };
 
 const STAGES: [&str; 5] = ["chunk", "mentions", "entities", "relations", "assemble"];
@@ -370,6 +374,36 @@ async fn a_worker_that_is_killed_leaves_the_tree_whole() {
     assert_ne!(process("chunk"), process("entities"));
     assert_eq!(only(&spans, "entities").said["graphmill.suspect"], "true");
     assert_eq!(only(&spans, "entities").said["graphmill.attempt"], "2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trace_of_what_came_through_redis_begins_with_its_producer_too() {
+    // A whole batch, and one that is filled and sealed by envelopes of their own.
+    let document = |id: &str| Document::new(id, format!("Ada Lovelace saw {id} in Zanzibar."));
+    let whole = Ask::Submit(Submission::new([document("quagga")]).name("okapi"));
+    let piece = Ask::Add(Addition::new("okapi", [document("quagga")]));
+    let seal = Ask::Seal(Seal::after("okapi", 1));
+    for (name, asks) in [("whole", vec![whole]), ("pieces", vec![piece, seal])] {
+        let scene = Scene::new(name).await;
+        let model = ModelServer::start("").await;
+        let key = new_key(&scene.database, &scene.redis, &["--scope", "write"]);
+        let worker = scene.worker(&model);
+        let client = Client::connect(scene.redis.url(), key).await.unwrap();
+        for (i, ask) in asks.into_iter().enumerate() {
+            let mut envelope = client.envelope(i.to_string(), ask);
+            envelope.traceparent = Some(traceparent());
+            let ticket = client.push(&envelope).await.unwrap();
+            let told = client.receipt(&ticket, PATIENCE).await.unwrap();
+            assert!(matches!(told, Some(Receipt::Accepted { .. })), "{told:?}");
+        }
+        scene.seen("the batch is resolved", has_resolved).await;
+        worker.stop();
+        let spans = scene.collector.spans();
+        assert_one_tree(&spans);
+        assert_stages(&spans);
+        assert_eq!(spans.len(), 1 + 6 + 6, "{spans:#?}");
+        scene.collector.assert_nowhere(&SECRETS);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

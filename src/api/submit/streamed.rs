@@ -15,19 +15,18 @@ use graphmill_jobs::{BatchId, OrganizationId};
 use sha2::{Digest, Sha256};
 use tracing::Instrument;
 
-use super::{Ended, another_body, answer, begin, submit_problem, take};
+use super::{another_body, answer, begin, submit_problem};
 use crate::{
     api::{
         State, asked,
         body::BatchOptions,
-        intake::{self, Checked},
         problem::Problem,
         receive, trace,
         upload::{Kind, Source},
     },
     flow::Signal,
     store::{KnownKey, Written},
-    workflow::{self, Once, Opened, Submission, SubmitError},
+    workflow::{self, Checked, HandedIn, Once, Opened, Submission, SubmitError},
 };
 
 /// Takes a submission in.
@@ -49,7 +48,7 @@ pub(super) async fn submit(
         key,
         request_hash: Sha256::digest(format!("POST /api/batches {kind:?} {query}")).into(),
     });
-    let checked = intake::check(
+    let checked = workflow::check(
         options.into(),
         &shared.extractors,
         shared.limits,
@@ -60,7 +59,7 @@ pub(super) async fn submit(
     );
     let mut checked = match checked {
         Ok(checked) => checked,
-        Err(refused) => return Err(receive::refused(request, refused).await),
+        Err(unfit) => return Err(receive::refused(request, unfit.into()).await),
     };
     checked.batch.traceparent = trace::parent(request.headers());
     let Ok(turn) = Arc::clone(&shared.streams).try_acquire_owned() else {
@@ -109,7 +108,7 @@ struct Streamed {
 }
 
 impl Streamed {
-    async fn run(&mut self) -> Result<(Ended, u64), Problem> {
+    async fn run(&mut self) -> Result<(HandedIn, u64), Problem> {
         let store = self.state.0.store.clone();
         if let Some(once) = &self.once {
             self.known = workflow::known_key(&store, self.organization, &once.key).await?;
@@ -154,7 +153,7 @@ impl Streamed {
                 None => self.begin().await?,
             };
             let open = submission.insert(open);
-            take(open, entry)
+            open.take(entry)
                 .await
                 .map_err(|error| submit_problem(&error))?;
             if open.is_written() {
@@ -191,7 +190,7 @@ impl Streamed {
             Err(SubmitError::Sealed) if again => {}
             Err(error) => return Err(submit_problem(&error)),
         }
-        let ended = Ended {
+        let ended = HandedIn {
             batch,
             again,
             answer: None,
@@ -201,7 +200,7 @@ impl Streamed {
     }
 
     /// All of it was written down before: it must be the same, and is not written again.
-    async fn repeated(&mut self, known: KnownKey) -> Result<Ended, Problem> {
+    async fn repeated(&mut self, known: KnownKey) -> Result<HandedIn, Problem> {
         self.source.read_all().await?;
         let same = self.source.bytes() == known.body_bytes
             && known.body_hash.as_deref() == Some(self.source.hash().as_slice());
@@ -216,7 +215,7 @@ impl Streamed {
                 finished.map_err(|error| submit_problem(&error))?;
             }
         }
-        Ok(Ended {
+        Ok(HandedIn {
             batch: known.batch,
             again: true,
             answer: known.answer,

@@ -5,20 +5,16 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use axum::http::StatusCode;
-
 use super::{
-    Webhooks,
-    body::{DocumentBody, SubmissionBody},
-    problem::Problem,
+    body::{DocumentBody, SubmissionBody, Unfit},
     spending::{ModelDefaults, Spending},
+    submit::{NewBatch, fresh_name, is_name},
 };
 use crate::{
     flow::{Failure, FailureCode, FailurePolicy, PartialPolicy, Tolerance},
     graph::Ontology,
     notify::Address,
     pipeline::{Adjudicate, Limits, NewDocument, Settings, check_id},
-    workflow::{NewBatch, fresh_name, is_name},
 };
 
 /// What a batch has that is not told otherwise. **Source:** the command line's defaults.
@@ -29,27 +25,43 @@ const EXTRACTOR: &str = "local";
 const CALL: Duration = Duration::from_secs(120);
 const CALLS_OF_A_UNIT: u32 = 10;
 
+/// Who is told of the ends of batches.
+#[derive(Debug, Clone, Default)]
+pub struct Webhooks {
+    /// Where to, if a batch names nobody.
+    pub otherwise: Option<Address>,
+    /// There is a secret: without one, workers could not sign what they send.
+    pub signs: bool,
+}
+
 /// A document that goes into the batch, or the reason why not.
-pub(super) enum Entry {
+pub enum Entry {
     /// It is fit.
     Document(NewDocument),
     /// It is not.
-    Refused { name: String, failure: Failure },
+    Refused {
+        /// What it is listed as.
+        name: String,
+        /// Why.
+        failure: Failure,
+    },
 }
 
 /// A submission that can be written down.
-pub(super) struct Checked {
-    pub(super) batch: NewBatch,
+pub struct Checked {
+    /// What the batch is opened with.
+    pub batch: NewBatch,
     /// Who is told of its end.
-    pub(super) notify: Option<Address>,
-    pub(super) entries: Vec<Entry>,
+    pub notify: Option<Address>,
+    /// The documents.
+    pub entries: Vec<Entry>,
 }
 
 /// Checks what was sent; `follow`: the documents come by themselves.
 ///
 /// # Errors
-/// 422 for what no batch can be opened with; trying the same again does not help.
-pub(super) fn check(
+/// [`Unfit`] for what no batch can be opened with; trying the same again does not help.
+pub fn check(
     body: SubmissionBody,
     extractors: &[(String, Settings)],
     limits: Limits,
@@ -57,10 +69,10 @@ pub(super) fn check(
     webhooks: &Webhooks,
     models: &ModelDefaults,
     follow: bool,
-) -> Result<Checked, Problem> {
+) -> Result<Checked, Unfit> {
     // One that is kept open gets them later.
     if body.documents.is_empty() && body.open != Some(true) && !follow {
-        return Err(unfit(
+        return Err(Unfit::field(
             "documents",
             "there are none: a batch that is not `open` has at least one",
         ));
@@ -68,14 +80,14 @@ pub(super) fn check(
     let notify = match body.notify {
         None => webhooks.otherwise.clone(),
         Some(_) if !webhooks.signs => {
-            return Err(unfit(
+            return Err(Unfit::field(
                 "notify",
                 "this server has no secret to sign with: it needs GRAPHMILL_WEBHOOK_SECRET",
             ));
         }
-        Some(address) => {
-            Some(Address::parse(&address).map_err(|error| unfit("notify", &error.to_string()))?)
-        }
+        Some(address) => Some(
+            Address::parse(&address).map_err(|error| Unfit::field("notify", &error.to_string()))?,
+        ),
     };
     let name = match body.name {
         Some(name) => batch_name(name)?,
@@ -86,7 +98,7 @@ pub(super) fn check(
         .map_or(Ok(FailurePolicy::ContinueOnFailure), |policy| {
             policy.parse().map_err(|_| {
                 let known = FailurePolicy::ALL.map(FailurePolicy::as_str);
-                unfit("failure_policy", &format!("known are {}", known.join(", ")))
+                Unfit::field("failure_policy", &format!("known are {}", known.join(", ")))
             })
         })?;
     let tolerance = body
@@ -94,7 +106,7 @@ pub(super) fn check(
         .map(|text| text.parse::<Tolerance>())
         .transpose()
         .map_err(|_| {
-            unfit(
+            Unfit::field(
                 "max_failures",
                 "a number of documents or a share of all (`10`, `5%`)",
             )
@@ -103,18 +115,21 @@ pub(super) fn check(
     let Some(&(_, mut settings)) = extractors.iter().find(|(name, _)| *name == extractor) else {
         let names: Vec<&str> = extractors.iter().map(|(name, _)| name.as_str()).collect();
         let known = format!("known are {}", names.join(", "));
-        return Err(unfit("extractor", &known));
+        return Err(Unfit::field("extractor", &known));
     };
     if let Some(partial) = body.partial {
         let partial: PartialPolicy = partial.parse().map_err(|_| {
             let known = PartialPolicy::ALL.map(PartialPolicy::as_str);
-            unfit("partial", &format!("known are {}", known.join(", ")))
+            Unfit::field("partial", &format!("known are {}", known.join(", ")))
         })?;
         settings.allow_partial = partial == PartialPolicy::Allow;
     }
     settings.adjudicate = adjudication(body.adjudicate, body.adjudicate_most)?;
     if settings.adjudicate.is_some() && body.model.is_none() {
-        return Err(unfit("adjudicate", "name the `model` that is to be asked"));
+        return Err(Unfit::field(
+            "adjudicate",
+            "name the `model` that is to be asked",
+        ));
     }
     let spending = Spending {
         model: body.model,
@@ -151,7 +166,7 @@ pub(super) fn check(
 }
 
 /// How somebody is asked about names, if that is wanted.
-fn adjudication(wanted: Option<bool>, most: Option<u32>) -> Result<Option<Adjudicate>, Problem> {
+fn adjudication(wanted: Option<bool>, most: Option<u32>) -> Result<Option<Adjudicate>, Unfit> {
     let otherwise = Adjudicate::default();
     match (wanted, most) {
         (Some(true), most) => Ok(Some(Adjudicate {
@@ -159,23 +174,17 @@ fn adjudication(wanted: Option<bool>, most: Option<u32>) -> Result<Option<Adjudi
             ..otherwise
         })),
         (None | Some(false), None) => Ok(None),
-        (None | Some(false), Some(_)) => Err(unfit("adjudicate_most", "only with `adjudicate`")),
+        (None | Some(false), Some(_)) => {
+            Err(Unfit::field("adjudicate_most", "only with `adjudicate`"))
+        }
     }
 }
 
-fn unfit(field: &str, why: &str) -> Problem {
-    Problem::new(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        format!("`{field}`: {why}"),
-    )
-    .with("place", field)
-}
-
-fn batch_name(name: String) -> Result<String, Problem> {
+fn batch_name(name: String) -> Result<String, Unfit> {
     if is_name(&name) {
         Ok(name)
     } else {
-        Err(unfit(
+        Err(Unfit::field(
             "name",
             "a name has 1 to 200 characters, none of them a control character",
         ))
@@ -188,19 +197,21 @@ fn within(
     least: u32,
     most: u32,
     otherwise: u32,
-) -> Result<u32, Problem> {
+) -> Result<u32, Unfit> {
     let given = given.unwrap_or(otherwise);
     if (least..=most).contains(&given) {
         Ok(given)
     } else {
-        Err(unfit(
+        Err(Unfit::field(
             field,
             &format!("{given} is not within {least} to {most}"),
         ))
     }
 }
 
-pub(super) fn entries(documents: Vec<DocumentBody>, limits: Limits) -> Vec<Entry> {
+/// The documents, each fit or refused by name.
+#[must_use]
+pub fn entries(documents: Vec<DocumentBody>, limits: Limits) -> Vec<Entry> {
     // Names that are made up must not meet one that is still to come.
     let mut names: HashSet<String> = documents
         .iter()
@@ -284,7 +295,7 @@ mod tests {
                 signs: false,
             };
             check(
-                crate::api::body::read(body.as_bytes()).unwrap(),
+                crate::workflow::read_body(body.as_bytes()).unwrap(),
                 &extractors,
                 Limits::default(),
                 &Arc::new(Ontology::builtin().unwrap()),

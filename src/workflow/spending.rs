@@ -4,13 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use axum::http::StatusCode;
-
-use super::problem::Problem;
+use super::{body::Unfit, submit::is_name};
 use crate::{
     pipeline::{ModelChoice, Price},
     store::Caps,
-    workflow::is_name,
 };
 
 /// What the server's own configuration says of models.
@@ -37,11 +34,11 @@ impl Spending {
     /// The model that is called, what it costs, and what its calls may; none, if none is named.
     ///
     /// # Errors
-    /// 422 that names the field; trying the same again does not help.
+    /// [`Unfit`] that names the field; trying the same again does not help.
     pub(super) fn check(
         self,
         defaults: &ModelDefaults,
-    ) -> Result<Option<(ModelChoice, Caps)>, Problem> {
+    ) -> Result<Option<(ModelChoice, Caps)>, Unfit> {
         let price = self.price()?;
         let caps = caps(self.max_cost, self.max_tokens)?;
         let Some(name) = self.model else {
@@ -51,12 +48,12 @@ impl Spending {
                 ("max_tokens", caps.tokens.is_some()),
             ];
             return match given.into_iter().find(|(_, given)| *given) {
-                Some((field, _)) => Err(unfit(field, "name the `model` that it is for")),
+                Some((field, _)) => Err(Unfit::field(field, "name the `model` that it is for")),
                 None => Ok(None),
             };
         };
         if !is_name(&name) {
-            return Err(unfit(
+            return Err(Unfit::field(
                 "model",
                 "a model's name has 1 to 200 characters, none of them a control character",
             ));
@@ -71,7 +68,7 @@ impl Spending {
             tokens: caps.tokens.or(defaults.caps.tokens),
         };
         if caps.cost.is_some() && choice.price.is_none() {
-            return Err(unfit(
+            return Err(Unfit::field(
                 "max_cost",
                 "what this model costs is not known here: send `price_input` and `price_output` (US dollars a \
                  million tokens), or use `max_tokens`",
@@ -80,17 +77,17 @@ impl Spending {
         Ok(Some((choice, caps)))
     }
 
-    fn price(&self) -> Result<Option<Price>, Problem> {
+    fn price(&self) -> Result<Option<Price>, Unfit> {
         let (input, output) = match (self.input, self.output) {
             (Some(input), Some(output)) => (input, output),
             (None, None) if self.cached_input.is_none() => return Ok(None),
-            (None, _) => return Err(unfit("price_input", "a price has it")),
-            (Some(_), None) => return Err(unfit("price_output", "a price has it")),
+            (None, _) => return Err(Unfit::field("price_input", "a price has it")),
+            (Some(_), None) => return Err(Unfit::field("price_output", "a price has it")),
         };
         let price = Price::of_dollars(input, self.cached_input, output);
         price.map(Some).ok_or_else(|| {
             let why = "prices are US dollars a million tokens, 0 to 1,000,000,000";
-            unfit("price_input", why)
+            Unfit::field("price_input", why)
         })
     }
 }
@@ -98,30 +95,23 @@ impl Spending {
 /// What calls may cost in all, in US dollars, and how many tokens they may take.
 ///
 /// # Errors
-/// 422 that names the field.
-pub(super) fn caps(cost: Option<f64>, tokens: Option<u64>) -> Result<Caps, Problem> {
+/// [`Unfit`] that names the field.
+pub fn caps(cost: Option<f64>, tokens: Option<u64>) -> Result<Caps, Unfit> {
     let cost = cost.map(|dollars| {
         if (0.0..=9e6).contains(&dollars) {
             #[expect(clippy::cast_possible_truncation, reason = "nine million dollars fit")]
             Ok((dollars * 1e9).round() as i64)
         } else {
-            Err(unfit("max_cost", "US dollars, 0 to 9,000,000"))
+            Err(Unfit::field("max_cost", "US dollars, 0 to 9,000,000"))
         }
     });
-    let tokens = tokens
-        .map(|tokens| i64::try_from(tokens).map_err(|_| unfit("max_tokens", "a number of tokens")));
+    let tokens = tokens.map(|tokens| {
+        i64::try_from(tokens).map_err(|_| Unfit::field("max_tokens", "a number of tokens"))
+    });
     Ok(Caps {
         cost: cost.transpose()?,
         tokens: tokens.transpose()?,
     })
-}
-
-fn unfit(field: &str, why: &str) -> Problem {
-    Problem::new(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        format!("`{field}`: {why}"),
-    )
-    .with("place", field)
 }
 
 #[cfg(test)]
