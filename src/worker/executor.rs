@@ -163,11 +163,13 @@ impl Executor {
             // Should this be lost, the next document to be worked runs into the same.
             workflow::block_batch(&engine.store, ring.organization, lease.batch, &reason).await?;
         }
-        engine.sequencer.ring();
-        match successor {
-            Some(next) => doorbell::ring(engine, vec![next], false).await,
-            // A slot of the batch is free again.
-            None => engine.stager.ring(ring.organization, lease.batch),
+        if let Some(next) = successor {
+            engine.sequencer.ring_soon();
+            doorbell::ring(engine, vec![next], false).await;
+        } else {
+            // A batch may end with it, and a slot of the batch is free again.
+            engine.sequencer.ring();
+            engine.stager.ring(ring.organization, lease.batch);
         }
         reached(stage, Step::Rung, ring.execution);
         Ok(())
