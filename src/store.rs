@@ -388,6 +388,17 @@ impl Store {
         Ok(self.drivers.begin().await?)
     }
 
+    /// The same for an admission, which need not be on the disk when its commit returns: a lease or a settle that builds
+    /// on it is written to the log after it, so that a crash can't keep one of those and lose it. One that is lost is
+    /// done again, and a job that was rung for it finds nothing to lease.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`]; trying again may help.
+    pub async fn admission(&self) -> Result<AppTransaction, StoreError> {
+        let begin = "begin; set local synchronous_commit = off";
+        Ok(self.drivers.begin_with(begin).await?)
+    }
+
     /// Connections that this process may open at most.
     #[must_use]
     pub const fn max_connections(&self) -> u32 {
