@@ -46,7 +46,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-pub use activity::{Activity, activities, settled_status};
+pub use activity::{Activity, activities};
 pub use api_key::{
     ApiKey, FoundApiKey, NewApiKey, Scope, add_api_key, api_key_by_prefix, api_key_exists,
     api_keys, first_key_lock, revoke_api_key, touch_api_key,
@@ -81,10 +81,10 @@ pub use event::{
 };
 pub use execution::{
     AdmitLimits, Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Ringable, Settled,
-    Settlement, admit, admit_from, admit_lock, cancel_stopped, documents_in_work, execution_by_id,
-    execution_of_document, executions, executions_looked_at, hold, lease, mark_unrung,
-    processing_of, release, renew_leases, revive_failed, settle, start_resolution, to_ring,
-    waited_for,
+    Settlement, Takeover, admit, admit_from, admit_lock, cancel_stopped, documents_in_work,
+    execution_by_id, execution_of_document, executions, executions_looked_at, hold, lease,
+    mark_unrung, processing_of, release, renew_leases, revive_failed, settle, settled_status,
+    start_resolution, to_ring, waited_for,
 };
 pub use findings::{
     EntityRow, EvidenceRow, MentionRow, Place, RelationRow, add_chunks, add_graph, busiest,

@@ -10,6 +10,7 @@ mod batches;
 mod doorbell;
 mod executor;
 mod gate;
+mod granted;
 mod isolation;
 mod keeper;
 mod notifier;
@@ -121,6 +122,7 @@ struct Engine {
     held: keeper::Held,
     batches: batches::Batches,
     recent: recent::Recent,
+    granted: granted::Granted,
     workplace: Workplace,
     shares: shares::Shares,
     turns: turns::Turns,
@@ -201,6 +203,7 @@ impl Worker {
             held: keeper::Held::default(),
             batches: batches::Batches::default(),
             recent: recent::Recent::default(),
+            granted: granted::Granted::default(),
             workplace,
             shares: shares::Shares::default(),
             turns: turns::Turns::new(processors),
@@ -260,6 +263,8 @@ impl Worker {
         });
         let drained = self.workers.drain(deadline + Duration::from_secs(5)).await;
         hand_back.abort();
+        // Nobody comes for these any more.
+        executor::give_back(&self.engine, Duration::ZERO).await;
         if let Some(access) = &self.engine.access {
             access.settle(HANGING_UP).await;
         }

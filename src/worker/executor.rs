@@ -1,5 +1,8 @@
 //! The executor: answers a ring in named steps: lease, load, work, settle (`settling`), ring for the successor.
 //!
+//! Where this process has a slot for the next stage, the settle leases that too, and the job is handed on to the worker
+//! of that stage here: a hop as any other, without a way through somebody else's hands and a second transaction.
+//!
 //! Whatever happens, the ring counts as answered: retries come from `due_at`, and what a crash leaves behind is found
 //! by its expired lease.
 
@@ -16,9 +19,10 @@ use super::{
     batches::BatchContext,
     doorbell,
     gate::LeaseGate,
-    keeper::Why,
+    keeper::{Hold, Why},
     recent, resolution,
     settle::End,
+    settling::After,
     sink::Sink,
     steps::{Step, reached},
     turns::{self, Place},
@@ -29,7 +33,7 @@ use crate::{
     flow::{Failure, FailureCode, IllegalMove, Stage},
     graph::Text,
     pipeline::{self, CheckpointError, Document, Past, UnitRecord, Work, Workplace},
-    queue::Handler,
+    queue::{Handler, Onward},
     store::{self, Lease, LeaseRequest, Patience, StoreError},
     workflow,
 };
@@ -72,7 +76,7 @@ pub(super) enum ExecuteError {
 
 #[async_trait]
 impl Handler for Executor {
-    async fn handle(&self, stage: Stage, ring: Ring) {
+    async fn handle(&self, stage: Stage, ring: Ring, onward: &Onward) {
         let workplace = &self.0.workplace;
         if workplace.threads.are_worn_out() && workplace.isolation.is_none() {
             // Nothing can be worked here any more; the sweeper rings again, and somebody else may answer.
@@ -85,7 +89,7 @@ impl Handler for Executor {
             attempt = field::Empty,
         );
         async {
-            match self.answer(stage, &ring).await {
+            match self.answer(stage, &ring, onward).await {
                 Ok(()) => {}
                 Err(ExecuteError::Checkpoint(CheckpointError::LeaseLost)) => {
                     debug!("the lease is lost: the work is dropped");
@@ -102,14 +106,16 @@ impl Handler for Executor {
 }
 
 impl Executor {
-    async fn answer(&self, stage: Stage, ring: &Ring) -> Result<(), ExecuteError> {
+    async fn answer(&self, stage: Stage, ring: &Ring, onward: &Onward) -> Result<(), ExecuteError> {
         let engine = &*self.0;
-        let asked = Instant::now();
-        let Some(lease) = self.lease(stage, ring).await? else {
+        let taken = match engine.granted.take(stage, ring) {
+            Some(granted) => Some(granted),
+            None => self.lease(stage, ring).await?,
+        };
+        let Some((lease, mut hold)) = taken else {
             return Ok(());
         };
         Span::current().record("attempt", lease.attempt);
-        let mut hold = engine.held.hold(lease.fence, asked);
         if engine.stop.is_cancelled() {
             hold.pause.cancel();
         }
@@ -148,11 +154,15 @@ impl Executor {
         reached(stage, Step::Worked, ring.execution);
         let block = worked.block.take();
         place.enter().await;
-        let successor = match self.settle(stage, &lease, ring.version, worked).await {
-            Ok(successor) => successor,
+        let after = match self
+            .settle(stage, &lease, ring.version, worked, onward)
+            .await
+        {
+            Ok(after) => after,
             Err(error) => {
                 let failed = Worked::ended(given_up(error)?);
-                self.settle(stage, &lease, ring.version, failed).await?
+                self.settle(stage, &lease, ring.version, failed, onward)
+                    .await?
             }
         };
         drop(hold);
@@ -163,20 +173,40 @@ impl Executor {
             // Should this be lost, the next document to be worked runs into the same.
             workflow::block_batch(&engine.store, ring.organization, lease.batch, &reason).await?;
         }
-        if let Some(next) = successor {
-            engine.sequencer.ring_soon();
-            doorbell::ring(engine, vec![next], false).await;
-        } else {
-            // A batch may end with it, and a slot of the batch is free again.
-            engine.sequencer.ring();
-            engine.stager.ring(ring.organization, lease.batch);
+        match after {
+            After::Ring(next) => {
+                engine.sequencer.ring_soon();
+                doorbell::ring(engine, vec![next], false).await;
+            }
+            After::TakenUp(next, reserved) => {
+                engine.sequencer.ring_soon();
+                let next_ring = Ring {
+                    epoch: lease.fence.epoch,
+                    ..ring.clone()
+                };
+                if !reserved.hand(next_ring).await
+                    && let Some((lease, _hold)) = engine.granted.withdraw(next)
+                {
+                    self.hand_back(&lease, &[]).await?;
+                }
+            }
+            After::Ended => {
+                // A batch may end with it, and a slot of the batch is free again.
+                engine.sequencer.ring();
+                engine.stager.ring(ring.organization, lease.batch);
+            }
         }
         reached(stage, Step::Rung, ring.execution);
         Ok(())
     }
 
-    async fn lease(&self, stage: Stage, ring: &Ring) -> Result<Option<Lease>, ExecuteError> {
+    async fn lease(
+        &self,
+        stage: Stage,
+        ring: &Ring,
+    ) -> Result<Option<(Lease, Hold)>, ExecuteError> {
         let engine = &*self.0;
+        let asked = Instant::now();
         let request = LeaseRequest {
             fence: store::Fence {
                 organization: ring.organization,
@@ -188,7 +218,7 @@ impl Executor {
             lasts: engine.settings.lease,
         };
         let mut patience = Patience::new();
-        loop {
+        let lease = loop {
             let asked = async {
                 let mut connection = engine.store.engine().await?;
                 store::lease(&mut connection, &request).await
@@ -196,9 +226,13 @@ impl Executor {
             match asked.await {
                 // One that was granted without our hearing of it makes the next answer a no: it runs out.
                 Err(error) if patience.again(&error).await => {}
-                answer => return Ok(answer?),
+                answer => break answer?,
             }
-        }
+        };
+        Ok(lease.map(|lease| {
+            let hold = engine.held.hold(lease.fence, asked);
+            (lease, hold)
+        }))
     }
 
     async fn work(&self, stage: Stage, lease: &Lease, reins: Reins) -> Result<Came, ExecuteError> {
@@ -385,6 +419,21 @@ async fn in_turn<T>(place: &Place, work: impl Future<Output = T>) -> T {
         match tokio::time::timeout(turns::LONGEST, &mut work).await {
             Ok(output) => return output,
             Err(_) => place.leave_after(turns::LONGEST),
+        }
+    }
+}
+
+/// Gives back leases whose jobs have not come for so long.
+pub(super) async fn give_back(engine: &Arc<Engine>, longer_than: Duration) {
+    for (lease, _hold) in engine.granted.forgotten(longer_than) {
+        let executor = Executor(Arc::clone(engine));
+        if let Err(error) = executor.hand_back(&lease, &[]).await {
+            // It runs out.
+            warn!(
+                error = &error as &dyn std::error::Error,
+                execution.id = %lease.fence.execution,
+                "a lease could not be given back"
+            );
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Every write is fenced by the lease. A transaction whose outcome is unknown is looked up in the rows.
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
@@ -12,26 +13,65 @@ use super::{
 use crate::{
     flow::{ExecutionStatus, Failure, FailureCode, Signal, Stage},
     pipeline::CheckpointError,
-    store::{self, CheckpointRow, Lease, Patience, Ringable, Settled, Settlement, StoreError},
+    queue::{Onward, Reserved},
+    store::{
+        self, CheckpointRow, Fence, Lease, Patience, Ringable, Settled, Settlement, StoreError,
+        Takeover,
+    },
 };
 
+/// What is to be done after a settle.
+pub(super) enum After {
+    /// The execution has ended, or waits.
+    Ended,
+    /// The next stage is rung for.
+    Ring(Ringable),
+    /// This process has leased the next stage, and its job is handed on.
+    TakenUp(Fence, Reserved),
+}
+
+/// What a settle writes.
+#[derive(Clone, Copy)]
+struct Write<'a> {
+    stage: Stage,
+    lease: &'a Lease,
+    checkpoints: &'a [CheckpointRow],
+    output: &'a Output,
+    takeover: Option<Takeover>,
+}
+
+/// Where the execution stands after a settle, and which attempt at the next stage is leased with it; `None` if the
+/// lease was lost.
+type Written = Option<(ExecutionStatus, Option<i32>)>;
+
 impl Executor {
-    /// Writes everything that the stage gave in one transaction; returns for whom to ring.
+    /// Writes everything that the stage gave in one transaction; returns what is to be done about the next one.
     pub(super) async fn settle(
         &self,
         stage: Stage,
         lease: &Lease,
         version: i32,
         worked: Worked,
-    ) -> Result<Option<Ringable>, ExecuteError> {
+        onward: &Onward,
+    ) -> Result<After, ExecuteError> {
+        let engine = &*self.0;
         let mut decision = settle::decide(stage, lease, worked.end, worked.reached)?;
-        let (checkpoints, output) = (&worked.checkpoints, &worked.output);
+        let reserved = self.reserve(lease, &decision, onward);
+        let takeover = reserved.as_ref().map(|_| Takeover {
+            owner: engine.id,
+            lasts: engine.settings.lease,
+        });
+        let write = Write {
+            stage,
+            lease,
+            checkpoints: &worked.checkpoints,
+            output: &worked.output,
+            takeover,
+        };
         let (mut patience, mut in_doubt) = (Patience::new(), false);
-        let status = loop {
-            match self
-                .write(stage, lease, &mut decision, checkpoints, output)
-                .await
-            {
+        let asked = Instant::now();
+        let written = loop {
+            match self.write(&write, &mut decision).await {
                 // The commit may have gone through before the connection broke.
                 Err(error) if patience.again(&error).await => in_doubt = true,
                 // Its own commit may be what has overtaken it.
@@ -41,60 +81,89 @@ impl Executor {
                 result => break result?,
             }
         };
-        let Some(status) = status else {
+        let Some((status, attempt)) = written else {
             return Err(CheckpointError::LeaseLost.into());
         };
         if let Some(settled) = worked.keep {
-            self.0.recent.keep(lease.fence, settled);
+            engine.recent.keep(lease.fence, settled);
         }
         Self::tell(&decision);
-        let next = status == ExecutionStatus::Processing;
-        Ok(next.then_some(Ringable {
-            organization: lease.fence.organization,
-            batch: lease.batch,
-            execution: lease.fence.execution,
-            epoch: lease.fence.epoch,
-            stage: decision.stage,
-            version,
-        }))
+        if status != ExecutionStatus::Processing {
+            return Ok(After::Ended);
+        }
+        let (Some(attempt), Some(reserved)) = (attempt, reserved) else {
+            return Ok(After::Ring(Ringable {
+                organization: lease.fence.organization,
+                batch: lease.batch,
+                execution: lease.fence.execution,
+                epoch: lease.fence.epoch,
+                stage: decision.stage,
+                version,
+            }));
+        };
+        let fence = Fence {
+            epoch: lease.fence.epoch + 1,
+            ..lease.fence
+        };
+        let hold = engine.held.hold(fence, asked);
+        if engine.stop.is_cancelled() {
+            hold.pause.cancel();
+        }
+        let next = Lease {
+            fence,
+            attempt,
+            partial: decision.partial,
+            suspect: false,
+            ..lease.clone()
+        };
+        engine.granted.keep(decision.stage, next, hold);
+        Ok(After::TakenUp(fence, reserved))
+    }
+
+    /// A slot for the next stage, if this process can go on with it.
+    fn reserve(&self, lease: &Lease, decision: &Decision, onward: &Onward) -> Option<Reserved> {
+        let engine = &*self.0;
+        let worn_out =
+            engine.workplace.threads.are_worn_out() && engine.workplace.isolation.is_none();
+        let goes_on = decision.status == ExecutionStatus::Processing
+            && !worn_out
+            && !engine.stop.is_cancelled();
+        let first = engine.shares.goes_first(lease.batch);
+        goes_on
+            .then(|| onward.reserve(decision.stage, first))
+            .flatten()
     }
 
     /// Where the execution stands if the settle was committed after all; `None` if somebody else has taken it up.
-    async fn look_up(
-        &self,
-        stage: Stage,
-        lease: &Lease,
-    ) -> Result<Option<ExecutionStatus>, StoreError> {
+    async fn look_up(&self, stage: Stage, lease: &Lease) -> Result<Written, StoreError> {
         let mut read = self.0.store.app(lease.fence.organization).await?;
-        store::settled_status(&mut read, lease.fence, stage).await
+        store::settled_status(&mut read, lease.fence, stage, self.0.id).await
     }
 
-    /// One try of the settle's transaction; returns where the execution stands then, `None` if the lease is lost.
+    /// One try of the settle's transaction.
     async fn write(
         &self,
-        stage: Stage,
-        lease: &Lease,
+        write: &Write<'_>,
         decision: &mut Decision,
-        checkpoints: &[CheckpointRow],
-        output: &Output,
-    ) -> Result<Option<ExecutionStatus>, StoreError> {
+    ) -> Result<Written, StoreError> {
+        let Write {
+            stage,
+            lease,
+            checkpoints,
+            output,
+            takeover,
+        } = *write;
         let fence = lease.fence;
         let mut transaction = self.0.store.app(fence.organization).await?;
-        if !checkpoints.is_empty()
-            && !store::record_units(&mut transaction, fence, checkpoints).await?
-        {
-            return Ok(None);
-        }
+        // What the events tell of comes before the settle; all else after it, when the lease is known to be held.
         match output {
-            Output::None => {}
-            Output::Chunks(chunks) => store::add_chunks(&mut transaction, fence, chunks).await?,
-            Output::Graph(text, graph) => {
+            Output::None | Output::Chunks(_) => {}
+            Output::Graph(..) => {
                 if let (true, Some(document)) = (lease.generation > 1, lease.document) {
                     let replaced =
                         store::drop_older_graphs(&mut transaction, fence, document).await?;
                     decision.replaces(replaced);
                 }
-                store::add_graph(&mut transaction, fence, text, graph).await?;
             }
             Output::Resolution(resolution) => {
                 store::publish_resolution(&mut transaction, fence, lease.batch, *resolution)
@@ -111,13 +180,30 @@ impl Executor {
             error: decision.error.as_ref(),
             output: decision.output.clone(),
             checkpoint: decision.checkpoint.clone(),
+            units: checkpoints,
             incarnation: self.0.doorbell.incarnation(),
             events: &decision.events,
+            takeover,
         };
         let settlement = store::settle(&mut transaction, fence, lease.batch, &settled).await?;
+        if settlement == Settlement::Lost {
+            return Ok(None);
+        }
+        match output {
+            Output::None | Output::Resolution(_) => {}
+            Output::Chunks(chunks) => store::add_chunks(&mut transaction, fence, chunks).await?,
+            Output::Graph(text, graph) => {
+                store::add_graph(&mut transaction, fence, text, graph).await?;
+            }
+        }
+        let mut attempt = None;
         let status = match settlement {
             Settlement::Lost => return Ok(None),
             Settlement::Written => decision.status,
+            Settlement::TakenUp(which) => {
+                attempt = Some(which);
+                decision.status
+            }
             Settlement::Signalled => {
                 let heard =
                     (decision.status == ExecutionStatus::Cancelled).then_some(Signal::Cancel);
@@ -128,7 +214,7 @@ impl Executor {
             }
         };
         transaction.commit().await?;
-        Ok(Some(status))
+        Ok(Some((status, attempt)))
     }
 
     /// Gives the lease back before the stage is through, with the checkpoints of what is.

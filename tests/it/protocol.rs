@@ -75,8 +75,10 @@ async fn settle(ground: &Ground, batch: BatchId, fence: Fence, to: ExecutionStat
         error: failed.then_some(&failure),
         output: None,
         checkpoint: json!({}),
+        units: &[],
         incarnation: HERE,
         events: &[],
+        takeover: None,
     };
     let mut transaction = ground.app().await;
     let done = store::settle(&mut transaction, fence, batch, &settled)
