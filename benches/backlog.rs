@@ -103,6 +103,7 @@ impl Site {
             max_retries: 0,
             tolerance: None,
             weight: 1,
+            traceparent: None,
         };
         let submission = Submission::open(&store, ORGANIZATION, &batch).await?;
         let mut redis = redis::Client::open(redis_url.as_str())?

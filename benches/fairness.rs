@@ -111,6 +111,7 @@ impl Bench {
             max_retries: 0,
             tolerance: None,
             weight: 1,
+            traceparent: None,
         };
         let mut submission = Submission::open(&self.store, organization, &batch).await?;
         for number in 0..count {
@@ -364,7 +365,9 @@ async fn main() -> Result<()> {
     let queue = Queue::connect(servers.redis_url().context("no Redis")?).await?;
     let extractors = Extractors::builtin().with(Slow(Local::new()));
     let settings = WorkerSettings::default();
-    let worker = Worker::start(store.clone(), queue, extractors, settings).await?;
+    let worker = Worker::start(store, queue, extractors, settings).await?;
+    // A submitter is a process of its own, with connections of its own.
+    let store = Store::connect(&url, &PoolSettings::default()).await?;
     let owner = PgPool::connect(&url).await?;
     let mut few = ORGANIZATION;
     if organizations > 1 {

@@ -106,6 +106,7 @@ impl Bench {
             max_retries: 0,
             tolerance: None,
             weight: 1,
+            traceparent: None,
         };
         let begun = Instant::now();
         let mut submission = Submission::open(&self.store, ORGANIZATION, &batch).await?;

@@ -159,6 +159,7 @@ impl Site {
             max_retries: 0,
             tolerance: None,
             weight: 1,
+            traceparent: None,
         };
         let mut submission = Submission::open(&self.store, organization, &batch).await?;
         let id = submission.batch();

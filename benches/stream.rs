@@ -167,6 +167,7 @@ impl Bench {
             max_retries: 0,
             tolerance: None,
             weight: 1,
+            traceparent: None,
         };
         let mut submission = Submission::open(&self.store, ORGANIZATION, &batch).await?;
         for document in documents {

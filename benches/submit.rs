@@ -1,8 +1,7 @@
 //! How many small documents a second the HTTP API takes in durably: as batches of one document over connections that are
 //! kept, and as lines of one body. The server is a process of its own, and so are Postgres and Redis.
 //!
-//! `cargo bench --bench submit -- [SECONDS] [CLIENTS]`, with `DATABASE_URL` and `REDIS_URL` of servers to be used, or on
-//! private ones. **Source of the bar:** 1,000 a second on two cores, clients included, at flat memory.
+//! `cargo bench --bench submit -- [SECONDS] [CLIENTS]`, on private servers. **Source of the bar:** 1,000 a second on two cores, clients included, at flat memory.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,9 +23,13 @@ use std::{
 const TEXT: &str =
     "Ada Lovelace met Charles Babbage in London in 1833, and wrote about his engine.";
 
+/// The private servers', and the key that is made with them.
+const FOLDER: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/submit");
+
 struct Server {
     child: Child,
     address: String,
+    key: String,
 }
 
 impl Server {
@@ -40,10 +43,9 @@ impl Server {
                 "--log",
                 "graphmill=info",
             ])
-            .env(
-                "GRAPHMILL_DATA_DIR",
-                concat!(env!("CARGO_TARGET_TMPDIR"), "/submit"),
-            )
+            .env("GRAPHMILL_DATA_DIR", FOLDER)
+            .env_remove("DATABASE_URL")
+            .env_remove("REDIS_URL")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -61,7 +63,12 @@ impl Server {
             .unwrap();
         // Its log is read on, or it would wait for that.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
+        let key = fs::read_to_string(format!("{FOLDER}/api-key")).unwrap();
+        Self {
+            child,
+            address,
+            key: key.trim().to_owned(),
+        }
     }
 
     /// Resident memory at its highest, in MiB.
@@ -91,9 +98,11 @@ impl Drop for Server {
 }
 
 /// Sends a request over a connection that is kept, and reads the answer. Returns its status.
-fn ask(stream: &mut BufReader<TcpStream>, kind: &str, query: &str, body: &[u8]) -> u16 {
+fn ask(server: &Server, stream: &mut BufReader<TcpStream>, kind: &str, body: &[u8]) -> u16 {
+    let key = &server.key;
     let head = format!(
-        "POST /api/batches{query} HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+        "POST /api/batches HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: {kind}\r\n\
+         content-length: {}\r\n\r\n",
         body.len()
     );
     stream
@@ -125,11 +134,10 @@ fn one_by_one(server: &Server, seconds: u64, clients: u64) -> (f64, Duration) {
     let begun = Instant::now();
     let done = AtomicU64::new(0);
     let mut times: Vec<Duration> = std::thread::scope(|scope| {
-        let clients: Vec<_> =
-            (0..clients)
-                .map(|client| {
-                    let done = &done;
-                    scope.spawn(move || {
+        let clients: Vec<_> = (0..clients)
+            .map(|client| {
+                let done = &done;
+                scope.spawn(move || {
                     let stream = TcpStream::connect(&server.address).unwrap();
                     stream.set_nodelay(true).unwrap();
                     let mut stream = BufReader::new(stream);
@@ -140,15 +148,18 @@ fn one_by_one(server: &Server, seconds: u64, clients: u64) -> (f64, Duration) {
                             r#"{{"documents":[{{"id":"a","text":"{client}/{number}: {TEXT}"}}]}}"#
                         );
                         let asked = Instant::now();
-                        assert_eq!(ask(&mut stream, "application/json", "", body.as_bytes()), 201);
+                        assert_eq!(
+                            ask(server, &mut stream, "application/json", body.as_bytes()),
+                            201
+                        );
                         times.push(asked.elapsed());
                         done.fetch_add(1, Ordering::Relaxed);
                         number += 1;
                     }
                     times
                 })
-                })
-                .collect();
+            })
+            .collect();
         clients
             .into_iter()
             .flat_map(|client| client.join().unwrap())
@@ -169,7 +180,7 @@ fn lines(server: &Server, count: u64) -> f64 {
     let mut stream = BufReader::new(TcpStream::connect(&server.address).unwrap());
     let begun = Instant::now();
     assert_eq!(
-        ask(&mut stream, "application/x-ndjson", "", body.as_bytes()),
+        ask(server, &mut stream, "application/x-ndjson", body.as_bytes()),
         201
     );
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]

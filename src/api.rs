@@ -26,10 +26,12 @@ mod receive;
 mod request;
 mod rerun;
 mod signals;
+mod spending;
 mod stream;
 mod stream_token;
 mod submit;
 mod tag;
+mod trace;
 mod upload;
 
 pub use access::Access;
@@ -45,10 +47,11 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use cors::{BadOrigin, Origin};
 
-pub use self::stream::StreamCounts;
+pub use self::{spending::ModelDefaults, stream::StreamCounts};
 
 use crate::{
     graph::Ontology,
+    metrics,
     notify::Address,
     pipeline::{Foresight, Limits, Settings},
     queue::Queue,
@@ -90,6 +93,8 @@ pub struct Surroundings {
     pub cors_origins: Vec<Origin>,
     /// The most bytes of a body that is taken in as it arrives.
     pub upload_bytes: u64,
+    /// What models cost and batches may spend, where they don't say.
+    pub models: ModelDefaults,
 }
 
 struct Shared {
@@ -105,6 +110,7 @@ struct Shared {
     streams: Arc<Semaphore>,
     requests: Arc<Semaphore>,
     upload_bytes: u64,
+    models: ModelDefaults,
     cors_origins: Vec<Origin>,
     submissions: TaskTracker,
     feed: Feed,
@@ -149,6 +155,7 @@ impl State {
             requests: Arc::new(Semaphore::new(REQUESTS)),
             foresights: surroundings.foresights,
             upload_bytes: surroundings.upload_bytes,
+            models: surroundings.models,
             cors_origins: surroundings.cors_origins,
             submissions: TaskTracker::new(),
             access,
@@ -171,11 +178,14 @@ pub async fn serve(
     state: State,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
+    metrics::get().service.begin();
     let stopping = CancellationToken::new();
     let told = stopping.clone();
     let submissions = state.0.submissions.clone();
     let feed = state.0.feed.clone();
-    let serving = axum::serve(listener, router(state)).with_graceful_shutdown(async move {
+    // Made once: without this each connection would have routes of its own, 60 KB of them.
+    let service = router(state).into_make_service();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
         stop.await;
         tracing::info!("stopping: open requests may end");
         told.cancel();

@@ -10,6 +10,8 @@
 
 mod cap;
 mod exchange;
+mod span;
+mod telling;
 
 use std::{
     collections::HashMap,
@@ -21,21 +23,25 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use graphmill_jobs::{BatchId, LlmCallId, OrganizationId, WorkflowExecutionId};
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 
 use crate::{
     extractors::{
         Answer, CallError, CallRequest, Calls, Dropped, ModelChoice, Operation, Provider, UnitName,
         WaitCause,
     },
+    metrics,
     pipeline::Gate,
-    queue::{Acquired, CallEnd, LimitSettings, Limiter, Owner, Permit, Queue, WaitReason},
+    queue::{Acquired, Breaker, CallEnd, LimitSettings, Limiter, Owner, Permit, Queue, WaitReason},
     store::{self, AppTransaction, CallRow, Claimed, Known, Patience, Spending, Store, StoreError},
+    telemetry::TraceContext,
 };
 
 /// How long a call may wait for its turn before its document is put off, so that its worker can do something else.
@@ -61,6 +67,8 @@ struct Inner {
     limiters: Mutex<HashMap<String, Limiter>>,
     /// What is known of models, by organization: it is asked for with every document and hardly ever changes.
     known: Mutex<HashMap<(OrganizationId, String), String>>,
+    /// What was told of waits.
+    told: telling::Told,
     /// How many processes there are to share with.
     workers: AtomicU32,
     /// How long a claim lives without being renewed.
@@ -89,6 +97,8 @@ pub struct Caller {
     pub gate: Arc<dyn Gate>,
     /// Once cancelled, calls in flight are dropped.
     pub hang_up: CancellationToken,
+    /// What its calls hang below, in a trace.
+    pub trace: Option<TraceContext>,
 }
 
 impl Access {
@@ -111,6 +121,7 @@ impl Access {
             limits,
             limiters: Mutex::default(),
             known: Mutex::default(),
+            told: telling::Told::default(),
             workers: AtomicU32::new(1),
             lease,
             drivers: Handle::current(),
@@ -121,8 +132,10 @@ impl Access {
     /// The door for the calls of one document.
     #[must_use]
     pub fn door(&self, caller: Caller) -> Arc<dyn Calls> {
+        let provider = self.0.provider.name();
         Arc::new(Door {
             limiter: self.limiter(&caller.model.name),
+            counted: metrics::get().models.model(provider, &caller.model.name),
             access: self.clone(),
             caller: Arc::new(caller),
         })
@@ -144,6 +157,39 @@ impl Access {
         });
         limiter.set_workers(inner.workers.load(Ordering::Relaxed));
         limiter.clone()
+    }
+
+    /// How the limits of each model stand that this process calls, for metrics: of the fleet's, or of its own share
+    /// while Redis is away.
+    pub async fn limits(&self) -> Vec<(metrics::Model, metrics::Held)> {
+        let inner = &*self.0;
+        let limiters: Vec<(String, Limiter)> = {
+            let limiters = inner
+                .limiters
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let each = limiters
+                .iter()
+                .map(|(model, limiter)| (model.clone(), limiter.clone()));
+            each.collect()
+        };
+        let (models, provider) = (&metrics::get().models, inner.provider.name());
+        join_all(limiters.into_iter().map(async |(model, limiter)| {
+            let status = limiter.status().await;
+            let held = metrics::Held {
+                in_flight: status.in_flight,
+                most: status.limit,
+                waiting: status.waiting,
+                pause: status.paused,
+                breaker: match status.breaker {
+                    Breaker::Closed => "closed",
+                    Breaker::Open { .. } => "open",
+                    Breaker::HalfOpen => "half_open",
+                },
+            };
+            (models.model(provider, &model), held)
+        }))
+        .await
     }
 
     /// How many processes work, as last seen: without Redis each takes its share of the limits.
@@ -174,6 +220,8 @@ impl Access {
 struct Door {
     access: Access,
     limiter: Limiter,
+    /// The model, as it is counted.
+    counted: metrics::Model,
     caller: Arc<Caller>,
 }
 
@@ -211,7 +259,9 @@ impl Calls for Door {
         let _gone = gone.drop_guard();
         // On a task of its own: dropping the one who asks must not drop what is being paid for.
         let inner = &self.access.0;
-        let asked = inner.open.spawn_on(question.ask(), &inner.drivers);
+        let asked = inner
+            .open
+            .spawn_on(question.ask().in_current_span(), &inner.drivers);
         asked
             .await
             .unwrap_or_else(|_| Err(CallError::Transient("the call was broken off".to_owned())))
@@ -327,6 +377,20 @@ fn no_ledger(error: &StoreError) -> CallError {
 }
 
 impl Question {
+    /// The operation as the ledger has it.
+    const fn operation(&self) -> &'static str {
+        match self.request.operation {
+            Operation::Chat => "chat",
+            Operation::Embeddings => "embeddings",
+        }
+    }
+
+    /// The question has come to an end.
+    fn count(&self, outcome: &'static str) {
+        let models = &metrics::get().models;
+        models.call(&self.door.counted, self.operation(), outcome);
+    }
+
     fn row(&self, id: LlmCallId) -> CallRow<'_> {
         let (inner, caller) = (&*self.door.access.0, &*self.door.caller);
         CallRow {
@@ -335,10 +399,7 @@ impl Question {
             execution: caller.execution,
             stage: self.stage,
             unit: self.unit,
-            operation: match self.request.operation {
-                Operation::Chat => "chat",
-                Operation::Embeddings => "embeddings",
-            },
+            operation: self.operation(),
             provider: inner.provider.name(),
             endpoint: inner.provider.endpoint(),
             model: &caller.model.name,
@@ -379,6 +440,7 @@ impl Question {
             }
             match self.look_up().await.map_err(|error| no_ledger(&error))? {
                 Known::Answered(_, body) => {
+                    self.count("cached");
                     return Ok(Answer {
                         body,
                         replayed: true,
@@ -403,7 +465,9 @@ impl Question {
             let id = LlmCallId::generate();
             match self.claim(id).await {
                 Ok(Claimed::Made) => return exchange::make(self, id, permit).await,
-                Ok(Claimed::Taken) => permit.settle(CallEnd::Unsent).await,
+                Ok(Claimed::Taken) => {
+                    permit.settle(CallEnd::Unsent).await;
+                }
                 Ok(Claimed::OverBudget {
                     organization,
                     in_flight,
@@ -454,26 +518,36 @@ impl Question {
             name: &batch,
             weight: self.door.caller.weight,
         };
-        let limiter = &self.door.limiter;
-        match limiter
-            .acquire_for(owner, &ticket, estimate, patience)
-            .await
-        {
-            Acquired::Granted(permit) => Ok(permit),
-            Acquired::Wait(waiting) => Err(CallError::Wait {
-                reason: waiting.to_string(),
-                wait: waiting.wait,
-                cause: match waiting.reason {
-                    WaitReason::BreakerOpen { .. } | WaitReason::Probing { .. } => {
-                        WaitCause::Breaker
-                    }
-                    WaitReason::Requests
-                    | WaitReason::Tokens
-                    | WaitReason::Concurrency
-                    | WaitReason::Paused
-                    | WaitReason::Turn => WaitCause::RateLimit,
-                },
-            }),
+        let (limiter, counted) = (&self.door.limiter, &self.door.counted);
+        let (models, asked) = (&metrics::get().models, Instant::now());
+        let acquired = limiter
+            .acquire_telling(owner, &ticket, estimate, patience, |waiting| {
+                self.door.tell_waiting(waiting);
+            })
+            .await;
+        models.waited(counted, asked.elapsed());
+        match acquired {
+            Acquired::Granted(permit) => {
+                self.door.tell_granted(&permit);
+                Ok(permit)
+            }
+            Acquired::Wait(waiting) => {
+                models.put_off(counted, waiting.reason.as_str());
+                Err(CallError::Wait {
+                    reason: waiting.to_string(),
+                    wait: waiting.wait,
+                    cause: match waiting.reason {
+                        WaitReason::BreakerOpen { .. } | WaitReason::Probing { .. } => {
+                            WaitCause::Breaker
+                        }
+                        WaitReason::Requests
+                        | WaitReason::Tokens
+                        | WaitReason::Concurrency
+                        | WaitReason::Paused
+                        | WaitReason::Turn => WaitCause::RateLimit,
+                    },
+                })
+            }
         }
     }
 

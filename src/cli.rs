@@ -31,6 +31,7 @@ mod progress;
 mod prune;
 mod resolve;
 mod run;
+mod scraping;
 mod serve;
 mod servers;
 mod session;
@@ -44,7 +45,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    config::{LogArgs, ServerArgs},
+    config::{LogArgs, ServerArgs, TraceArgs},
     extractors::Extractors,
     telemetry,
 };
@@ -67,6 +68,8 @@ struct Cli {
     servers: ServerArgs,
     #[command(flatten)]
     log: LogArgs,
+    #[command(flatten)]
+    traces: TraceArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -116,7 +119,7 @@ enum Command {
     Completions(manual::CompletionsArgs),
     /// Print the man page, or write one for each command.
     Man(manual::ManArgs),
-    /// Print pages of docs/ that are made of the flags.
+    /// Print pages of docs/ that are made of the code.
     #[command(hide = true)]
     Docs(manual::DocsArgs),
     /// Serve a scripted model, for tests.
@@ -169,7 +172,8 @@ pub fn main(extractors: Extractors) -> ExitCode {
         .map_err(CliError::from)
         .and_then(|()| {
             let runtime = runtime()?;
-            let done = runtime.block_on(dispatch(cli, extractors));
+            let traces = (!is_unit).then(|| cli.traces.clone());
+            let done = runtime.block_on(traced(traces, dispatch(cli, extractors)));
             // Never waits for a thread that a unit keeps.
             runtime.shutdown_background();
             done
@@ -185,6 +189,26 @@ fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
         .enable_all()
         .build()
         .map_err(CliError::Runtime)
+}
+
+/// Does `work` with the traces that are asked for, and delivers them to the end.
+async fn traced(
+    args: Option<TraceArgs>,
+    work: impl Future<Output = Result<ExitCode, CliError>>,
+) -> Result<ExitCode, CliError> {
+    let settings = match args {
+        Some(args) => args.settings()?,
+        None => None,
+    };
+    let exporting = match settings {
+        Some(settings) => telemetry::begin_traces(&settings)?,
+        None => None,
+    };
+    let done = work.await;
+    if let Some(exporting) = exporting {
+        exporting.end().await;
+    }
+    done
 }
 
 async fn dispatch(cli: Cli, extractors: Extractors) -> Result<ExitCode, CliError> {

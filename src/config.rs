@@ -1,17 +1,21 @@
 //! What the surroundings say: the sole reader of the environment. Every setting is a flag too, and `--help` is its
 //! reference.
 
+mod metrics;
 mod model;
 mod notify;
+mod trace;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
+pub use metrics::MetricsArgs;
 pub use model::{
     BudgetArgs, FILE_KEYS, FileKey, ModelArgs, ModelConfigError, Models, OrganizationBudgetArgs,
 };
 pub use notify::{NotifyArgs, SigningArgs};
+pub use trace::{Share, TraceArgs, TraceConfigError, TraceSettings};
 
 use crate::{
     flow::{PartialPolicy, RetryPolicy},

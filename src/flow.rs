@@ -27,7 +27,7 @@ pub use batch::{BatchEvent, BatchState, BatchStateName, NextStep, Progress, Stop
 pub use change::{Admission, BatchChange, Filling, Intake};
 pub use counts::{BatchCounts, ResolutionEnd};
 pub use delivery::{DeliveryStatus, Heard, after_attempt};
-pub use event::{Event, EventKind, Reached, Replaced, Withdrawn};
+pub use event::{Event, EventKind, LimitCause, Reached, Replaced, Withdrawn};
 pub use execution::{ExecutionEvent, ExecutionStatus};
 pub use failure::{Failure, FailureCode};
 pub use headway::{Headway, HeadwayStatus};

@@ -13,6 +13,8 @@
 //! | --- | --- | --- | --- |
 //! | 4 | [`cli`] | the commands: paths in, summaries and JSON out, exit codes | how a stage is worked, SQL, Redis commands |
 //! | 4 | [`api`] | HTTP routes | extractors, workers, SQL, how a stage is worked |
+//! | 4 | [`scrape`] | what Prometheus is answered: this process' numbers, and the fleet's as they are at that moment | API keys and routes, what is counted where |
+//! | 4 | [`board`] | pages of apalis' board for people: queues, tasks and workers of one organization, to look at | how work is done, SQL, Redis commands, anything that changes something |
 //! | 4 | [`worker`] | executor, stager, sweeper, sequencer, notifier: who works what, and when | SQL, Redis commands, what an extractor does |
 //! | 3 | [`workflow`] | what a client does with batches: submit, follow, cancel, report, export | queues, extractors, who does the work |
 //! | 3 | [`pipeline`] | the work of each stage, unit by unit | executions, leases, queues, where checkpoints go |
@@ -25,7 +27,8 @@
 //! | 1 | [`graph`] | spans, mentions, entities, relations, evidence, ontology, merging, export formats | everything else: no async, clock or I/O of its own |
 //! | 1 | [`flow`] | stages, state machines, events, failure policies, retries | everything else: no async, clock or I/O |
 //! | basement | [`config`] | flags and the environment, which nobody else reads | what the settings do |
-//! | basement | [`telemetry`] | how logs look | documents, prompts, answers, keys |
+//! | basement | [`telemetry`] | how logs look, where traces go | documents, prompts, answers, keys |
+//! | basement | [`metrics`] | every number that is counted: its name, labels, unit and meaning | who counts it; ids and names of people's things |
 //! | basement | [`mock_model`] | a scripted model server, for tests, and its bill | the rest of the house, which it is to catch out |
 //! | basement | [`servers`] | private Postgres and Redis as child processes | schemas, queues, and the rest of the house |
 //!
@@ -37,6 +40,7 @@
 //! settles, and `migrations/` says what is kept. A program with an extractor of its own calls [`cli::main`].
 
 pub mod api;
+pub mod board;
 pub mod calls;
 pub mod cli;
 pub mod config;
@@ -44,10 +48,12 @@ pub mod extractors;
 pub mod flow;
 pub mod graph;
 pub mod keys;
+pub mod metrics;
 pub mod mock_model;
 pub mod notify;
 pub mod pipeline;
 pub mod queue;
+pub mod scrape;
 pub mod servers;
 pub mod store;
 pub mod telemetry;

@@ -25,7 +25,7 @@ mod threads;
 mod units;
 
 /// The model of a batch is part of its configuration.
-pub use crate::extractors::ModelChoice;
+pub use crate::extractors::{ModelChoice, Price};
 pub use adjudicate::{Judged, PairKey, Verdicts, adjudicate, wanted};
 pub use chunk::{ChunkSettings, chunk};
 pub use direct::{DirectError, extract};

@@ -33,8 +33,8 @@ mod workers;
 pub use connection::{Health, Queue, QueueError};
 pub use hand::{Onward, Reserved};
 pub use limits::{
-    Acquired, Breaker, CallEnd, LimitSettings, Limiter, LimiterStatus, Owner, Permit, WaitReason,
-    Waiting,
+    Acquired, Breaker, CallEnd, LimitSettings, Limiter, LimiterStatus, Owner, Permit, Settled,
+    Turned, WaitReason, Waiting,
 };
 pub use rate::{RateLimiter, Taken};
 pub use ring::Rung;

@@ -8,7 +8,11 @@
 mod activity;
 mod api_key;
 mod batch;
+mod batch_trace;
+mod begin;
+mod board;
 mod budget;
+mod census;
 mod checkpoint;
 mod cluster;
 mod document;
@@ -21,6 +25,7 @@ mod found;
 mod health;
 mod idempotency;
 mod ledger;
+mod limit_notice;
 mod link;
 mod ontology;
 mod organization;
@@ -41,7 +46,7 @@ use std::{str::FromStr, time::Duration};
 
 use graphmill_jobs::OrganizationId;
 use sqlx::{
-    AssertSqlSafe, PgPool, Postgres, Transaction,
+    PgPool, Postgres, Transaction,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -57,7 +62,14 @@ pub use batch::{
     keep_batch_open, last_unfinished_batch, move_batch, open_batches, open_batches_to_move,
     pause_batch, resume_batch, seal_batch, seal_stopped_batch, stop_batch,
 };
+pub use batch_trace::{BatchTrace, batch_trace};
+pub use board::{
+    LivingWorker, Resolutions, Shown, StageOfExecution, Standers, Standing, living_workers,
+    resolutions_standing, shown_executions, stages_of_executions, standers_failed,
+    standers_in_work, standers_waiting, standings,
+};
 pub use budget::{Budget, Caps, Spent, batches_with_budgets, budget, recount_budget, set_budget};
+pub use census::{Census, PoolUse, census};
 pub use checkpoint::{
     CheckpointRow, FailedUnit, UnitCounts, UnitEnd, calls, checkpoints_of, earlier_checkpoints,
     failed_units, record_units, unit_counts,
@@ -81,7 +93,7 @@ pub use event::{
 };
 pub use execution::{
     AdmitLimits, Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Ringable, Settled,
-    Settlement, Takeover, admit, admit_from, admit_lock, cancel_stopped, documents_in_work,
+    Settlement, Silent, Takeover, admit, admit_from, admit_lock, cancel_stopped, documents_in_work,
     execution_by_id, execution_of_document, executions, executions_looked_at, hold, lease,
     mark_unrung, processing_of, release, renew_leases, revive_failed, settle, settled_status,
     start_resolution, to_ring, waited_for,
@@ -97,12 +109,16 @@ pub use found::{
     mentions_of, relations_by_id, relations_of, relations_of_all, relations_of_batch,
 };
 pub use health::{Health, Readiness, Work, health, readiness, work};
-pub use idempotency::{KnownKey, Written, keep_answer, known_key, note_written, take_key};
+pub use idempotency::{
+    AnsweredKey, KnownKey, Written, keep_answer, known_key, known_keys, note_written, take_key,
+    take_keys,
+};
 pub use ledger::{
     CallRow, Claimed, Known, ListedCall, Nanodollars, Paid, Spending, Unanswered, call_page,
     claim_call, dropped_counts, file_answer, file_unanswered, know_endpoint, known_answer,
     known_of_endpoint, note_dropped, note_replay, renew_claim, replays,
 };
+pub use limit_notice::{BreakerNotice, notice_breaker, notice_limit};
 pub use link::{
     Decided, Decision, LinkEnd, LinkMember, LinkRow, NewLink, Repointed, Side, add_proposals,
     decide_link, decided_of_batch, decided_of_entities, decided_of_link, link_by_id, link_ends,
@@ -333,15 +349,23 @@ impl Store {
     /// # Errors
     /// [`StoreError::Query`]; trying again may help.
     pub async fn app(&self, organization: OrganizationId) -> Result<AppTransaction, StoreError> {
-        // One round trip; the value is a UUID of ours.
-        let begin = format!(
-            "begin; set local graphmill.organization = '{}'",
-            organization.uuid().as_hyphenated()
-        );
-        Ok(self.app.begin_with(AssertSqlSafe(begin)).await?)
+        self.begin_for(organization, "begin", "").await
     }
 
-    /// The same, in which every statement sees the rows as the first one does. To read only.
+    /// As [`Store::app`], but every statement is planned for its parameters and the tables as they are now: for the few
+    /// that join many rows. A plan that was made while the tables were small reads all of one that has grown since.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`]; trying again may help.
+    pub async fn app_planned(
+        &self,
+        organization: OrganizationId,
+    ) -> Result<AppTransaction, StoreError> {
+        let planned = "; set local plan_cache_mode = force_custom_plan";
+        self.begin_for(organization, "begin", planned).await
+    }
+
+    /// As [`Store::app`], but every statement sees the rows as the first one does. To read only.
     ///
     /// # Errors
     /// [`StoreError::Query`]; trying again may help.
@@ -349,11 +373,21 @@ impl Store {
         &self,
         organization: OrganizationId,
     ) -> Result<AppTransaction, StoreError> {
-        let begin = format!(
-            "begin isolation level repeatable read read only; set local graphmill.organization = '{}'",
-            organization.uuid().as_hyphenated()
-        );
-        Ok(self.app.begin_with(AssertSqlSafe(begin)).await?)
+        let begin = "begin isolation level repeatable read read only";
+        self.begin_for(organization, begin, "").await
+    }
+
+    /// `begin`, for an organization, with what else holds in it: one round trip.
+    async fn begin_for(
+        &self,
+        organization: OrganizationId,
+        begin: &str,
+        and: &str,
+    ) -> Result<AppTransaction, StoreError> {
+        // The value is a UUID of ours.
+        let id = organization.uuid().hyphenated();
+        let begin = format!("{begin}; set local graphmill.organization = '{id}'{and}");
+        Ok(begin::begin(&self.app, Some(begin)).await?)
     }
 
     /// A connection as requests have it, outside of any organization: nothing is in sight, but what a function gives.
@@ -385,7 +419,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Query`]; trying again may help.
     pub async fn engine_transaction(&self) -> Result<AppTransaction, StoreError> {
-        Ok(self.drivers.begin().await?)
+        Ok(begin::begin(&self.drivers, None).await?)
     }
 
     /// The same for an admission, which need not be on the disk when its commit returns: a lease or a settle that builds
@@ -395,8 +429,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Query`]; trying again may help.
     pub async fn admission(&self) -> Result<AppTransaction, StoreError> {
-        let begin = "begin; set local synchronous_commit = off";
-        Ok(self.drivers.begin_with(begin).await?)
+        let begin = "begin; set local synchronous_commit = off".to_owned();
+        Ok(begin::begin(&self.drivers, Some(begin)).await?)
     }
 
     /// Connections that this process may open at most.

@@ -1,10 +1,27 @@
-//! Logs: to stderr, for people or as JSON. No document text, prompt, answer or key is ever logged.
+//! Logs: to stderr, for people or as JSON; and traces: to a collector, if there is one. No document text, prompt, answer
+//! or key is ever logged or traced.
+
+mod context;
+mod export;
+mod otlp;
+mod span;
 
 use std::error::Error;
 
+use opentelemetry::{InstrumentationScope, KeyValue, trace::TracerProvider};
+use opentelemetry_sdk::{
+    Resource,
+    trace::{Sampler, SdkTracerProvider, ShouldSample},
+};
 use tracing_subscriber::EnvFilter;
+use uuid::Uuid;
 
-use crate::config::{LogArgs, LogFormat};
+pub use context::TraceContext;
+pub use export::Exporting;
+pub use otlp::CollectorError;
+pub use span::{Does, Span, derived, stand, traces};
+
+use crate::config::{LogArgs, LogFormat, Share, TraceSettings};
 
 /// The filter can't be read. Trying again does not help.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +58,59 @@ pub fn init(args: &LogArgs, level: &str) -> Result<(), LogFilterError> {
         LogFormat::Json => logs.json().try_init(),
     };
     Ok(())
+}
+
+/// Begins to make traces, until what it returns is ended. To be called on the runtime that is to deliver them. `None`:
+/// they are made already.
+///
+/// # Errors
+/// [`CollectorError`]; whether there is a collector at the address is found out later, and no error.
+pub fn begin_traces(settings: &TraceSettings) -> Result<Option<Exporting>, CollectorError> {
+    let root = match settings.share {
+        Share::All => Sampler::AlwaysOn,
+        Share::None => Sampler::AlwaysOff,
+        Share::Of(share) => Sampler::TraceIdRatioBased(share),
+    };
+    let sampler: Box<dyn ShouldSample> = if settings.parent_decides {
+        Box::new(Sampler::ParentBased(Box::new(root.clone())))
+    } else {
+        Box::new(root.clone())
+    };
+    let resource = resource(settings);
+    let (funnel, exporting) = export::begin(otlp::Collector::new(settings, &resource)?);
+    let scope = InstrumentationScope::builder("graphmill")
+        .with_version(env!("CARGO_PKG_VERSION"))
+        .build();
+    let provider = SdkTracerProvider::builder()
+        .with_sampler(sampler)
+        .with_resource(resource)
+        .with_span_processor(funnel.clone())
+        .build();
+    let begun = span::set(span::Maker {
+        tracer: provider.tracer_with_scope(scope.clone()),
+        root: Box::new(root),
+        scope,
+        funnel,
+    });
+    Ok(begun.then_some(exporting))
+}
+
+/// What traces say of this process.
+fn resource(settings: &TraceSettings) -> Resource {
+    let given = settings
+        .attributes
+        .iter()
+        .map(|(name, value)| KeyValue::new(name.clone(), value.clone()));
+    Resource::builder_empty()
+        .with_attributes([
+            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+            KeyValue::new("service.instance.id", Uuid::new_v4().to_string()),
+            KeyValue::new("telemetry.sdk.language", "rust"),
+            KeyValue::new("telemetry.sdk.name", "opentelemetry"),
+        ])
+        .with_attributes(given)
+        .with_service_name(settings.service.clone())
+        .build()
 }
 
 /// A panic's message may quote a document, so the log has its place only.

@@ -23,7 +23,9 @@ mod shares;
 mod sink;
 mod stager;
 mod steps;
+mod succession;
 mod sweeper;
+mod traced;
 mod turns;
 mod worked;
 
@@ -44,6 +46,8 @@ pub use steps::{Step, watch_steps};
 use crate::{
     calls::Access,
     extractors::Extractors,
+    flow::Stage,
+    metrics,
     notify::Messenger,
     pipeline::{Isolation, Threads, Workplace},
     queue::{LimitSettings, Queue, QueueError, Slots, Workers, WorkersConfig},
@@ -109,6 +113,17 @@ pub enum WorkerError {
 /// How long calls that nobody waits for any more may take to be filed when the process stops.
 const HANGING_UP: Duration = Duration::from_secs(2);
 
+/// Events that are counted from nothing on, so that the first one is an increase too.
+const ENDS: [&str; 7] = [
+    "DocumentCompleted",
+    "DocumentFailed",
+    "DocumentAbandoned",
+    "DocumentCancelled",
+    "BatchCompleted",
+    "BatchFailed",
+    "BatchCancelled",
+];
+
 /// How long an execution waits for a worker that has its extractor.
 const NO_EXTRACTOR_WAIT: Duration = Duration::from_secs(1);
 
@@ -123,6 +138,7 @@ struct Engine {
     batches: batches::Batches,
     recent: recent::Recent,
     granted: granted::Granted,
+    traces: traced::Traces,
     workplace: Workplace,
     shares: shares::Shares,
     turns: turns::Turns,
@@ -174,6 +190,9 @@ impl Worker {
         messenger: Option<Messenger>,
     ) -> Result<Self, WorkerError> {
         let id = WorkerId::generate();
+        metrics::get()
+            .work
+            .begin(&Stage::ALL.map(Stage::as_str), &ENDS);
         let doorbell = doorbell::Doorbell::new(queue.clone()).await?;
         let stop = CancellationToken::new();
         let children = settings
@@ -204,6 +223,7 @@ impl Worker {
             batches: batches::Batches::default(),
             recent: recent::Recent::default(),
             granted: granted::Granted::default(),
+            traces: traced::Traces::default(),
             workplace,
             shares: shares::Shares::default(),
             turns: turns::Turns::new(processors),
@@ -245,6 +265,12 @@ impl Worker {
         self.engine.sequencer.ring();
     }
 
+    /// Its way to models, if it has one.
+    #[must_use]
+    pub fn calls(&self) -> Option<Access> {
+        self.engine.access.clone()
+    }
+
     /// Changes whenever this process' sequencer has moved something.
     #[must_use]
     pub fn moved(&self) -> watch::Receiver<u64> {
@@ -264,7 +290,7 @@ impl Worker {
         let drained = self.workers.drain(deadline + Duration::from_secs(5)).await;
         hand_back.abort();
         // Nobody comes for these any more.
-        executor::give_back(&self.engine, Duration::ZERO).await;
+        succession::give_back(&self.engine, Duration::ZERO).await;
         if let Some(access) = &self.engine.access {
             access.settle(HANGING_UP).await;
         }

@@ -31,7 +31,7 @@ pub use budget::{
     BudgetReport, begin_month, change_budget, organization_budget, raise_caps, rebuild_budgets,
 };
 pub use change::{RemoveError, Removed, is_at_rest, remove_documents, seal_batch};
-pub use desk::{Desk, Parcel};
+pub use desk::{Desk, Filed, Parcel};
 pub use explore::{
     Bounds, End, EntityDetails, EntityKey, EntityQuery, EntityReport, EvidenceReport, MemberReport,
     MentionReport, RelationEnd, RelationQuery, RelationReport, Subgraph, SubgraphEdge,
@@ -44,7 +44,9 @@ pub use link::{
     ClusterMemberReport, ClusterReport, LinkChange, LinkEndReport, LinkError, LinkReport, cluster,
     decide, links, split,
 };
-pub use once::{Once, Opened, go_on, keep_answer, known_key, note_written, open_once};
+pub use once::{
+    Once, Opened, WholeRequest, go_on, keep_answer, known_key, note_written, open_once,
+};
 pub use page::{CallReport, ExecutionFilter, Page, batch_page, call_page, execution_page};
 pub use progress::{Done, ProgressReport, StageProgress};
 pub use prune::{Ages, Kind as PrunedKind, Pruned, prune};

@@ -131,6 +131,7 @@ impl Scene {
             max_retries: 0,
             tolerance: None,
             weight: 1,
+            traceparent: None,
         };
         let organization = OrganizationId::from(Uuid::now_v7());
         self.ground

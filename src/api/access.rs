@@ -23,7 +23,7 @@ use graphmill_jobs::OrganizationId;
 use super::{State, problem::Problem};
 use crate::{
     flow::RequestRate,
-    keys::{FRESH, Holder, Keyring, Refusal},
+    keys::{Holder, Keyring, Refusal},
     queue::{RateLimiter, Taken},
     store::Scope,
 };
@@ -375,11 +375,7 @@ fn is_stream(response: &Response) -> bool {
 
 /// A stream that ends once its key is revoked or has expired: it would outlive its key by hours.
 fn ending_with(response: Response, holder: Holder, keyring: Keyring) -> Response {
-    let gone = async move {
-        while keyring.admits(&holder).await {
-            tokio::time::sleep(FRESH).await;
-        }
-    };
+    let gone = async move { keyring.gone(&holder).await };
     let (parts, body) = response.into_parts();
     let body = body.into_data_stream().take_until(Box::pin(gone));
     Response::from_parts(parts, Body::from_stream(body))

@@ -44,6 +44,16 @@ pub(super) struct SubmissionBody {
     pub(super) open: Option<bool>,
     /// The model that is called, as its server knows it: for an extractor that calls models, or to be asked about names.
     pub(super) model: Option<String>,
+    /// What it costs, in US dollars a million tokens: those of prompts. Left out, the server's own prices count.
+    pub(super) price_input: Option<f64>,
+    /// … those of prompts that its server read from its cache (as others).
+    pub(super) price_cached_input: Option<f64>,
+    /// … those of answers.
+    pub(super) price_output: Option<f64>,
+    /// What its calls may cost in all, in US dollars: the batch is paused before one could pass it. It needs a price.
+    pub(super) max_cost: Option<f64>,
+    /// How many tokens they may take in all, of prompts and answers.
+    pub(super) max_tokens: Option<u64>,
     /// Whether a model is asked about names that may be of one thing.
     pub(super) adjudicate: Option<bool>,
     /// Questions about names, at most, 1 to 10,000.
@@ -77,6 +87,16 @@ pub(super) struct BatchOptions {
     pub(super) open: Option<bool>,
     /// With lines or files: the model that is called.
     model: Option<String>,
+    /// With lines or files: what tokens of its prompts cost, in US dollars a million.
+    price_input: Option<f64>,
+    /// With lines or files: what tokens of prompts cost that its server read from its cache.
+    price_cached_input: Option<f64>,
+    /// With lines or files: what tokens of its answers cost.
+    price_output: Option<f64>,
+    /// With lines or files: what its calls may cost in all, in US dollars.
+    max_cost: Option<f64>,
+    /// With lines or files: how many tokens they may take in all.
+    max_tokens: Option<u64>,
     /// With lines or files: whether a model is asked about names that may be of one thing.
     adjudicate: Option<bool>,
     /// With lines or files: questions about names, at most, 1 to 10,000.
@@ -98,6 +118,11 @@ impl From<BatchOptions> for SubmissionBody {
             notify: options.notify,
             open: options.open,
             model: options.model,
+            price_input: options.price_input,
+            price_cached_input: options.price_cached_input,
+            price_output: options.price_output,
+            max_cost: options.max_cost,
+            max_tokens: options.max_tokens,
             adjudicate: options.adjudicate,
             adjudicate_most: options.adjudicate_most,
         }
@@ -182,7 +207,8 @@ fn said(whole: &str, place: &str) -> String {
         format!("`{place}`: {whole}")
     } else {
         let expected = match expected {
-            "u32" => "a whole number, not negative",
+            "u32" | "u64" => "a whole number, not negative",
+            "f64" => "a number",
             "a sequence" => "an array",
             other => other,
         };

@@ -45,8 +45,14 @@ pub(super) fn layer(origins: &[Origin]) -> CorsLayer {
     } else {
         AllowOrigin::list(origins.iter().map(|origin| origin.0.clone()))
     };
-    let own = ["idempotency-key", "last-event-id", "x-request-id"].map(HeaderName::from_static);
-    let told = ["x-request-id", "idempotency-replayed"].map(HeaderName::from_static);
+    let own = [
+        "idempotency-key",
+        "last-event-id",
+        "x-request-id",
+        "traceparent",
+    ]
+    .map(HeaderName::from_static);
+    let told = ["x-request-id", "idempotency-replayed", "traceparent"].map(HeaderName::from_static);
     CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::DELETE])

@@ -212,7 +212,7 @@ td,th{text-align:left;vertical-align:top;padding:.15rem .8rem .15rem 0}\
 /// The document as a page.
 fn html(document: &Value) -> String {
     let mut page = HEAD.to_owned();
-    let text = |value: &Value| escaped(value.as_str().unwrap_or_default());
+    let text = |value: &Value| marked(value.as_str().unwrap_or_default());
     // Writing to a string does not fail.
     let _ = write!(
         page,
@@ -257,7 +257,7 @@ fn html(document: &Value) -> String {
 
 /// A route.
 fn described(path: &str, method: &str, operation: &Value) -> String {
-    let text = |value: &Value| escaped(value.as_str().unwrap_or_default());
+    let text = |value: &Value| marked(value.as_str().unwrap_or_default());
     let mut told = format!(
         "<details><summary><b class=\"{method}\">{}</b> <code>{}</code> {}</summary><p>{}</p>",
         method.to_uppercase(),
@@ -310,9 +310,42 @@ fn shape(content: &Value) -> String {
     })
 }
 
+/// A text for people: what stands in backticks is code.
+fn marked(text: &str) -> String {
+    let text = escaped(text);
+    let parts: Vec<&str> = text.split('`').collect();
+    // One without its other is a backtick.
+    if parts.len().is_multiple_of(2) {
+        return text;
+    }
+    let mut marked = String::with_capacity(text.len());
+    for (at, part) in parts.into_iter().enumerate() {
+        let code = !at.is_multiple_of(2);
+        marked.push_str(if code { "<code>" } else { "" });
+        marked.push_str(part);
+        marked.push_str(if code { "</code>" } else { "" });
+    }
+    marked
+}
+
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backticks_are_code_and_nothing_is_markup() {
+        assert_eq!(
+            marked("a `<b>` c `d`"),
+            "a <code>&lt;b&gt;</code> c <code>d</code>"
+        );
+        assert_eq!(marked("one ` alone"), "one ` alone");
+        assert_eq!(marked(""), "");
+    }
 }

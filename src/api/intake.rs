@@ -11,13 +11,13 @@ use super::{
     Webhooks,
     body::{DocumentBody, SubmissionBody},
     problem::Problem,
+    spending::{ModelDefaults, Spending},
 };
 use crate::{
     flow::{Failure, FailureCode, FailurePolicy, PartialPolicy, Tolerance},
     graph::Ontology,
     notify::Address,
-    pipeline::{Adjudicate, Limits, ModelChoice, NewDocument, Settings, check_id},
-    store::Caps,
+    pipeline::{Adjudicate, Limits, NewDocument, Settings, check_id},
     workflow::{NewBatch, fresh_name, is_name},
 };
 
@@ -55,6 +55,7 @@ pub(super) fn check(
     limits: Limits,
     ontology: &Arc<Ontology>,
     webhooks: &Webhooks,
+    models: &ModelDefaults,
     follow: bool,
 ) -> Result<Checked, Problem> {
     // One that is kept open gets them later.
@@ -115,7 +116,15 @@ pub(super) fn check(
     if settings.adjudicate.is_some() && body.model.is_none() {
         return Err(unfit("adjudicate", "name the `model` that is to be asked"));
     }
-    let model = body.model.map(model).transpose()?;
+    let spending = Spending {
+        model: body.model,
+        input: body.price_input,
+        cached_input: body.price_cached_input,
+        output: body.price_output,
+        max_cost: body.max_cost,
+        max_tokens: body.max_tokens,
+    };
+    let model = spending.check(models)?;
     if model.is_some() {
         settings.units.soft_timeout = settings.units.soft_timeout.max(CALL);
         settings.units.hard_timeout = settings.units.hard_timeout.max(CALL * CALLS_OF_A_UNIT);
@@ -131,6 +140,8 @@ pub(super) fn check(
         max_retries: within("max_retries", body.max_retries, 0, 100, MAX_RETRIES)?,
         tolerance,
         weight: within("weight", body.weight, 1, 1000, 1)?,
+        // It stands in the request's head, whatever the body is.
+        traceparent: None,
     };
     Ok(Checked {
         batch,
@@ -150,22 +161,6 @@ fn adjudication(wanted: Option<bool>, most: Option<u32>) -> Result<Option<Adjudi
         (None | Some(false), None) => Ok(None),
         (None | Some(false), Some(_)) => Err(unfit("adjudicate_most", "only with `adjudicate`")),
     }
-}
-
-/// The model that is called. Its price is not known here: the ledger counts tokens.
-fn model(name: String) -> Result<(ModelChoice, Caps), Problem> {
-    if !is_name(&name) {
-        return Err(unfit(
-            "model",
-            "a model's name has 1 to 200 characters, none of them a control character",
-        ));
-    }
-    let choice = ModelChoice {
-        name,
-        price: None,
-        fresh: false,
-    };
-    Ok((choice, Caps::default()))
 }
 
 fn unfit(field: &str, why: &str) -> Problem {
@@ -294,6 +289,7 @@ mod tests {
                 Limits::default(),
                 &Arc::new(Ontology::builtin().unwrap()),
                 &webhooks,
+                &ModelDefaults::default(),
                 false,
             )
         };

@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{State, problem::Problem};
+use super::{State, problem::Problem, trace};
+use crate::metrics;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The most characters of an id that a caller may give; a longer one is replaced.
@@ -37,7 +38,10 @@ pub(super) async fn settle(mut request: Request, next: Next) -> Response {
     // The template, not the path: a batch's name is its owner's.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("-", MatchedPath::as_str);
-    let span = tracing::info_span!("request", request.id = id);
+    let span = tracing::info_span!("request", request.id = id, trace_id = tracing::field::Empty);
+    if let Some(context) = trace::context(request.headers()) {
+        span.record("trace_id", context.trace_id());
+    }
     async {
         let mut response = next.run(request).await;
         let status = response.status();
@@ -49,7 +53,10 @@ pub(super) async fn settle(mut request: Request, next: Next) -> Response {
         if let Some(header) = header {
             response.headers_mut().insert(REQUEST_ID, header);
         }
-        let (status, duration_ms) = (status.as_u16(), arrived.elapsed().as_millis());
+        let (status, took) = (status.as_u16(), arrived.elapsed());
+        let service = &metrics::get().service;
+        service.answered(route, method.as_str(), status, took);
+        let duration_ms = took.as_millis();
         if matches!(route, "/healthz" | "/readyz") {
             tracing::debug!(%method, route, status, duration_ms, "answered");
         } else {

@@ -19,7 +19,7 @@ use super::{
     batches::{find, report},
     body,
     problem::Problem,
-    receive,
+    receive, spending,
 };
 use crate::{
     flow::Signal,
@@ -106,7 +106,7 @@ async fn resume(
         None => ResumeBody::default(),
     };
     let id = find(&state, organization, &wanted).await?;
-    let caps = caps(&body)?;
+    let caps = spending::caps(body.max_cost, body.max_tokens)?;
     if caps != Caps::default()
         && !workflow::raise_caps(&state.0.store, organization, id, caps).await?
     {
@@ -118,31 +118,6 @@ async fn resume(
     }
     let ended = "the batch has ended: a retry tries again what failed";
     ask(&state, organization, id, Signal::Resume, ended).await
-}
-
-fn caps(body: &ResumeBody) -> Result<Caps, Problem> {
-    let unfit = |place: &str, wanted: &str| {
-        Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            format!("`{place}` is not what it should be: {wanted}"),
-        )
-        .with("place", place)
-    };
-    let cost = body.max_cost.map(|dollars| {
-        if (0.0..=9e6).contains(&dollars) {
-            #[expect(clippy::cast_possible_truncation, reason = "nine million dollars fit")]
-            Ok((dollars * 1e9).round() as i64)
-        } else {
-            Err(unfit("max_cost", "US dollars, 0 to 9,000,000"))
-        }
-    });
-    let tokens = body
-        .max_tokens
-        .map(|tokens| i64::try_from(tokens).map_err(|_| unfit("max_tokens", "a number of tokens")));
-    Ok(Caps {
-        cost: cost.transpose()?,
-        tokens: tokens.transpose()?,
-    })
 }
 
 /// What is tried again.

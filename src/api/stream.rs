@@ -16,7 +16,6 @@ use axum::{
 };
 use graphmill_jobs::OrganizationId;
 use serde::Deserialize;
-use tracing::Instrument;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -114,7 +113,9 @@ async fn batch_events(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let asked = Request::read(Shape::Events, query, &headers)?;
-    answered(state, organization, Subject::Batch(wanted), asked).await
+    asked
+        .answer(&state, organization, &Subject::Batch(wanted))
+        .await
 }
 
 /// Follows how far a batch and its executions are, in events without a name.
@@ -135,7 +136,9 @@ async fn batch_progress(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let asked = Request::read(Shape::Progress, query, &headers)?;
-    answered(state, organization, Subject::Batch(wanted), asked).await
+    asked
+        .answer(&state, organization, &Subject::Batch(wanted))
+        .await
 }
 
 /// Follows an execution: how it stands, unless a position is given, and then every event of its log.
@@ -156,7 +159,9 @@ async fn execution_events(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let asked = Request::read(Shape::Events, query, &headers)?;
-    answered(state, organization, Subject::Execution(wanted), asked).await
+    asked
+        .answer(&state, organization, &Subject::Execution(wanted))
+        .await
 }
 
 /// Follows how far an execution is, in events without a name.
@@ -177,22 +182,9 @@ async fn execution_progress(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let asked = Request::read(Shape::Progress, query, &headers)?;
-    answered(state, organization, Subject::Execution(wanted), asked).await
-}
-
-/// Answers in a task of its own: a client that leaves in the middle of a statement would leave its connection in the
-/// middle of a transaction, for somebody else to find.
-async fn answered(
-    state: State,
-    organization: OrganizationId,
-    subject: Subject,
-    asked: Request,
-) -> Result<Response, Problem> {
-    let answering = async move { asked.answer(&state, organization, &subject).await };
-    match tokio::spawn(answering.in_current_span()).await {
-        Ok(answered) => answered,
-        Err(panic) => Err(Problem::bug(&panic)),
-    }
+    asked
+        .answer(&state, organization, &Subject::Execution(wanted))
+        .await
 }
 
 /// What is asked for, once it is understood.

@@ -33,11 +33,13 @@ use super::{
     problem::Problem,
     receive,
     request::Arrived,
-    upload,
+    trace, upload,
 };
 use crate::{
-    store::{KnownKey, Written},
-    workflow::{self, BatchReport, Once, Opened, Parcel, Submission, SubmitError},
+    telemetry::TraceContext,
+    workflow::{
+        self, BatchReport, Filed, Once, Opened, Parcel, Submission, SubmitError, WholeRequest,
+    },
 };
 
 /// How long after its arrival a submission in JSON is answered, done or not: a little before the request's time is
@@ -67,12 +69,14 @@ pub(super) fn routes() -> OpenApiRouter<State> {
 #[utoipa::path(post, path = "/api/batches", tag = "batches",
     params(BatchOptions,
         ("idempotency-key" = Option<String>, Header, description = "1 to 255 visible characters, made up by the caller: \
-          the same key with the same body is the same batch")),
+          the same key with the same body is the same batch"),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context that the batch's work hangs below; one \
+          that is not valid is ignored")),
     request_body(content(
         (SubmissionBody = "application/json"), (String = "application/x-ndjson"), (Object = "multipart/form-data"))),
     responses(
     (status = 201, description = "It is durable", body = BatchReport,
-        headers(("location" = String), ("idempotency-replayed" = String))),
+        headers(("location" = String), ("idempotency-replayed" = String), ("traceparent" = String))),
     (status = 400, description = "The body is not JSON, breaks off, or the query can't be read"),
     (status = 408, description = "The body did not arrive in time"),
     (status = 409, description = "The name is taken, or the batch was cancelled meanwhile"),
@@ -116,36 +120,14 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 /// A body that was sent whole, under a key.
-struct Sent {
-    once: Once,
-    bytes: u64,
-    hash: [u8; 32],
-}
-
-impl Sent {
-    fn of(key: String, body: &[u8]) -> Self {
-        Self {
-            once: Once {
-                key,
-                request_hash: Sha256::digest(b"POST /api/batches application/json").into(),
-            },
-            bytes: body.len() as u64,
-            hash: Sha256::digest(body).into(),
-        }
-    }
-
-    fn written(&self) -> Written<'_> {
-        Written {
-            bytes: self.bytes,
-            hash: &self.hash,
-            whole: true,
-        }
-    }
-
-    fn is(&self, known: &KnownKey) -> bool {
-        known.request_hash == self.once.request_hash
-            && known.body_bytes == self.bytes
-            && known.body_hash.as_deref() == Some(self.hash.as_slice())
+fn sent(key: String, body: &[u8]) -> WholeRequest {
+    WholeRequest {
+        once: Once {
+            key,
+            request_hash: Sha256::digest(b"POST /api/batches application/json").into(),
+        },
+        bytes: body.len() as u64,
+        hash: Sha256::digest(body).into(),
     }
 }
 
@@ -156,6 +138,8 @@ struct Ended {
     again: bool,
     /// What was answered then, if anything was.
     answer: Option<Value>,
+    /// Its place in a trace, if one is made of it.
+    trace: Option<TraceContext>,
 }
 
 async fn json(
@@ -170,6 +154,7 @@ async fn json(
         let refused = asked::unfit("query", "with JSON, the batch's options stand in the body");
         return Err(receive::refused(request, refused).await);
     }
+    let traceparent = trace::parent(request.headers());
     let limit = super::body_limit(shared.limits);
     let announced = receive::announced(request.headers());
     let _turn = receive::turn(&shared.permits, announced, limit).await?;
@@ -178,7 +163,7 @@ async fn json(
         let state = state.clone();
         let read = move || {
             let shared = &state.0;
-            let sent = key.map(|key| Sent::of(key, &bytes));
+            let sent = key.map(|key| sent(key, &bytes));
             let body: SubmissionBody = body::read(&bytes)?;
             drop(bytes);
             let open = body.open.unwrap_or(false);
@@ -188,6 +173,7 @@ async fn json(
                 shared.limits,
                 &shared.ontology,
                 &shared.webhooks,
+                &shared.models,
                 false,
             )
             .map(|checked| (checked, open, sent))
@@ -195,10 +181,14 @@ async fn json(
         // Checking many megabytes would keep a thread from answering others.
         tokio::task::spawn_blocking(read)
     };
-    let (checked, open, sent) = parsing.await.map_err(|error| Problem::bug(&error))??;
-    let checked = match small(checked, open || sent.is_some()) {
-        Ok(parcel) => return hand_in(state, organization, arrived, parcel).await,
-        Err(checked) => *checked,
+    let (mut checked, open, sent) = parsing.await.map_err(|error| Problem::bug(&error))??;
+    checked.batch.traceparent = traceparent;
+    let (checked, sent) = match small(checked, sent, open) {
+        Err(alone) => *alone,
+        Ok(parcel) => match hand_in(state, organization, arrived, parcel).await? {
+            Handed::Answered(response) => return Ok(response),
+            Handed::KeyIsKnown(parcel) => opened_up(*parcel),
+        },
     };
     begin(state, organization).await?;
     let name = checked.batch.name.clone();
@@ -224,10 +214,14 @@ async fn json(
 }
 
 /// The submission for the desk, if it is one of those that many are written of at once.
-fn small(checked: Checked, alone: bool) -> Result<Parcel, Box<Checked>> {
+fn small(
+    checked: Checked,
+    sent: Option<WholeRequest>,
+    open: bool,
+) -> Result<Parcel, Box<(Checked, Option<WholeRequest>)>> {
     let is_document = |entry: &Entry| matches!(entry, Entry::Document(_));
-    if alone || !checked.entries.iter().all(is_document) {
-        return Err(Box::new(checked));
+    if open || !checked.entries.iter().all(is_document) {
+        return Err(Box::new((checked, sent)));
     }
     let documents = checked.entries.into_iter().filter_map(|entry| match entry {
         Entry::Document(document) => Some(document),
@@ -237,15 +231,28 @@ fn small(checked: Checked, alone: bool) -> Result<Parcel, Box<Checked>> {
         documents: documents.collect(),
         batch: checked.batch,
         notify: checked.notify,
+        sent,
     };
     if parcel.is_small() {
         return Ok(parcel);
     }
-    Err(Box::new(Checked {
+    Err(Box::new(opened_up(parcel)))
+}
+
+fn opened_up(parcel: Parcel) -> (Checked, Option<WholeRequest>) {
+    let checked = Checked {
         entries: parcel.documents.into_iter().map(Entry::Document).collect(),
         batch: parcel.batch,
         notify: parcel.notify,
-    }))
+    };
+    (checked, parcel.sent)
+}
+
+/// What came of handing in.
+enum Handed {
+    Answered(Response),
+    /// It was sent before, or is being sent.
+    KeyIsKnown(Box<Parcel>),
 }
 
 /// A small submission, written with others that come at the same time.
@@ -254,18 +261,25 @@ async fn hand_in(
     organization: OrganizationId,
     arrived: tokio::time::Instant,
     parcel: Parcel,
-) -> Result<Response, Problem> {
+) -> Result<Handed, Problem> {
     let name = parcel.batch.name.clone();
     let handed_in = state.0.desk.submit(organization, parcel);
-    match tokio::time::timeout_at(arrived + ANSWER_TIMEOUT, handed_in).await {
-        Err(_) => Err(late(&name)),
-        Ok(None) => Err(Problem::of(StatusCode::INTERNAL_SERVER_ERROR)),
-        Ok(Some(Err(error))) => Err(submit_problem(&error)),
-        Ok(Some(Ok(report))) => {
+    let (filed, traced) = match tokio::time::timeout_at(arrived + ANSWER_TIMEOUT, handed_in).await {
+        Err(_) => return Err(late(&name)),
+        Ok(None) => return Err(Problem::of(StatusCode::INTERNAL_SERVER_ERROR)),
+        Ok(Some((filed, traced))) => (filed.map_err(|error| submit_problem(&error))?, traced),
+    };
+    match filed {
+        Filed::KeyIsKnown(parcel) => Ok(Handed::KeyIsKnown(parcel)),
+        Filed::Written(report) => {
             let id = report.batch_id;
             tracing::info!(batch.id = %id, "a batch was submitted");
             let location = [(header::LOCATION, format!("/api/batches/{id}"))];
-            Ok((StatusCode::CREATED, location, Json(report)).into_response())
+            // As a repeat is answered, to the byte.
+            let object = serde_json::to_value(&report).map_err(|error| Problem::bug(&error))?;
+            let mut response = (StatusCode::CREATED, location, Json(object)).into_response();
+            trace::say(&mut response, traced);
+            Ok(Handed::Answered(response))
         }
     }
 }
@@ -302,7 +316,7 @@ async fn write(
     checked: Checked,
     open: bool,
     opened: Arc<OnceLock<BatchId>>,
-    sent: Option<Sent>,
+    sent: Option<WholeRequest>,
 ) -> Result<Ended, Problem> {
     let store = &state.0.store;
     let known = match &sent {
@@ -321,7 +335,7 @@ async fn write(
         None => Submission::open(store, organization, &checked.batch)
             .await
             .map_err(|error| submit_problem(&error))?,
-        Some(Opened::New(submission)) => submission,
+        Some(Opened::New(submission)) => *submission,
         Some(Opened::Known(known)) => {
             if !sent.as_ref().is_some_and(|sent| sent.is(&known)) {
                 return Err(another_body());
@@ -342,12 +356,13 @@ async fn write(
                         batch: known.batch,
                         again,
                         answer: known.answer,
+                        trace: None,
                     });
                 }
             }
         }
     };
-    let batch = submission.batch();
+    let (batch, trace) = (submission.batch(), submission.trace());
     let _ = opened.set(batch);
     match fill(submission, checked, open).await {
         Ok(()) => tracing::info!(batch.id = %batch, "a batch was submitted"),
@@ -359,6 +374,7 @@ async fn write(
         batch,
         again,
         answer: None,
+        trace,
     })
 }
 
@@ -408,6 +424,7 @@ async fn answer(
     };
     let location = [(header::LOCATION, format!("/api/batches/{id}"))];
     let mut response = (StatusCode::CREATED, location, Json(object)).into_response();
+    trace::say(&mut response, ended.trace);
     if ended.again {
         let replayed = HeaderValue::from_static("true");
         response.headers_mut().insert(REPLAYED, replayed);

@@ -10,9 +10,10 @@ use graphmill_jobs::LlmCallId;
 use tokio::time::{Instant, interval_at, sleep};
 use tracing::{error, info, warn};
 
-use super::Question;
+use super::{Question, span};
 use crate::{
     extractors::{Answer, CallError, Exchange, TransportError, Usage, Verdict, WaitCause},
+    metrics,
     queue::{CallEnd, Permit},
     store::{self, Paid, StoreError, Unanswered},
 };
@@ -31,6 +32,7 @@ pub(super) async fn make(
     // full at the server.
     if permit.is_late() {
         file_unanswered(&question, id, Unanswered::Rejected, None, "not sent").await;
+        question.count("unsent");
         permit.settle(CallEnd::Unsent).await;
         return Err(CallError::Wait {
             reason: "its turn had passed before it was sent".to_owned(),
@@ -40,33 +42,50 @@ pub(super) async fn make(
     }
     if question.gone.is_cancelled() || question.door.caller.gate.may_begin().await.is_err() {
         file_unanswered(&question, id, Unanswered::Rejected, None, "not sent").await;
+        question.count("unsent");
         permit.settle(CallEnd::Unsent).await;
         return Err(CallError::Transient(
             "nobody waits for it any more".to_owned(),
         ));
     }
     let begun = Instant::now();
+    let mut span = span::of(&question, id);
     let sent = tokio::select! {
         sent = send(&question, id) => sent,
         never = renewing(&question, id) => match never {},
         () = question.door.caller.hang_up.cancelled() => {
+            span.fail("cancelled");
             file_unanswered(&question, id, Unanswered::InDoubt, None, "cancelled while it was made").await;
+            question.count("cancelled");
             // It says nothing of the server.
             drop(permit);
             return Err(CallError::Transient("the call was cancelled".to_owned()));
         }
     };
     let latency = begun.elapsed();
+    metrics::get().models.took(&question.door.counted, latency);
     let exchange = match sent {
         Ok(exchange) => exchange,
-        Err(error) => return Err(broken(&question, id, permit, &error).await),
+        Err(error) => {
+            span::broke_off(span, &error);
+            return Err(broken(&question, id, permit, &error).await);
+        }
     };
     let provider = &question.door.access.0.provider;
     let verdict = provider.verdict(question.request.operation, &exchange);
+    span::came(span, exchange.status, &verdict);
     if let Verdict::Answered(usage) = verdict {
         return answered(&question, id, permit, exchange, usage, latency).await;
     }
     let status = exchange.status;
+    question.count(match &verdict {
+        Verdict::Throttled => "throttled",
+        Verdict::Blocked { .. } => "blocked",
+        Verdict::Refused { .. } => "refused",
+        Verdict::Failed { .. } => "failed",
+        // It has returned.
+        Verdict::Answered(_) => "answered",
+    });
     let (told, end, error) = match verdict {
         Verdict::Throttled => {
             let wait = exchange.retry_after.unwrap_or(Duration::from_secs(1));
@@ -105,7 +124,9 @@ pub(super) async fn make(
     };
     file_unanswered(&question, id, Unanswered::Rejected, Some(status), &told).await;
     info!(call.id = %id, status, duration_ms = latency.as_millis(), reason = told, "a model's server did not answer the question");
-    permit.settle(end).await;
+    let throttled = matches!(end, CallEnd::Throttled { .. });
+    let settled = permit.settle(end).await;
+    question.door.tell_settled(&settled, throttled);
     Err(error)
 }
 
@@ -171,22 +192,42 @@ async fn answered(
     let filed = filed.await;
     let total =
         u64::try_from(paid.prompt_tokens.saturating_add(paid.completion_tokens)).unwrap_or(0);
-    // Nobody needs to wait until Redis knows.
-    tokio::spawn(permit.settle(CallEnd::Answered {
+    let end = CallEnd::Answered {
         tokens: total,
         latency,
-    }));
+    };
+    let door = question.door.clone();
+    // Nobody needs to wait until Redis knows.
+    tokio::spawn(async move {
+        let settled = permit.settle(end).await;
+        door.tell_settled(&settled, false);
+    });
     if filed {
+        count_paid(question, paid);
         Ok(Answer {
             body: exchange.body,
             replayed: false,
         })
     } else {
         // Received is what is committed; this one is in doubt.
+        question.count("broken");
         Err(CallError::Transient(
             "the model's answer could not be written down".to_owned(),
         ))
     }
+}
+
+/// Counts what is in the ledger now.
+fn count_paid(question: &Question, paid: Paid) {
+    question.count("answered");
+    let count = |number: i64| u64::try_from(number).unwrap_or(0);
+    metrics::get().models.used(
+        &question.door.counted,
+        count(paid.prompt_tokens),
+        count(paid.cached_tokens),
+        count(paid.completion_tokens),
+        paid.cost.map(count),
+    );
 }
 
 /// No complete response came.
@@ -196,13 +237,15 @@ async fn broken(
     permit: Permit,
     error: &TransportError,
 ) -> CallError {
-    let end = match error {
-        TransportError::Connect(_) => Unanswered::Rejected,
-        TransportError::Broken(_) | TransportError::TimedOut(_) => Unanswered::InDoubt,
+    let (end, outcome) = match error {
+        TransportError::Connect(_) => (Unanswered::Rejected, "unreachable"),
+        TransportError::Broken(_) | TransportError::TimedOut(_) => (Unanswered::InDoubt, "broken"),
     };
+    question.count(outcome);
     info!(call.id = %id, error = error as &dyn std::error::Error, "a call broke off");
     file_unanswered(question, id, end, None, &error.to_string()).await;
-    permit.settle(CallEnd::Failed).await;
+    let settled = permit.settle(CallEnd::Failed).await;
+    question.door.tell_settled(&settled, false);
     CallError::Transient(error.to_string())
 }
 

@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use super::input::InputError;
 use crate::{
-    config::ModelConfigError,
+    config::{ModelConfigError, TraceConfigError},
     graph::ExportError,
     mock_model::ScriptError,
     queue::QueueError,
     servers::ServersError,
     store::StoreError,
-    telemetry::LogFilterError,
+    telemetry::{CollectorError, LogFilterError},
     worker::WorkerError,
     workflow::{ExportFailure, LinkError, RemoveError, RerunError, SignalError, SubmitError},
 };
@@ -31,6 +31,10 @@ pub(super) enum CliError {
     Input(#[from] InputError),
     #[error(transparent)]
     LogFilter(#[from] LogFilterError),
+    #[error(transparent)]
+    Traces(#[from] TraceConfigError),
+    #[error(transparent)]
+    Collector(#[from] CollectorError),
     /// The command was called in a way that can't be meant; the message has the remedy.
     #[error("{0}")]
     Usage(String),
@@ -69,6 +73,11 @@ pub(super) enum CliError {
     },
     #[error("can't listen on {address}")]
     Listen {
+        address: String,
+        source: std::io::Error,
+    },
+    #[error("can't listen on {address} for metrics (--metrics)")]
+    ListenForMetrics {
         address: String,
         source: std::io::Error,
     },
@@ -160,6 +169,8 @@ impl CliError {
         ExitCode::from(match self {
             Self::Input(_)
             | Self::LogFilter(_)
+            | Self::Traces(_)
+            | Self::Collector(_)
             | Self::Usage(_)
             | Self::Models(_)
             | Self::Script(_)
@@ -180,6 +191,7 @@ impl CliError {
             | Self::Signal(_)
             | Self::Export(_)
             | Self::Listen { .. }
+            | Self::ListenForMetrics { .. }
             | Self::Runtime(_) => SERVER,
         })
     }

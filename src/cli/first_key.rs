@@ -26,6 +26,7 @@ const FILE: &str = "api-key";
 pub(super) async fn have_key(
     session: &Session,
     servers: &ServerArgs,
+    flag: &str,
     listen: SocketAddr,
 ) -> Result<(), CliError> {
     let is_local = listen.ip().is_loopback();
@@ -41,7 +42,7 @@ pub(super) async fn have_key(
         return Ok(());
     }
     Err(CliError::Usage(format!(
-        "--listen {listen}: there is no API key yet, so nobody could be told from anybody; make one first: \
+        "--{flag} {listen}: there is no API key yet, so nobody could be told from anybody; make one first: \
          `graphmill keys create NAME`"
     )))
 }

@@ -1,5 +1,8 @@
 //! What shells and readers are told of the commands: completions, man pages, and `docs/CONFIG.md`. All of it is made of
-//! the definitions of the flags, so none of it can say something else than `--help`.
+//! the definitions of the flags, so none of it can say something else than `--help`. `docs/METRICS.md` is made of the
+//! metrics in the same way.
+
+mod metrics;
 
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
@@ -59,12 +62,16 @@ pub(super) struct DocsArgs {
 enum DocsCommand {
     /// Print docs/CONFIG.md.
     Config,
+    /// Print docs/METRICS.md.
+    Metrics,
 }
 
 pub(super) fn docs(args: &DocsArgs) -> Result<ExitCode, CliError> {
-    match args.command {
-        DocsCommand::Config => output::written(output::bytes(page().as_bytes()))?,
-    }
+    let page = match args.command {
+        DocsCommand::Config => page(),
+        DocsCommand::Metrics => metrics::page(),
+    };
+    output::written(output::bytes(page.as_bytes()))?;
     Ok(ExitCode::SUCCESS)
 }
 

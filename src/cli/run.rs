@@ -101,6 +101,9 @@ pub(super) struct RunArgs {
     /// Print exactly one JSON object.
     #[arg(long)]
     json: bool,
+    /// W3C trace context of whoever runs this: the new batch's trace hangs below it.
+    #[arg(long, env = "TRACEPARENT", value_name = "CONTEXT")]
+    traceparent: Option<String>,
     #[command(flatten)]
     worker: WorkerArgs,
     /// Ask the model anew, although other batches have paid for the same answers.
@@ -383,6 +386,7 @@ async fn opened(session: &Session, args: &RunArgs, setup: &Setup) -> Result<Targ
         max_retries: args.max_retries,
         tolerance: args.max_failures,
         weight: args.weight,
+        traceparent: args.traceparent.clone(),
     };
     let submission = Submission::open(&session.store, session.organization, &batch).await?;
     if let Some(address) = &setup.notify {

@@ -4,18 +4,20 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
-    calling, error::CliError, first_key::have_key, notifying, ontology, run::Interrupts,
+    calling, error::CliError, first_key::have_key, notifying, ontology, run::Interrupts, scraping,
     session::Session,
 };
 use crate::{
-    api,
-    config::{ModelArgs, NotifyArgs, PipelineArgs, ServerArgs, WorkerArgs},
+    api, board,
+    config::{MetricsArgs, ModelArgs, NotifyArgs, PipelineArgs, ServerArgs, WorkerArgs},
     extractors::Extractors,
     keys::Keyring,
     pipeline::Foresight,
     queue::RateLimiter,
+    store,
     worker::{Worker, WorkerSettings},
 };
 
@@ -31,6 +33,10 @@ pub(super) struct ServeArgs {
         default_value = "127.0.0.1:8080"
     )]
     listen: SocketAddr,
+    /// Where to show the board: pages of queues, tasks and workers, behind the same keys. Nowhere without it; beyond
+    /// loopback addresses as `--listen`.
+    #[arg(long, env = "GRAPHMILL_BOARD", value_name = "ADDRESS")]
+    board: Option<SocketAddr>,
     /// Ask nobody for a key: whoever reaches the address owns the organization's batches. For loopback addresses only.
     #[arg(long, env = "GRAPHMILL_NO_KEYS")]
     no_keys: bool,
@@ -63,6 +69,8 @@ pub(super) struct ServeArgs {
     )]
     max_upload_bytes: u64,
     #[command(flatten)]
+    metrics: MetricsArgs,
+    #[command(flatten)]
     worker: WorkerArgs,
     #[command(flatten)]
     models: ModelArgs,
@@ -73,14 +81,17 @@ pub(super) async fn serve(
     args: &ServeArgs,
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
-    let is_local = args.listen.ip().is_loopback();
-    if args.no_keys && !is_local {
-        return Err(CliError::Usage(format!(
-            "--no-keys --listen {}: anybody could ask for anything there; listen on 127.0.0.1, or leave out --no-keys",
-            args.listen
-        )));
-    }
+    let addresses = [("listen", Some(args.listen)), ("board", args.board)];
+    check_addresses(&addresses, args.no_keys)?;
     let ontology = ontology::chosen(args.ontology.as_deref())?;
+    let configured = args.models.load()?;
+    let models = api::ModelDefaults {
+        prices: configured.prices,
+        caps: store::Caps {
+            cost: configured.max_cost,
+            tokens: configured.max_tokens,
+        },
+    };
     let signs = notifying::messenger(&args.notify.signing)?.is_some();
     let webhooks = api::Webhooks {
         otherwise: notifying::address(&args.notify, signs)?,
@@ -91,24 +102,37 @@ pub(super) async fn serve(
         source,
     };
     let listener = TcpListener::bind(args.listen).await.map_err(listen)?;
+    let for_metrics = scraping::bind(&args.metrics).await?;
+    let board = Board::bind(args).await?;
     let session = Session::open(servers, false).await?;
-    if !args.no_keys
-        && let Err(error) = have_key(&session, servers, args.listen).await
-    {
-        session.close().await;
-        return Err(error);
+    for (flag, address) in addresses {
+        if let Some(address) = address.filter(|_| !args.no_keys)
+            && let Err(error) = have_key(&session, servers, flag, address).await
+        {
+            session.close().await;
+            return Err(error);
+        }
     }
     let queue = session.queue().await?;
     let rates = RateLimiter::new(&queue);
+    let keyring = Keyring::new(session.store.clone());
+    let board = board.map(|board| board.with(&session, args, &keyring, &rates));
     let access = if args.no_keys {
         api::Access::open(session.organization, rates)
     } else {
-        api::Access::by_key(Keyring::new(session.store.clone()), rates)
+        api::Access::by_key(keyring, rates)
     };
     // From before anybody knows of the server: who stops it may be that fast.
-    let mut interrupts = Interrupts::listen();
+    let interrupts = Interrupts::listen();
     let address = listener.local_addr().map_err(listen)?;
     tracing::info!(%address, "listening");
+    if let Some(board) = &board {
+        let address = board
+            .listener
+            .local_addr()
+            .map_err(|source| board.failed(source))?;
+        tracing::info!(%address, "the board is there");
+    }
     let offered = extractors.names().filter_map(|name| {
         let paid = extractors.get(name)?.is_paid();
         Some((name.to_owned(), args.pipeline.settings(paid)))
@@ -129,23 +153,130 @@ pub(super) async fn serve(
             foresights,
             cors_origins: args.cors_origin.clone(),
             upload_bytes: args.max_upload_bytes,
+            models,
         },
         access,
     );
     let worker = if args.with_worker {
-        Some(work(&session, queue, extractors, args).await?)
+        Some(work(&session, queue.clone(), extractors, args).await?)
     } else {
         None
     };
-    let served = api::serve(listener, state, async move { interrupts.next().await })
-        .await
-        .map_err(listen);
+    let scraping = scraping::begin(for_metrics, &session, &queue, worker.as_ref());
+    let serving = async |stop| api::serve(listener, state, stop).await.map_err(listen);
+    let served = until_stopped(serving, board, interrupts).await;
     // Behind the requests: what they have submitted to the end is seen by others.
     if let Some(worker) = worker {
         worker.drain(args.worker.drain).await;
     }
+    drop(scraping);
     session.close().await;
     served.map(|()| ExitCode::SUCCESS)
+}
+
+/// Without keys only who is on this machine may ask.
+fn check_addresses(
+    addresses: &[(&str, Option<SocketAddr>)],
+    no_keys: bool,
+) -> Result<(), CliError> {
+    for (flag, address) in addresses {
+        if let Some(address) = address.filter(|address| no_keys && !address.ip().is_loopback()) {
+            return Err(CliError::Usage(format!(
+                "--no-keys --{flag} {address}: anybody could ask for anything there; listen on 127.0.0.1, or leave out \
+                 --no-keys"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Serves the API and the board until it is told to stop. If one of them breaks, so does the other: who watches the
+/// process must learn of it.
+async fn until_stopped(
+    serving: impl AsyncFnOnce(WaitForCancellationFutureOwned) -> Result<(), CliError>,
+    board: Option<Board<board::State>>,
+    mut interrupts: Interrupts,
+) -> Result<(), CliError> {
+    let stop = CancellationToken::new();
+    let shown = async {
+        match board {
+            Some(board) => board.serve(stop.clone().cancelled_owned()).await,
+            None => Ok(()),
+        }
+    };
+    let served = async { tokio::try_join!(serving(stop.clone().cancelled_owned()), shown) };
+    tokio::pin!(served);
+    let ended = tokio::select! {
+        ended = &mut served => ended,
+        () = interrupts.next() => {
+            stop.cancel();
+            served.await
+        }
+    };
+    ended.map(|_| ())
+}
+
+/// The board's listener, and what it shows once there is a session.
+struct Board<State = ()> {
+    address: SocketAddr,
+    listener: TcpListener,
+    state: State,
+}
+
+impl Board {
+    async fn bind(args: &ServeArgs) -> Result<Option<Self>, CliError> {
+        let Some(address) = args.board else {
+            return Ok(None);
+        };
+        let bound = TcpListener::bind(address).await;
+        bound
+            .map(|listener| {
+                Some(Self {
+                    address,
+                    listener,
+                    state: (),
+                })
+            })
+            .map_err(|source| CliError::Listen {
+                address: address.to_string(),
+                source,
+            })
+    }
+
+    fn with(
+        self,
+        session: &Session,
+        args: &ServeArgs,
+        keyring: &Keyring,
+        rates: &RateLimiter,
+    ) -> Board<board::State> {
+        let access = if args.no_keys {
+            board::Access::open(session.organization, rates.clone())
+        } else {
+            board::Access::by_key(keyring.clone(), rates.clone())
+        };
+        Board {
+            address: self.address,
+            listener: self.listener,
+            state: board::State::new(session.store.clone(), access),
+        }
+    }
+}
+
+impl Board<board::State> {
+    async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), CliError> {
+        let address = self.address.to_string();
+        board::serve(self.listener, self.state, stop)
+            .await
+            .map_err(|source| CliError::Listen { address, source })
+    }
+
+    fn failed(&self, source: std::io::Error) -> CliError {
+        CliError::Listen {
+            address: self.address.to_string(),
+            source,
+        }
+    }
 }
 
 /// Works in this process.

@@ -124,6 +124,10 @@ impl BatchCounts {
             | EventKind::DocumentResumed
             | EventKind::BatchPaused { .. }
             | EventKind::BatchResumed
+            | EventKind::RateLimited { .. }
+            | EventKind::BreakerOpened { .. }
+            | EventKind::BreakerProbed { .. }
+            | EventKind::BreakerClosed { .. }
             | EventKind::BatchKeptOpen
             | EventKind::ResolutionStarted
             | EventKind::StageEntered { .. }

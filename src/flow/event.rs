@@ -108,6 +108,18 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
+/// Whose limit calls wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitCause {
+    /// The server's: it answered that there are too many calls, or asked to be left alone (`Retry-After`).
+    Server,
+    /// Ours, of requests a minute.
+    Requests,
+    /// Ours, of tokens a minute.
+    Tokens,
+}
+
 /// What can happen. The `type` and the fields are the wire format; a release may add kinds and fields and changes
 /// none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -261,6 +273,34 @@ pub enum EventKind {
     },
     /// A paused batch may go on.
     BatchResumed,
+    /// Calls of the batch wait for a limit of their model. Told once in ten seconds at most.
+    RateLimited {
+        /// The model, as its server knows it.
+        model: String,
+        /// Whose limit.
+        cause: LimitCause,
+        /// Milliseconds until calls may go on, as far as that is known.
+        wait_ms: u64,
+    },
+    /// Calls of the batch's model fail one after the other, and nobody makes any for a while.
+    BreakerOpened {
+        /// The model, as its server knows it.
+        model: String,
+        /// Failures in a row.
+        failures: u32,
+        /// Milliseconds until one call tries how the server is.
+        wait_ms: u64,
+    },
+    /// The breaker is half-open: a call of the batch tries how the server is.
+    BreakerProbed {
+        /// The model, as its server knows it.
+        model: String,
+    },
+    /// Calls of the batch's model go through again.
+    BreakerClosed {
+        /// The model, as its server knows it.
+        model: String,
+    },
     /// An ended batch was opened again: documents of it get another try, in its next generation.
     BatchRetried {
         /// Which generation begins, from 2.
@@ -335,6 +375,10 @@ impl EventKind {
             Self::StageEntered { .. } => "StageEntered",
             Self::BatchPaused { .. } => "BatchPaused",
             Self::BatchResumed => "BatchResumed",
+            Self::RateLimited { .. } => "RateLimited",
+            Self::BreakerOpened { .. } => "BreakerOpened",
+            Self::BreakerProbed { .. } => "BreakerProbed",
+            Self::BreakerClosed { .. } => "BreakerClosed",
             Self::BatchRetried { .. } => "BatchRetried",
             Self::BatchReopened { .. } => "BatchReopened",
             Self::BatchRerun { .. } => "BatchRerun",

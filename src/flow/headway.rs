@@ -144,6 +144,10 @@ impl EventKind {
             | Self::StageEntered { .. }
             | Self::BatchPaused { .. }
             | Self::BatchResumed
+            | Self::RateLimited { .. }
+            | Self::BreakerOpened { .. }
+            | Self::BreakerProbed { .. }
+            | Self::BreakerClosed { .. }
             | Self::BatchRetried { .. }
             | Self::BatchReopened { .. }
             | Self::BatchRerun { .. } => return None,

@@ -141,6 +141,13 @@ impl Keyring {
         }
     }
 
+    /// Over once a key lets its holder in no more; a stream would outlive it by hours.
+    pub async fn gone(&self, holder: &Holder) {
+        while self.admits(holder).await {
+            tokio::time::sleep(FRESH).await;
+        }
+    }
+
     /// Whether a key still lets its holder in; as it was, if nobody can say.
     pub async fn admits(&self, holder: &Holder) -> bool {
         match self.known(&holder.prefix).await {

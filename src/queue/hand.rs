@@ -152,6 +152,12 @@ pub struct Reserved {
 }
 
 impl Reserved {
+    /// Whose slot it is.
+    #[must_use]
+    pub const fn stage(&self) -> Stage {
+        self.stage
+    }
+
     /// Hands the job on to the worker of its stage here: in Redis it is pushed and in flight from then on, as if it had
     /// waited and been taken. Without Redis the worker gets it all the same. Returns whether it has certainly got it;
     /// when the process stops it may not.

@@ -51,7 +51,7 @@ use uuid::Uuid;
 use self::{alone::Alone, permit::Held, script::Scripts, wake::Wakes};
 use super::connection::Queue;
 
-pub use permit::{CallEnd, Permit};
+pub use permit::{CallEnd, Permit, Settled, Turned};
 
 /// The part of a minute by which calls may be late at the server without a minute becoming too full: 1.5 s.
 const SLACK: f64 = 0.025;
@@ -159,6 +159,22 @@ pub enum WaitReason {
     },
     /// There is room, but others were first.
     Turn,
+}
+
+impl WaitReason {
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::Concurrency => "concurrency",
+            Self::Paused => "paused",
+            Self::BreakerOpen { .. } => "breaker_open",
+            Self::Probing { .. } => "probing",
+            Self::Turn => "turn",
+        }
+    }
 }
 
 impl fmt::Display for Waiting {
@@ -336,6 +352,19 @@ impl Limiter {
         tokens: u64,
         patience: Duration,
     ) -> Acquired {
+        self.acquire_telling(owner, ticket, tokens, patience, |_| {})
+            .await
+    }
+
+    /// [`acquire_for`](Self::acquire_for), and says what it waits for whenever it has looked in vain.
+    pub async fn acquire_telling(
+        &self,
+        owner: Owner<'_>,
+        ticket: &str,
+        tokens: u64,
+        patience: Duration,
+        tell: impl Fn(&Waiting) + Send,
+    ) -> Acquired {
         let inner = &self.inner;
         let id = format!("p{}", Uuid::new_v4().simple());
         let begun = Instant::now();
@@ -355,10 +384,14 @@ impl Limiter {
             asking.answered();
             drop(turn);
             let seen = match look {
-                Some(script::Look::Granted { generation, at }) => {
-                    return Acquired::Granted(Permit::shared(
-                        inner, id, tokens, asked, generation, at,
-                    ));
+                Some(script::Look::Granted {
+                    generation,
+                    at,
+                    probes,
+                }) => {
+                    let grant = (generation, at);
+                    let permit = Permit::shared(inner, id, tokens, asked, grant, probes);
+                    return Acquired::Granted(permit);
                 }
                 Some(script::Look::Wait(wait)) => {
                     inner.alone().heard(&wait, asked);
@@ -375,13 +408,15 @@ impl Limiter {
                     }
                 }
             };
+            let waiting = Waiting {
+                of: Arc::clone(&inner.name),
+                reason: seen.reason,
+                wait: seen.wait,
+                ahead: seen.ahead,
+            };
+            tell(&waiting);
             if !seen.stays || left.is_zero() {
-                return Acquired::Wait(Waiting {
-                    of: Arc::clone(&inner.name),
-                    reason: seen.reason,
-                    wait: seen.wait,
-                    ahead: seen.ahead,
-                });
+                return Acquired::Wait(waiting);
             }
             // a call for this ticket that came meanwhile is kept, so that none is missed between look and sleep
             let sleep = tokio::time::timeout(seen.wait.min(left), call.notified());

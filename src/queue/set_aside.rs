@@ -26,6 +26,19 @@ pub struct SetAside {
 }
 
 impl Queue {
+    /// How many jobs are set aside; Redis keeps the last 1,000.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::SetAside`]; trying again helps once Redis is there.
+    pub async fn set_aside_count(&self) -> Result<usize, QueueError> {
+        redis::cmd("LLEN")
+            .arg(SET_ASIDE)
+            .query_async(&mut self.redis.clone())
+            .await
+            .map_err(QueueError::SetAside)
+    }
+
     /// The last jobs that were set aside, newest first, at most `most`. Redis keeps 1,000.
     ///
     /// # Errors

@@ -39,6 +39,8 @@ pub struct BatchSpec {
     pub tolerance: Option<Tolerance>,
     /// Its share against other open batches of the organization; 1 to 1,000.
     pub weight: u32,
+    /// W3C trace context of version 00 that its work hangs below, if any.
+    pub traceparent: Option<String>,
 }
 
 /// A batch, as it is shown and worked.
@@ -92,8 +94,8 @@ pub async fn add_batch(
     let id = BatchId::generate();
     let limited = query_scalar!(
         r#"insert into batch (id, organization_id, name, ontology_id, extractor, config, concurrency,
-                              failure_policy, max_retries, counts, max_failures, weight)
-           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                              failure_policy, max_retries, counts, max_failures, weight, traceparent)
+           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
            returning exists (select from organization_limit l where l.organization_id = $2) as "limited!""#,
         id.uuid(),
         organization.uuid(),
@@ -107,6 +109,7 @@ pub async fn add_batch(
         to_json("counts", &BatchCounts::default())?,
         spec.tolerance.map(|tolerance| tolerance.to_string()),
         i32::try_from(spec.weight).unwrap_or(i32::MAX),
+        spec.traceparent,
     )
     .fetch_one(&mut *connection)
     .await

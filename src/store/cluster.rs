@@ -37,7 +37,8 @@ pub struct Resolvable {
     pub class: String,
 }
 
-/// A page of the entities to resolve, after `after`, and where it ends.
+/// A page of the entities to resolve, after `after`, and where it ends. Documents are looked up one by one (`offset 0`):
+/// beside a large batch Postgres would rather read all documents that the organization has, 250 ms of 100,000.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
@@ -59,7 +60,10 @@ pub async fn resolvable_page(
                         and m.ordinal = any(n.mentions) and m.text <> n.name
                       order by m.text limit $6) else '{}' end as "aliases!"
            from workflow_execution e
-           join document d on d.organization_id = e.organization_id and d.id = e.document_id
+           cross join lateral (
+               select d.id, d.external_id from document d
+               where d.organization_id = e.organization_id and d.id = e.document_id offset 0
+           ) as d
            join entity n on n.organization_id = e.organization_id and n.workflow_execution_id = e.id
            where e.organization_id = $1 and e.batch_id = $2 and e.status = 'completed' and e.id >= $3
              and (n.workflow_execution_id, n.ordinal) > ($3, $4)
@@ -93,7 +97,7 @@ pub async fn resolvable_page(
     Ok((entities, last))
 }
 
-/// These entities, whatever their batch; those that are gone are left out.
+/// These entities, whatever their batch; those that are gone are left out. Documents as in [`resolvable_page`].
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
@@ -112,7 +116,10 @@ pub async fn resolvable_by_id(
                       order by m.text limit $3) else '{}' end as "aliases!"
            from entity n
            join workflow_execution e on e.organization_id = n.organization_id and e.id = n.workflow_execution_id
-           join document d on d.organization_id = e.organization_id and d.id = e.document_id
+           cross join lateral (
+               select d.id, d.batch_id, d.external_id from document d
+               where d.organization_id = e.organization_id and d.id = e.document_id offset 0
+           ) as d
            where n.organization_id = $1 and n.id = any($2)
            order by n.id"#,
         organization.uuid(),

@@ -57,6 +57,15 @@ pub struct Ringable {
     pub version: i32,
 }
 
+/// Executions that have gone silent.
+#[derive(Debug, Clone)]
+pub struct Silent {
+    /// What is to be rung for.
+    pub rings: Vec<Ringable>,
+    /// How many of them somebody had leased, and let the lease run out.
+    pub expired: usize,
+}
+
 /// Executions that are admitted and due, that nobody works, and whose job is missing: not rung yet, rung more than
 /// `patience` ago, or rung at another incarnation of Redis. They are marked as rung at `incarnation`.
 ///
@@ -67,7 +76,7 @@ pub async fn to_ring(
     incarnation: i64,
     patience: Duration,
     most: usize,
-) -> Result<Vec<Ringable>, StoreError> {
+) -> Result<Silent, StoreError> {
     let rows = query!(
         r#"with silent as (
                select id from workflow_execution
@@ -87,7 +96,8 @@ pub async fn to_ring(
            update workflow_execution e
            set rung_at = now(), ring_incarnation = $1
            where e.id = any(array(select id from silent))
-           returning e.organization_id, e.batch_id, e.id, e.lease_epoch, e.current_activity, e.workflow_version"#,
+           returning e.organization_id, e.batch_id, e.id, e.lease_epoch, e.current_activity, e.workflow_version,
+                     e.lease_until is not null as "expired!""#,
         incarnation,
         seconds(patience),
         i64::try_from(most).unwrap_or(i64::MAX),
@@ -95,7 +105,9 @@ pub async fn to_ring(
     )
     .fetch_all(connection)
     .await?;
-    rows.into_iter()
+    let expired = rows.iter().filter(|row| row.expired).count();
+    let rings = rows
+        .into_iter()
         .map(|row| {
             Ok(Ringable {
                 organization: row.organization_id.into(),
@@ -106,7 +118,8 @@ pub async fn to_ring(
                 version: row.workflow_version,
             })
         })
-        .collect()
+        .collect::<Result<_, StoreError>>()?;
+    Ok(Silent { rings, expired })
 }
 
 /// Says that no job was pushed for these after all (the queue's window is full, or Redis is away).

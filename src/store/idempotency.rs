@@ -1,9 +1,12 @@
 //! The table `idempotency_key`: submissions that may be sent again. A key's row is written in the transaction that
 //! opens its batch, says how much of the body is written down for sure, and keeps the answer.
 
+use std::collections::HashSet;
+
 use graphmill_jobs::{BatchId, OrganizationId};
 use serde_json::Value;
-use sqlx::{PgConnection, query};
+use sqlx::{PgConnection, query, query_scalar};
+use uuid::Uuid;
 
 use super::StoreError;
 
@@ -62,6 +65,97 @@ pub async fn known_key(
     }))
 }
 
+/// Which of these keys are known, as [`known_key`] has it.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn known_keys(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    keys: &[String],
+) -> Result<HashSet<String>, StoreError> {
+    let known = query_scalar!(
+        "select key from idempotency_key
+         where organization_id = $1 and key = any($2) and created_at > now() - interval '1 day'",
+        organization.uuid(),
+        keys,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(known.into_iter().collect())
+}
+
+/// A key of a batch that came whole, with what is answered.
+#[derive(Debug)]
+pub struct AnsweredKey<'a> {
+    /// What the caller made up.
+    pub key: &'a str,
+    /// Its batch.
+    pub batch: BatchId,
+    /// SHA-256 of everything that was asked but the body.
+    pub request_hash: &'a [u8],
+    /// The body, all of it.
+    pub written: Written<'a>,
+    /// What is answered.
+    pub answer: Value,
+}
+
+/// Takes keys for batches that are written in the same transaction; `false`: somebody else has one of them by now, and
+/// the caller must drop the transaction.
+///
+/// # Errors
+/// [`StoreError::Query`]; trying again may help.
+pub async fn take_keys(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    taken: &[AnsweredKey<'_>],
+) -> Result<bool, StoreError> {
+    let keys: Vec<String> = taken.iter().map(|one| one.key.to_owned()).collect();
+    let batches: Vec<Uuid> = taken.iter().map(|one| one.batch.uuid()).collect();
+    let requests: Vec<Vec<u8>> = taken.iter().map(|one| one.request_hash.to_vec()).collect();
+    let bytes: Vec<i64> = taken.iter().map(|one| signed(one.written.bytes)).collect();
+    let hashes: Vec<Vec<u8>> = taken.iter().map(|one| one.written.hash.to_vec()).collect();
+    let answers: Vec<Value> = taken.iter().map(|one| one.answer.clone()).collect();
+    forget(connection, organization, &keys).await?;
+    // In the order of the keys: two replicas that want some of the same wait for one another in one direction.
+    let written = query!(
+        "insert into idempotency_key (key, organization_id, batch_id, request_hash, body_bytes, body_hash, whole, answer)
+         select k.key, $1, k.batch, k.request, k.bytes, k.hash, true, k.answer
+         from unnest($2::text[], $3::uuid[], $4::bytea[], $5::bigint[], $6::bytea[], $7::jsonb[])
+             as k (key, batch, request, bytes, hash, answer)
+         order by k.key on conflict do nothing",
+        organization.uuid(),
+        &keys,
+        &batches,
+        &requests,
+        &bytes,
+        &hashes,
+        &answers,
+    )
+    .execute(connection)
+    .await?;
+    Ok(written.rows_affected() == taken.len() as u64)
+}
+
+/// Sweeps these keys if they are old, and a few others that are.
+async fn forget(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    keys: &[String],
+) -> Result<(), StoreError> {
+    query!(
+        "delete from idempotency_key where organization_id = $1 and (key = any($2) or key = any(array(
+             select key from idempotency_key where organization_id = $1 and created_at <= now() - interval '1 day'
+             order by created_at limit 100 for update skip locked)))
+           and created_at <= now() - interval '1 day'",
+        organization.uuid(),
+        keys,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Takes a key for a batch that is opened in the same transaction; `false`: somebody else has it. Sweeps a few that
 /// are forgotten.
 ///
@@ -75,16 +169,7 @@ pub async fn take_key(
     request_hash: &[u8],
     written: Option<Written<'_>>,
 ) -> Result<bool, StoreError> {
-    query!(
-        "delete from idempotency_key where organization_id = $1 and (key = $2 or key = any(array(
-             select key from idempotency_key where organization_id = $1 and created_at <= now() - interval '1 day'
-             order by created_at limit 100 for update skip locked)))
-           and created_at <= now() - interval '1 day'",
-        organization.uuid(),
-        key,
-    )
-    .execute(&mut *connection)
-    .await?;
+    forget(connection, organization, &[key.to_owned()]).await?;
     let taken = query!(
         "insert into idempotency_key (key, organization_id, batch_id, request_hash, body_bytes, body_hash, whole)
          values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing",

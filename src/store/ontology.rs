@@ -18,7 +18,18 @@ pub async fn ensure_ontology(
 ) -> Result<OntologyId, StoreError> {
     let definition = to_json("an ontology", ontology)?;
     let hash: [u8; 32] = Sha256::digest(definition.to_string()).into();
-    // The update changes nothing; it makes `returning` speak of the row that was there.
+    // Nearly always it is there, and all submissions would write the same row.
+    let known = query_scalar!(
+        "select id from ontology where hash = $1 and organization_id = $2",
+        &hash,
+        organization.uuid(),
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    if let Some(known) = known {
+        return Ok(known.into());
+    }
+    // The update changes nothing; it makes `returning` speak of the row that came in between.
     let id = query_scalar!(
         r#"insert into ontology (id, organization_id, name, version, hash, definition)
            values ($1, $2, $3, $4, $5, $6)

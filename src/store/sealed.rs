@@ -77,6 +77,10 @@ pub async fn add_sealed(
         .iter()
         .map(|batch| batch.notify.map(str::to_owned))
         .collect();
+    let traces: Vec<Option<String>> = batches
+        .iter()
+        .map(|batch| batch.spec.traceparent.clone())
+        .collect();
     let mut created: Vec<Value> = Vec::new();
     let mut added: Vec<Value> = Vec::new();
     for batch in batches {
@@ -112,12 +116,14 @@ pub async fn add_sealed(
     let written = query!(
         r#"with opened as (
                insert into batch (id, organization_id, name, ontology_id, extractor, config, concurrency,
-                                  failure_policy, max_retries, counts, max_failures, weight, notify_url, sealed_at)
+                                  failure_policy, max_retries, counts, max_failures, weight, notify_url, traceparent,
+                                  sealed_at)
                select b.id, $1, b.name, b.ontology, b.extractor, b.config, b.concurrency, b.policy, b.retries, $3,
-                      b.tolerance, b.weight, b.notify, now()
+                      b.tolerance, b.weight, b.notify, b.trace, now()
                from unnest($4::uuid[], $2::uuid[], $5::text[], $6::text[], $7::jsonb[], $8::integer[], $9::text[],
-                           $10::integer[], $11::text[], $12::integer[], $13::text[])
-                   as b (id, ontology, name, extractor, config, concurrency, policy, retries, tolerance, weight, notify)
+                           $10::integer[], $11::text[], $12::integer[], $13::text[], $29::text[])
+                   as b (id, ontology, name, extractor, config, concurrency, policy, retries, tolerance, weight, notify,
+                         trace)
                on conflict (name, organization_id) do nothing
                returning id
            ), filled as (
@@ -177,6 +183,7 @@ pub async fn add_sealed(
         &created,
         &added,
         sealed,
+        &traces as &[Option<String>],
     )
     .fetch_all(&mut *connection)
     .await?;

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use super::Engine;
 use crate::{
     flow::Stage,
+    metrics,
     queue::{Queue, QueueError, Rung},
     store::{self, Ringable},
 };
@@ -100,8 +101,10 @@ impl Doorbell {
         let of_documents = &live_slots[..Stage::Resolve as usize];
         self.capacity
             .store(of_documents.iter().sum(), Ordering::Relaxed);
-        for (window, slots) in self.windows.iter().zip(live_slots) {
-            window.store(self::window(slots), Ordering::Relaxed);
+        for (stage, slots) in Stage::ALL.into_iter().zip(live_slots) {
+            let window = self::window(slots);
+            self.windows[stage as usize].store(window, Ordering::Relaxed);
+            metrics::get().work.window(stage.as_str(), window);
         }
     }
 }
@@ -122,6 +125,7 @@ pub(super) async fn ring(engine: &Engine, rings: Vec<Ringable>, again: bool) {
                 organization: ring.organization,
                 epoch: ring.epoch,
                 version: ring.version,
+                // The batch's row has it: what is here may be lost at any time.
                 traceparent: None,
             })
             .collect();
@@ -136,6 +140,7 @@ pub(super) async fn ring(engine: &Engine, rings: Vec<Ringable>, again: bool) {
         };
         match answers {
             Ok(answers) => {
+                count(stage, &answers);
                 let full = rings
                     .iter()
                     .zip(answers)
@@ -143,6 +148,8 @@ pub(super) async fn ring(engine: &Engine, rings: Vec<Ringable>, again: bool) {
                 unrung.extend(full.map(|(ring, _)| *ring));
             }
             Err(error) => {
+                let work = &metrics::get().work;
+                work.rung(stage.as_str(), "failed", rings.len());
                 say_away(&engine.doorbell, &error);
                 unrung.extend(rings);
             }
@@ -162,6 +169,17 @@ pub(super) async fn ring(engine: &Engine, rings: Vec<Ringable>, again: bool) {
             error = &error as &dyn std::error::Error,
             "rings could not be taken back"
         );
+    }
+}
+
+fn count(stage: Stage, answers: &[Rung]) {
+    for (rung, name) in [
+        (Rung::Pushed, "pushed"),
+        (Rung::Present, "present"),
+        (Rung::Full, "full"),
+    ] {
+        let rings = answers.iter().filter(|answer| **answer == rung).count();
+        metrics::get().work.rung(stage.as_str(), name, rings);
     }
 }
 

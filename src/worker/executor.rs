@@ -17,14 +17,15 @@ use tracing::{Instrument, Span, debug, error, field, info_span, warn};
 use super::{
     Engine, NO_EXTRACTOR_WAIT,
     batches::BatchContext,
-    doorbell,
     gate::LeaseGate,
-    keeper::{Hold, Why},
+    granted::Leased,
+    keeper::Why,
     recent, resolution,
     settle::End,
-    settling::After,
     sink::Sink,
     steps::{Step, reached},
+    succession::After,
+    traced::{self, Attempt},
     turns::{self, Place},
     worked::{Came, Worked},
 };
@@ -35,6 +36,7 @@ use crate::{
     pipeline::{self, CheckpointError, Document, Past, UnitRecord, Work, Workplace},
     queue::{Handler, Onward},
     store::{self, Lease, LeaseRequest, Patience, StoreError},
+    telemetry::TraceContext,
     workflow,
 };
 
@@ -52,6 +54,8 @@ pub(super) struct Reins {
     pub(super) hang_up: CancellationToken,
     /// Its turns.
     pub(super) place: Arc<Place>,
+    /// What its calls hang below, in its trace.
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// Why a ring's work came to nothing. The lease runs out, and somebody takes it up again.
@@ -84,9 +88,11 @@ impl Handler for Executor {
         }
         let span = info_span!(
             "activity",
+            batch.id = field::Empty,
             execution.id = %ring.execution,
             stage = %stage,
             attempt = field::Empty,
+            trace_id = field::Empty,
         );
         async {
             match self.answer(stage, &ring, onward).await {
@@ -112,14 +118,18 @@ impl Executor {
             Some(granted) => Some(granted),
             None => self.lease(stage, ring).await?,
         };
-        let Some((lease, mut hold)) = taken else {
+        let Some(Leased {
+            lease,
+            mut hold,
+            mut activity,
+        }) = taken
+        else {
             return Ok(());
         };
         Span::current().record("attempt", lease.attempt);
-        if engine.stop.is_cancelled() {
-            hold.pause.cancel();
-        }
+        Span::current().record("batch.id", field::display(lease.batch));
         reached(stage, Step::Leased, ring.execution);
+        let mut attempt = Attempt::begin(engine, stage, &lease).await;
         let hang_up = CancellationToken::new();
         let weight = engine.shares.weight(lease.batch);
         let place = Arc::new(Place::new(engine.turns.clone(), lease.batch, weight));
@@ -127,15 +137,20 @@ impl Executor {
             pause: hold.pause.clone(),
             hang_up: hang_up.clone(),
             place: Arc::clone(&place),
+            trace: attempt.context(),
         };
         let worked = tokio::select! {
             biased;
             why = hold.ended() => match why {
                 // What is being paid for is carried to its end.
-                Why::Lost => return Ok(()),
+                Why::Lost => {
+                    attempt.ends_without("lost");
+                    return Ok(());
+                }
                 Why::Drain => {
+                    attempt.ends_without("handed-back");
                     hang_up.cancel();
-                    return self.hand_back(&lease, &[]).await;
+                    return self.hand_back(&lease, &[], &mut activity).await;
                 }
                 Why::Stop => {
                     hang_up.cancel();
@@ -149,22 +164,37 @@ impl Executor {
         };
         let mut worked = match worked {
             Came::Through(worked) => *worked,
-            Came::ToAPause(checkpoints) => return self.hand_back(&lease, &checkpoints).await,
+            Came::ToAPause(checkpoints) => {
+                attempt.ends_without("handed-back");
+                return self.hand_back(&lease, &checkpoints, &mut activity).await;
+            }
         };
         reached(stage, Step::Worked, ring.execution);
         let block = worked.block.take();
         place.enter().await;
-        let after = match self
-            .settle(stage, &lease, ring.version, worked, onward)
-            .await
-        {
-            Ok(after) => after,
-            Err(error) => {
-                let failed = Worked::ended(given_up(error)?);
-                self.settle(stage, &lease, ring.version, failed, onward)
-                    .await?
+        attempt.ends(&worked.end);
+        let mut is_last = traced::is_last(&lease, &worked.end);
+        let settling = attempt.settling();
+        let settled = async {
+            match self
+                .settle(stage, &lease, ring.version, worked, onward, &mut activity)
+                .await
+            {
+                Ok(after) => Ok(after),
+                Err(error) => {
+                    let failed = Worked::ended(given_up(error)?);
+                    attempt.ends(&failed.end);
+                    is_last = traced::is_last(&lease, &failed.end);
+                    self.settle(stage, &lease, ring.version, failed, onward, &mut activity)
+                        .await
+                }
             }
         };
+        let after = in_turn(&place, turns::WRITING, settled).await?;
+        drop((activity, settling));
+        if is_last && matches!(after, After::Ended) {
+            attempt.execution_done(&lease);
+        }
         drop(hold);
         place.leave();
         reached(stage, Step::Settled, ring.execution);
@@ -173,38 +203,12 @@ impl Executor {
             // Should this be lost, the next document to be worked runs into the same.
             workflow::block_batch(&engine.store, ring.organization, lease.batch, &reason).await?;
         }
-        match after {
-            After::Ring(next) => {
-                engine.sequencer.ring_soon();
-                doorbell::ring(engine, vec![next], false).await;
-            }
-            After::TakenUp(next, reserved) => {
-                engine.sequencer.ring_soon();
-                let next_ring = Ring {
-                    epoch: lease.fence.epoch,
-                    ..ring.clone()
-                };
-                if !reserved.hand(next_ring).await
-                    && let Some((lease, _hold)) = engine.granted.withdraw(next)
-                {
-                    self.hand_back(&lease, &[]).await?;
-                }
-            }
-            After::Ended => {
-                // A batch may end with it, and a slot of the batch is free again.
-                engine.sequencer.ring();
-                engine.stager.ring(ring.organization, lease.batch);
-            }
-        }
+        self.go_on(ring, &lease, after).await?;
         reached(stage, Step::Rung, ring.execution);
         Ok(())
     }
 
-    async fn lease(
-        &self,
-        stage: Stage,
-        ring: &Ring,
-    ) -> Result<Option<(Lease, Hold)>, ExecuteError> {
+    async fn lease(&self, stage: Stage, ring: &Ring) -> Result<Option<Leased>, ExecuteError> {
         let engine = &*self.0;
         let asked = Instant::now();
         let request = LeaseRequest {
@@ -229,10 +233,7 @@ impl Executor {
                 answer => break answer?,
             }
         };
-        Ok(lease.map(|lease| {
-            let hold = engine.held.hold(lease.fence, asked);
-            (lease, hold)
-        }))
+        Ok(lease.map(|lease| Leased::new(engine, stage, lease, asked)))
     }
 
     async fn work(&self, stage: Stage, lease: &Lease, reins: Reins) -> Result<Came, ExecuteError> {
@@ -276,7 +277,7 @@ impl Executor {
         }
         let mut sink = Sink::new(engine, stage, lease, paid);
         let run = pipeline::run(stage, &work, &mut records, &mut sink);
-        let outcome = in_turn(&place, run).await?;
+        let outcome = in_turn(&place, place.longest(), run).await?;
         let reached = sink.reached();
         Ok(Came::of(
             stage,
@@ -305,6 +306,7 @@ impl Executor {
             pause,
             hang_up,
             place,
+            trace,
         } = reins;
         // Units that wait for a model have no turns.
         let place = (!paid).then_some(place);
@@ -333,6 +335,7 @@ impl Executor {
                 prompt: recipe.prompt.clone(),
                 gate: gate.clone(),
                 hang_up,
+                trace,
             });
             if let Some(calling) = extractor.calling(door) {
                 extractor = calling;
@@ -400,7 +403,7 @@ impl Executor {
 pub(super) async fn in_turns<T>(place: &Place, work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
     loop {
-        if let Ok(output) = tokio::time::timeout(turns::LONGEST, &mut work).await {
+        if let Ok(output) = tokio::time::timeout(place.longest(), &mut work).await {
             return output;
         }
         place.leave();
@@ -412,28 +415,13 @@ pub(super) async fn in_turns<T>(place: &Place, work: impl Future<Output = T>) ->
     }
 }
 
-/// Runs `work`; a turn that lasts for too long meanwhile is taken from it.
-async fn in_turn<T>(place: &Place, work: impl Future<Output = T>) -> T {
+/// Runs `work`; a turn that lasts for longer than that meanwhile is taken from it.
+async fn in_turn<T>(place: &Place, longest: Duration, work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
     loop {
-        match tokio::time::timeout(turns::LONGEST, &mut work).await {
+        match tokio::time::timeout(longest, &mut work).await {
             Ok(output) => return output,
-            Err(_) => place.leave_after(turns::LONGEST),
-        }
-    }
-}
-
-/// Gives back leases whose jobs have not come for so long.
-pub(super) async fn give_back(engine: &Arc<Engine>, longer_than: Duration) {
-    for (lease, _hold) in engine.granted.forgotten(longer_than) {
-        let executor = Executor(Arc::clone(engine));
-        if let Err(error) = executor.hand_back(&lease, &[]).await {
-            // It runs out.
-            warn!(
-                error = &error as &dyn std::error::Error,
-                execution.id = %lease.fence.execution,
-                "a lease could not be given back"
-            );
+            Err(_) => place.leave_after(longest),
         }
     }
 }

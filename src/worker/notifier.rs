@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use super::Engine;
 use crate::{
     flow::{DeliveryStatus, Heard, after_attempt},
+    metrics,
     notify::{Address, Messenger, Webhook},
     store::{self, StoreError, WebhookLease},
     workflow,
@@ -171,6 +172,11 @@ async fn send(
 fn say(lease: &WebhookLease, status: DeliveryStatus, wait: Duration, error: Option<&str>) {
     let (batch, id, attempt) = (lease.batch, lease.id, lease.attempt);
     let error = error.unwrap_or_default();
+    metrics::get().work.webhook(match status {
+        DeliveryStatus::Delivered => "delivered",
+        DeliveryStatus::Waiting => "waiting",
+        DeliveryStatus::GivenUp => "given_up",
+    });
     match status {
         DeliveryStatus::Delivered => {
             info!(batch.id = %batch, webhook.id = %id, attempt, "a webhook was delivered");

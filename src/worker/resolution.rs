@@ -63,6 +63,7 @@ pub(super) async fn work(
         pause,
         hang_up,
         place,
+        trace,
     } = reins;
     let context = engine
         .batches
@@ -74,7 +75,7 @@ pub(super) async fn work(
         .await?
         .ok_or(ExecuteError::Gone)?;
     let ontology = Arc::clone(&context.recipes.of(Stage::Resolve).ontology);
-    let asker = match Asker::of(engine, lease, &context, pause, hang_up) {
+    let asker = match Asker::of(engine, lease, &context, pause, (hang_up, trace)) {
         Ok(asker) => asker,
         Err(outcome) => return Ok(Resolved::Hindered(outcome)),
     };

@@ -27,6 +27,7 @@ use crate::{
     flow::{
         BatchEvent, BatchState, Event, EventKind, IllegalMove, NextStep, Pace, Stage, Stopping,
     },
+    metrics,
     store::{self, BatchMove, BatchToMove, Connection, StoreError},
 };
 
@@ -170,6 +171,8 @@ async fn step(engine: &Engine, held: &mut Held, level: bool) -> Result<bool, Sto
     }
     for (id, events) in by_batch {
         if !locked.contains(&id) {
+            done.names
+                .extend(events.iter().map(|(_, kind)| kind.name()));
             done.rows.extend(events.into_iter().map(|(row, _)| row));
         }
     }
@@ -216,6 +219,8 @@ struct Done {
     batches: Vec<BatchId>,
     ended: Vec<(BatchId, &'static str)>,
     wake: Vec<(OrganizationId, BatchId)>,
+    /// What is in the log then, to be counted.
+    names: Vec<&'static str>,
 }
 
 impl Done {
@@ -229,6 +234,9 @@ impl Done {
             ..
         } = moved;
         self.rows.extend(events.iter().map(|(row, _)| *row));
+        let moved = events.iter().map(|(_, kind)| kind.name());
+        self.names
+            .extend(moved.chain(told.iter().map(EventKind::name)));
         self.batches.push(batch.id);
         if ends {
             self.ended.push((batch.id, batch.state.name().as_str()));
@@ -253,6 +261,9 @@ impl Done {
 
     /// Once it is committed.
     fn tell(self, engine: &Engine) {
+        for name in &self.names {
+            metrics::get().work.event(name);
+        }
         if !self.is_empty() {
             engine.moved.send_modify(|times| *times += 1);
         }

@@ -7,28 +7,21 @@ use tracing::{info, warn};
 
 use super::{
     executor::{ExecuteError, Executor},
+    granted::Leased,
     settle::{self, Decision},
+    succession::After,
     worked::{Output, Worked},
 };
 use crate::{
     flow::{ExecutionStatus, Failure, FailureCode, Signal, Stage},
+    metrics::{self, Activity},
     pipeline::CheckpointError,
-    queue::{Onward, Reserved},
+    queue::Onward,
     store::{
         self, CheckpointRow, Fence, Lease, Patience, Ringable, Settled, Settlement, StoreError,
         Takeover,
     },
 };
-
-/// What is to be done after a settle.
-pub(super) enum After {
-    /// The execution has ended, or waits.
-    Ended,
-    /// The next stage is rung for.
-    Ring(Ringable),
-    /// This process has leased the next stage, and its job is handed on.
-    TakenUp(Fence, Reserved),
-}
 
 /// What a settle writes.
 #[derive(Clone, Copy)]
@@ -53,6 +46,7 @@ impl Executor {
         version: i32,
         worked: Worked,
         onward: &Onward,
+        activity: &mut Activity<'_>,
     ) -> Result<After, ExecuteError> {
         let engine = &*self.0;
         let mut decision = settle::decide(stage, lease, worked.end, worked.reached)?;
@@ -87,6 +81,7 @@ impl Executor {
         if let Some(settled) = worked.keep {
             engine.recent.keep(lease.fence, settled);
         }
+        activity.ended(decision.activity.as_str());
         Self::tell(&decision);
         if status != ExecutionStatus::Processing {
             return Ok(After::Ended);
@@ -105,10 +100,6 @@ impl Executor {
             epoch: lease.fence.epoch + 1,
             ..lease.fence
         };
-        let hold = engine.held.hold(fence, asked);
-        if engine.stop.is_cancelled() {
-            hold.pause.cancel();
-        }
         let next = Lease {
             fence,
             attempt,
@@ -116,22 +107,9 @@ impl Executor {
             suspect: false,
             ..lease.clone()
         };
-        engine.granted.keep(decision.stage, next, hold);
+        let next = Leased::new(engine, decision.stage, next, asked);
+        engine.granted.keep(decision.stage, next);
         Ok(After::TakenUp(fence, reserved))
-    }
-
-    /// A slot for the next stage, if this process can go on with it.
-    fn reserve(&self, lease: &Lease, decision: &Decision, onward: &Onward) -> Option<Reserved> {
-        let engine = &*self.0;
-        let worn_out =
-            engine.workplace.threads.are_worn_out() && engine.workplace.isolation.is_none();
-        let goes_on = decision.status == ExecutionStatus::Processing
-            && !worn_out
-            && !engine.stop.is_cancelled();
-        let first = engine.shares.goes_first(lease.batch);
-        goes_on
-            .then(|| onward.reserve(decision.stage, first))
-            .flatten()
     }
 
     /// Where the execution stands if the settle was committed after all; `None` if somebody else has taken it up.
@@ -222,6 +200,7 @@ impl Executor {
         &self,
         lease: &Lease,
         checkpoints: &[CheckpointRow],
+        activity: &mut Activity<'_>,
     ) -> Result<(), ExecuteError> {
         let mut patience = Patience::new();
         loop {
@@ -229,6 +208,7 @@ impl Executor {
                 Err(error) if patience.again(&error).await => {}
                 result => {
                     if result? {
+                        activity.handed_back();
                         info!("handed back");
                     }
                     return Ok(());
@@ -260,14 +240,16 @@ impl Executor {
         Ok(released)
     }
 
-    /// Logs a failure once, where it is settled.
+    /// Logs and counts a failure once, where it is settled.
     fn tell(decision: &Decision) {
         let Some(failure) = &decision.error else {
             return;
         };
         let (status, code, cause) = (decision.status, failure.code.as_str(), &failure.message);
+        let (work, stage) = (&metrics::get().work, decision.stage.as_str());
         match decision.status {
             ExecutionStatus::Retry => {
+                work.retried(stage, code);
                 let wait = decision.wait.as_millis();
                 info!(%status, code, cause, wait_ms = wait, "a stage will be tried again");
             }
@@ -277,6 +259,7 @@ impl Executor {
             | ExecutionStatus::Completed
             | ExecutionStatus::Abandoned
             | ExecutionStatus::Cancelled => {
+                work.failed(stage, code);
                 warn!(%status, code, cause, "a document failed");
             }
         }

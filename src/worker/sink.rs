@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     flow::{Event, EventKind, Reached, Stage},
+    metrics,
     pipeline::{CheckpointError, Checkpoints, UnitOutcome, UnitRecord},
     store::{self, CheckpointRow, Fence, Lease, Patience, StoreError, UnitEnd},
 };
@@ -146,6 +147,12 @@ impl Checkpoints for Sink<'_> {
             {
                 reached.current = (reached.current + 1).min(reached.total);
             }
+            let outcome = match &record.outcome {
+                UnitOutcome::Done(_) => "done",
+                UnitOutcome::Retry(_) => "retry",
+                UnitOutcome::Failed(_) => "failed",
+            };
+            metrics::get().work.unit(self.stage.as_str(), outcome);
             self.waiting.push(to_row(record)?);
         }
         self.since.get_or_insert_with(Instant::now);

@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 use super::{Engine, doorbell};
 use crate::{
     flow::Stage,
+    metrics,
     store::{self, AdmitLimits, BatchToAdmit, Connection, Mark, StoreError},
 };
 
@@ -197,6 +198,7 @@ async fn admit(
         reached.insert(batch.id, (mark, until));
     }
     if !admitted.rings.is_empty() {
+        metrics::get().work.admitted(admitted.rings.len());
         debug!(batch.id = %batch.id, admitted = admitted.rings.len(), "admitted");
         engine.sequencer.ring_soon();
         doorbell::ring(engine, admitted.rings, false).await;

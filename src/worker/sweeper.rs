@@ -6,8 +6,9 @@ use std::{sync::Arc, time::Duration};
 
 use tracing::{debug, warn};
 
-use super::{Engine, doorbell, executor};
+use super::{Engine, doorbell, succession};
 use crate::{
+    metrics,
     store::{self, StoreError},
     workflow,
 };
@@ -47,7 +48,7 @@ pub(super) async fn run(engine: Arc<Engine>) {
 }
 
 async fn sweep(engine: &Arc<Engine>) -> Result<(), StoreError> {
-    executor::give_back(engine, engine.settings.patience).await;
+    succession::give_back(engine, engine.settings.patience).await;
     let mut connection = engine.store.driver().await?;
     let orphans = store::orphaned_signals(&mut connection).await?;
     let over = store::months_over(&mut connection).await?;
@@ -68,7 +69,10 @@ async fn sweep(engine: &Arc<Engine>) -> Result<(), StoreError> {
             Ok::<_, StoreError>(transaction.commit().await?)
         };
         match answered.await {
-            Ok(()) => engine.sequencer.ring(),
+            Ok(()) => {
+                metrics::get().work.swept(0, 0, 1);
+                engine.sequencer.ring();
+            }
             // One that can't be answered must not keep the others from being rung for.
             Err(error) => warn!(
                 error = &error as &dyn std::error::Error,
@@ -89,9 +93,11 @@ async fn sweep(engine: &Arc<Engine>) -> Result<(), StoreError> {
     )
     .await?;
     drop(connection);
-    if !silent.is_empty() {
-        debug!(executions = silent.len(), "ringing again");
-        doorbell::ring(engine, silent, true).await;
+    let store::Silent { rings, expired } = silent;
+    metrics::get().work.swept(expired, rings.len() - expired, 0);
+    if !rings.is_empty() {
+        debug!(executions = rings.len(), expired, "ringing again");
+        doorbell::ring(engine, rings, true).await;
     }
     Ok(())
 }

@@ -6,11 +6,8 @@
 use graphmill_jobs::{BatchId, OrganizationId};
 use serde_json::Value;
 
-use super::submit::{NewBatch, Submission, SubmitError, open};
-use crate::{
-    flow::{Filling, Intake},
-    store::{self, KnownKey, Store, StoreError, Written},
-};
+use super::submit::{NewBatch, Submission, SubmitError, open, traced};
+use crate::store::{self, KnownKey, Store, StoreError, Written};
 
 /// A request that may be sent again.
 #[derive(Debug, Clone)]
@@ -21,10 +18,41 @@ pub struct Once {
     pub request_hash: [u8; 32],
 }
 
+/// A request that may be sent again, whose body came whole.
+#[derive(Debug, Clone)]
+pub struct WholeRequest {
+    /// Its key.
+    pub once: Once,
+    /// How long its body is.
+    pub bytes: u64,
+    /// SHA-256 of the body.
+    pub hash: [u8; 32],
+}
+
+impl WholeRequest {
+    /// All of it, as it is noted.
+    #[must_use]
+    pub const fn written(&self) -> Written<'_> {
+        Written {
+            bytes: self.bytes,
+            hash: &self.hash,
+            whole: true,
+        }
+    }
+
+    /// Whether it is what was sent before.
+    #[must_use]
+    pub fn is(&self, known: &KnownKey) -> bool {
+        known.request_hash == self.once.request_hash
+            && known.body_bytes == self.bytes
+            && known.body_hash.as_deref() == Some(self.hash.as_slice())
+    }
+}
+
 /// How a request with a key stands.
 pub enum Opened {
     /// It is the first one.
-    New(Submission),
+    New(Box<Submission>),
     /// It was sent before.
     Known(KnownKey),
 }
@@ -57,8 +85,9 @@ pub async fn open_once(
     if let Some(known) = store::known_key(&mut transaction, organization, &once.key).await? {
         return Ok(Opened::Known(known));
     }
+    let span = traced(batch);
     let opened = async {
-        let id = open(&mut transaction, organization, batch).await?;
+        let id = open(&mut transaction, organization, batch, &span).await?;
         let (key, hash) = (&once.key, &once.request_hash);
         let taken = store::take_key(&mut transaction, organization, id, key, hash, written).await?;
         Ok::<_, SubmitError>((id, taken))
@@ -66,8 +95,8 @@ pub async fn open_once(
     let opened = match opened.await {
         Ok((id, true)) => {
             transaction.commit().await.map_err(StoreError::from)?;
-            let intake = Intake::Filling(Filling::Submission);
-            return Ok(Opened::New(Submission::of(store, organization, id, intake)));
+            let submission = Submission::opened(store, organization, id, span);
+            return Ok(Opened::New(Box::new(submission)));
         }
         Ok((_, false)) => None,
         // The other one may have the name because it has the key.

@@ -17,6 +17,7 @@ use crate::{
     notify::Address,
     pipeline::{BatchConfig, ModelChoice, NewDocument, Settings, content_hash},
     store::{self, BatchSpec, Caps, Changed, DocumentRow, Refused, Store, StoreError},
+    telemetry::{Does, Span, TraceContext},
 };
 
 /// Documents of a step.
@@ -47,6 +48,8 @@ pub struct NewBatch {
     pub tolerance: Option<Tolerance>,
     /// Its share of the fleet against other open batches of its organization; 1 to 1,000.
     pub weight: u32,
+    /// W3C trace context of whoever asks for it; one that is not valid counts as none.
+    pub traceparent: Option<String>,
 }
 
 /// Characters of a name at most.
@@ -97,6 +100,8 @@ pub struct Submission {
     documents: Vec<NewDocument>,
     refused: Vec<Refused>,
     bytes: usize,
+    /// From its opening to its end.
+    span: Span,
 }
 
 impl Submission {
@@ -109,11 +114,20 @@ impl Submission {
         organization: OrganizationId,
         batch: &NewBatch,
     ) -> Result<Self, SubmitError> {
-        let mut transaction = store.app(organization).await?;
-        let id = open(&mut transaction, organization, batch).await?;
-        transaction.commit().await.map_err(StoreError::from)?;
-        let intake = Intake::Filling(Filling::Submission);
-        Ok(Self::of(store, organization, id, intake))
+        let mut span = traced(batch);
+        let opened = async {
+            let mut transaction = store.app(organization).await?;
+            let id = open(&mut transaction, organization, batch, &span).await?;
+            transaction.commit().await.map_err(StoreError::from)?;
+            Ok(id)
+        };
+        match opened.await {
+            Ok(id) => Ok(Self::opened(store, organization, id, span)),
+            Err(error) => {
+                span.fail("refused");
+                Err(error)
+            }
+        }
     }
 
     /// Goes on with a submission that was cut off before the seal; adds to a batch that is kept open.
@@ -149,6 +163,21 @@ impl Submission {
         Ok(Self::of(store, organization, batch, Intake::Open))
     }
 
+    /// One whose batch was opened just now.
+    pub(super) fn opened(
+        store: &Store,
+        organization: OrganizationId,
+        batch: BatchId,
+        mut span: Span,
+    ) -> Self {
+        span.set("graphmill.batch.id", batch.to_string());
+        let intake = Intake::Filling(Filling::Submission);
+        Self {
+            span,
+            ..Self::of(store, organization, batch, intake)
+        }
+    }
+
     pub(super) fn of(
         store: &Store,
         organization: OrganizationId,
@@ -164,6 +193,7 @@ impl Submission {
             documents: Vec::new(),
             refused: Vec::new(),
             bytes: 0,
+            span: Span::none(),
         }
     }
 
@@ -187,6 +217,12 @@ impl Submission {
     #[must_use]
     pub const fn organization(&self) -> OrganizationId {
         self.organization
+    }
+
+    /// Its place in a trace, if one is made of it.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.span.context()
     }
 
     /// Adds a document, which has passed the intake.
@@ -325,6 +361,11 @@ pub(super) fn spec(batch: &NewBatch, ontology: OntologyId) -> Result<BatchSpec, 
         max_retries: batch.max_retries,
         tolerance: batch.tolerance,
         weight: batch.weight,
+        traceparent: batch
+            .traceparent
+            .as_deref()
+            .and_then(TraceContext::parse)
+            .map(|context| context.to_string()),
     })
 }
 
@@ -340,14 +381,28 @@ pub(super) fn row(document: &NewDocument) -> DocumentRow<'_> {
     }
 }
 
-/// Opens a batch in a transaction, and tells of it.
+/// Begins the span of a submission, below whoever asks for it.
+pub(super) fn traced(batch: &NewBatch) -> Span {
+    let given = batch.traceparent.as_deref().and_then(TraceContext::parse);
+    let span = Span::begin("submit", Does::Submit, given);
+    if let Some(context) = span.context() {
+        tracing::Span::current().record("trace_id", context.trace_id());
+    }
+    span
+}
+
+/// Opens a batch in a transaction, and tells of it. Its work hangs below `span`, if that is made.
 pub(super) async fn open(
     transaction: &mut store::AppTransaction,
     organization: OrganizationId,
     batch: &NewBatch,
+    span: &Span,
 ) -> Result<BatchId, SubmitError> {
     let ontology = store::ensure_ontology(transaction, organization, &batch.ontology).await?;
-    let spec = spec(batch, ontology)?;
+    let mut spec = spec(batch, ontology)?;
+    if let Some(context) = span.context() {
+        spec.traceparent = Some(context.to_string());
+    }
     let id = store::add_batch(transaction, organization, &spec).await?;
     if let Some((_, caps)) = batch.model {
         store::set_budget(transaction, organization, id, caps).await?;

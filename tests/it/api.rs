@@ -1,13 +1,17 @@
 //! The HTTP API, from outside: a real server, a real worker, and requests as clients send them.
 
+mod board;
 mod changes;
 mod clients;
 mod documented;
+mod examples;
 mod exploring;
 mod keys;
+mod leaving;
 mod nonsense;
 mod reading;
 mod signalling;
+mod spending;
 mod submitting;
 
 use std::{
@@ -396,6 +400,7 @@ async fn a_batch_that_was_left_open_can_be_cancelled() {
         max_retries: 0,
         tolerance: None,
         weight: 1,
+        traceparent: None,
     };
     let mut submission = graphmill::workflow::Submission::open(&store, organization, &batch)
         .await

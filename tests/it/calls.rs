@@ -13,6 +13,7 @@ mod pruned;
 mod replicas;
 mod setup;
 mod storm;
+mod telling;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -95,6 +95,7 @@ impl Scene {
             max_retries: 0,
             tolerance: None,
             weight: 1,
+            traceparent: None,
         };
         let mut submission = Submission::open(&self.store, ORGANIZATION, &batch)
             .await

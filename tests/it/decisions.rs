@@ -302,7 +302,7 @@ async fn rings() {
     let rung = store::to_ring(&mut connection, HERE, PATIENCE, 10_000)
         .await
         .unwrap();
-    let rung: BTreeSet<_> = rung.iter().map(|ring| ring.execution).collect();
+    let rung: BTreeSet<_> = rung.rings.iter().map(|ring| ring.execution).collect();
     assert_eq!(rung, wanted);
     // Nobody's or an expired lease, and any ring but the one that is still to be answered.
     assert_eq!(wanted.len(), 2 * (RINGS.len() - 1));

@@ -280,10 +280,12 @@ async fn a_lease_that_is_handed_back_can_be_taken_at_once() {
             .await
             .unwrap()
     );
-    let rings = store::to_ring(&mut connection, HERE, Duration::from_secs(5), 10)
+    let silent = store::to_ring(&mut connection, HERE, Duration::from_secs(5), 10)
         .await
         .unwrap();
+    let rings = silent.rings;
     assert_eq!((rings.len(), rings[0].epoch), (1, 1));
+    assert_eq!(silent.expired, 0, "it was given back");
     assert!(
         lease(&ground, &request(id, Stage::Chunk, 1))
             .await
@@ -397,6 +399,7 @@ async fn the_sweeper_finds_what_no_job_rings_for_and_nothing_else() {
         store::to_ring(&mut connection, incarnation, Duration::from_secs(5), most)
             .await
             .unwrap()
+            .rings
     };
     assert!(sweep(HERE, 100).await.is_empty(), "all are rung");
     let mut wanted = BTreeSet::new();

@@ -94,6 +94,7 @@ pub(crate) async fn seed(ground: &Ground, organization: OrganizationId) {
              values ('{batch}', 1, '{of}', gen_random_uuid(), '{{}}', '{{}}');
          insert into idempotency_key (key, organization_id, batch_id, request_hash)
              values ('k', '{of}', '{batch}', '');
+         insert into limit_notice (organization_id, batch_id, model) values ('{of}', '{batch}', 'm');
          insert into budget (organization_id, batch_id) values ('{of}', '{batch}');
          insert into organization_budget (organization_id) values ('{of}');
          insert into organization_limit (organization_id, max_documents) values ('{of}', 9);"
@@ -361,6 +362,7 @@ async fn the_engine_reads_no_content_and_writes_scheduling_columns_only() {
         "select * from model_endpoint",
         "select * from dropped_item",
         "select * from idempotency_key",
+        "select * from limit_notice",
         "select input, output, error from workflow_execution",
         "select config from batch",
         "select notify_url from batch",

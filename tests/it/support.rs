@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "not every helper has its user yet")]
 
+mod collector;
 mod database;
 mod drill;
 /// The harness compares graphs in the same way.
@@ -24,6 +25,7 @@ use std::{fs, thread};
 use ::graphmill::servers::{Durability, Settings};
 
 pub(crate) use self::graphmill::{Said, bare, command, examples, migrated, say};
+pub(crate) use collector::{Collector, Seen};
 pub(crate) use database::{Database, template};
 pub(crate) use drill::{Drill, Scripted, quick};
 pub(crate) use graph::without_ids;

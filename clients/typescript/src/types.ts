@@ -180,6 +180,10 @@ export type EventDetail =
     | { type: "StageEntered"; stage: Stage }
     | { type: "BatchPaused"; reason: string }
     | { type: "BatchResumed" }
+    | { type: "RateLimited"; model: string; cause: "server" | "requests" | "tokens"; waitMs: number }
+    | { type: "BreakerOpened"; model: string; failures: number; waitMs: number }
+    | { type: "BreakerProbed"; model: string }
+    | { type: "BreakerClosed"; model: string }
     | { type: "BatchRetried"; generation: number; abandoned: number; cancelled: number; partial: number }
     | { type: "BatchReopened"; generation: number }
     | { type: "BatchRerun"; generation: number; from: Stage }

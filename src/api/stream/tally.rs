@@ -8,6 +8,8 @@ use std::{
     time::Instant,
 };
 
+use crate::metrics;
+
 /// Counts of all streams of a process.
 #[derive(Debug, Clone, Default)]
 pub(in crate::api) struct Tallies(Arc<Counters>);
@@ -73,6 +75,7 @@ impl Tallies {
     pub(super) fn open(&self) -> Tally {
         self.0.opened.fetch_add(1, Relaxed);
         self.0.open.fetch_add(1, Relaxed);
+        metrics::get().service.stream_opened();
         Tally {
             counters: Arc::clone(&self.0),
             begun: Instant::now(),
@@ -104,6 +107,7 @@ impl Tally {
     pub(super) fn sent(&mut self) {
         self.events += 1;
         self.counters.events.fetch_add(1, Relaxed);
+        metrics::get().service.stream_sent();
     }
 
     pub(super) fn end(&mut self, end: End, catch_ups: u64) {
@@ -115,14 +119,18 @@ impl Tally {
 impl Drop for Tally {
     fn drop(&mut self) {
         let counters = &self.counters;
-        let (ended, why) = match self.end {
-            Some(End::Over) => (&counters.over, "over"),
-            Some(End::Stopped) => (&counters.stopped, "the process stops"),
-            Some(End::Failed) => (&counters.failed, "failed"),
-            None => (&counters.left, "the client left"),
+        let (ended, why, reason) = match self.end {
+            Some(End::Over) => (&counters.over, "over", "over"),
+            Some(End::Stopped) => (&counters.stopped, "the process stops", "stopped"),
+            Some(End::Failed) => (&counters.failed, "failed", "failed"),
+            None => (&counters.left, "the client left", "left"),
         };
         ended.fetch_add(1, Relaxed);
-        let milliseconds = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let open_for = self.begun.elapsed();
+        metrics::get()
+            .service
+            .stream_ended(reason, self.catch_ups, open_for);
+        let milliseconds = u64::try_from(open_for.as_millis()).unwrap_or(u64::MAX);
         counters.milliseconds.fetch_add(milliseconds, Relaxed);
         counters.catch_ups.fetch_add(self.catch_ups, Relaxed);
         counters.open.fetch_sub(1, Relaxed);

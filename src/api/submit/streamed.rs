@@ -22,7 +22,7 @@ use crate::{
         body::BatchOptions,
         intake::{self, Checked},
         problem::Problem,
-        receive,
+        receive, trace,
         upload::{Kind, Source},
     },
     flow::Signal,
@@ -55,12 +55,14 @@ pub(super) async fn submit(
         shared.limits,
         &shared.ontology,
         &shared.webhooks,
+        &shared.models,
         true,
     );
-    let checked = match checked {
+    let mut checked = match checked {
         Ok(checked) => checked,
         Err(refused) => return Err(receive::refused(request, refused).await),
     };
+    checked.batch.traceparent = trace::parent(request.headers());
     let Ok(turn) = Arc::clone(&shared.streams).try_acquire_owned() else {
         return Err(receive::too_many());
     };
@@ -173,7 +175,7 @@ impl Streamed {
             Some(submission) => submission,
             None => self.begin().await?,
         };
-        let batch = submission.batch();
+        let (batch, trace) = (submission.batch(), submission.trace());
         let written = async {
             submission.write().await?;
             Ok::<_, SubmitError>(submission)
@@ -193,6 +195,7 @@ impl Streamed {
             batch,
             again,
             answer: None,
+            trace,
         };
         Ok((ended, submitted))
     }
@@ -217,6 +220,7 @@ impl Streamed {
             batch: known.batch,
             again: true,
             answer: known.answer,
+            trace: None,
         })
     }
 
@@ -234,7 +238,7 @@ impl Streamed {
                 let batch = &self.checked.batch;
                 let begun = workflow::open_once(store, organization, batch, once, None).await;
                 match begun.map_err(told)? {
-                    Opened::New(new) => return self.tell(new).await,
+                    Opened::New(new) => return self.tell(*new).await,
                     Opened::Known(known) => known.batch,
                 }
             }

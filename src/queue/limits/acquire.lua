@@ -1,13 +1,13 @@
 -- One look of a waiter: its place in the line, and a permit if its turn has come.
 -- ARGV: 11 permit, 12 ticket, 13 tokens (estimate), 14 how long the waiter still waits, 15 whose call it is,
 --       16 the weight of that, 17 tokens that a newcomer is ahead of the others
--- Returns {1, generation, now}, or {0, reason, wait, whether it stays in the line, how many are before it, failures};
+-- Returns {1, generation, now, whether it is the breaker's probe}, or {0, reason, wait, whether it stays in the line, how many are before it, failures};
 -- and at the end, whether others have stricter limits, which hold here too
 local id, ticket, tokens, left = ARGV[11], ARGV[12], tonumber(ARGV[13]), tonumber(ARGV[14])
 
 -- asked again because the answer got lost
 if redis.call('ZSCORE', SLOTS, id) then
-  return {1, generation, now, differs}
+  return {1, generation, now, tripped and state.probe == id and 1 or 0, differs}
 end
 
 -- Waiters that fell silent block nobody from now on, but keep their place for a while.
@@ -113,7 +113,7 @@ if not reason then
   end
   call_next()
   keep()
-  return {1, generation, now, differs}
+  return {1, generation, now, tripped and 1 or 0, differs}
 end
 
 -- Those that wait for a moment all know it; they shall not all ask in the same millisecond.

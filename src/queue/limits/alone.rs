@@ -10,7 +10,8 @@ use std::{
 };
 
 use super::{
-    Breaker, CallEnd, LONGEST_PAUSE, LimitSettings, LimiterStatus, Look, MEMORY, WaitReason,
+    Breaker, CallEnd, LONGEST_PAUSE, LimitSettings, LimiterStatus, Look, MEMORY, Settled, Turned,
+    WaitReason,
 };
 
 /// How often a waiter looks whether its turn has come; nobody calls it.
@@ -133,8 +134,18 @@ impl Alone {
         })
     }
 
+    pub(super) fn is_probe(&self, id: &str) -> bool {
+        self.probe.as_deref() == Some(id)
+    }
+
     /// Notes how a call ended, whoever granted it; `None` is a permit that was dropped.
-    pub(super) fn end(&mut self, id: &str, reserved: u64, end: Option<&CallEnd>, now: Instant) {
+    pub(super) fn end(
+        &mut self,
+        id: &str,
+        reserved: u64,
+        end: Option<&CallEnd>,
+        now: Instant,
+    ) -> Settled {
         self.flying.remove(id);
         let stale = self.stale.remove(id);
         let probe = self.probe.as_deref() == Some(id);
@@ -152,7 +163,7 @@ impl Alone {
                 self.calls.remove(at);
             }
         }
-        match end {
+        let turned = match end {
             Some(CallEnd::Throttled { retry_after }) => {
                 let pause = match retry_after.filter(|after| !after.is_zero()) {
                     Some(after) => after.min(LONGEST_PAUSE),
@@ -164,14 +175,19 @@ impl Alone {
                     }
                 };
                 self.paused_until = self.paused_until.max(now + pause);
+                None
             }
             Some(CallEnd::Answered { .. }) => {
                 self.throttles = 0;
-                self.judge(true, stale, probe, now);
+                self.judge(true, stale, probe, now)
             }
             Some(CallEnd::Refused) => self.judge(true, stale, probe, now),
             Some(CallEnd::Failed) => self.judge(false, stale, probe, now),
-            Some(CallEnd::Unsent) | None => {}
+            Some(CallEnd::Unsent) | None => None,
+        };
+        Settled {
+            turned,
+            paused: self.paused_until.saturating_duration_since(now),
         }
     }
 
@@ -195,16 +211,19 @@ impl Alone {
     }
 
     /// The breaker's part of an end.
-    fn judge(&mut self, good: bool, stale: bool, probe: bool, now: Instant) {
+    fn judge(&mut self, good: bool, stale: bool, probe: bool, now: Instant) -> Option<Turned> {
         if self.settings.breaker_failures == 0 || stale {
-            return;
+            return None;
         }
+        let wait = self.settings.breaker_open;
         if self.open_until.is_none() {
             self.failures = if good { 0 } else { self.failures + 1 };
             if self.failures >= self.settings.breaker_failures {
                 self.open_until = Some(now + self.settings.breaker_open);
                 self.successes = 0;
                 self.stale.clone_from(&self.flying);
+                let failures = self.failures;
+                return Some(Turned::Opened { failures, wait });
             }
         } else if probe {
             if good {
@@ -213,13 +232,17 @@ impl Alone {
                     self.open_until = None;
                     self.failures = 0;
                     self.stale.clone_from(&self.flying);
+                    return Some(Turned::Closed);
                 }
             } else {
                 self.failures += 1;
                 self.successes = 0;
-                self.open_until = Some(now + self.settings.breaker_open);
+                self.open_until = Some(now + wait);
+                let failures = self.failures;
+                return Some(Turned::Opened { failures, wait });
             }
         }
+        None
     }
 
     /// What stands in the way of the next call, and for how long.

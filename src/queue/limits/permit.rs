@@ -36,6 +36,29 @@ pub enum CallEnd {
     Unsent,
 }
 
+/// What the end of a call did to the breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turned {
+    /// It has opened, or opened again after a probe that failed.
+    Opened {
+        /// Failures in a row.
+        failures: u32,
+        /// How long until the next probe.
+        wait: Duration,
+    },
+    /// It has closed.
+    Closed,
+}
+
+/// How the limits stand after the end of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// What it did to the breaker.
+    pub turned: Option<Turned>,
+    /// How long nobody calls, because the server asked for that; zero is not at all.
+    pub paused: Duration,
+}
+
 /// The right to make one call now. [`settle`](Self::settle) it; a dropped one gives its slot back, keeps its tokens
 /// charged and leaves the breaker alone.
 #[must_use = "a permit that is dropped frees its slot"]
@@ -51,8 +74,14 @@ pub struct Permit {
 
 /// Who granted it.
 enum Grant {
-    Shared { generation: String, at: i64 },
-    Alone,
+    Shared {
+        generation: String,
+        at: i64,
+        probes: bool,
+    },
+    Alone {
+        probes: bool,
+    },
 }
 
 impl fmt::Debug for Permit {
@@ -71,8 +100,8 @@ impl Permit {
         id: String,
         tokens: u64,
         asked: Instant,
-        generation: String,
-        at: i64,
+        (generation, at): (String, i64),
+        probes: bool,
     ) -> Self {
         inner.alone().note(&id, tokens, asked);
         keep(inner, &id);
@@ -81,18 +110,23 @@ impl Permit {
             id,
             tokens,
             asked,
-            grant: Grant::Shared { generation, at },
+            grant: Grant::Shared {
+                generation,
+                at,
+                probes,
+            },
             settled: false,
         }
     }
 
     pub(super) fn alone(inner: &Arc<Inner>, id: String, tokens: u64, asked: Instant) -> Self {
+        let probes = inner.alone().is_probe(&id);
         Self {
             inner: Arc::clone(inner),
             id,
             tokens,
             asked,
-            grant: Grant::Alone,
+            grant: Grant::Alone { probes },
             settled: false,
         }
     }
@@ -110,22 +144,43 @@ impl Permit {
         matches!(self.grant, Grant::Shared { .. })
     }
 
+    /// Whether the breaker is half-open, and this is the one call that finds out how the server is.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        match self.grant {
+            Grant::Shared { probes, .. } | Grant::Alone { probes } => probes,
+        }
+    }
+
+    /// The generation of the breaker that it was granted in: another one after each time that it opened or closed.
+    /// Without Redis there is none.
+    #[must_use]
+    pub fn generation(&self) -> &str {
+        match &self.grant {
+            Grant::Shared { generation, .. } => generation,
+            Grant::Alone { .. } => "",
+        }
+    }
+
     /// Tells how the call ended. Waits for Redis a second at most; without it the end is noted in this process.
-    pub async fn settle(mut self, end: CallEnd) {
+    pub async fn settle(mut self, end: CallEnd) -> Settled {
         self.settled = true;
-        self.inner
+        let own = self
+            .inner
             .alone()
             .end(&self.id, self.tokens, Some(&end), Instant::now());
-        if let Grant::Shared { generation, at } = &self.grant {
+        if let Grant::Shared { generation, at, .. } = &self.grant {
             held(&self.inner).ids.remove(&self.id);
             let Self {
                 inner, id, tokens, ..
             } = &self;
-            inner
+            let shared = inner
                 .scripts
                 .settle(id, *tokens, Some(&end), generation, *at)
                 .await;
+            return shared.unwrap_or(own);
         }
+        own
     }
 }
 
@@ -137,7 +192,7 @@ impl Drop for Permit {
         self.inner
             .alone()
             .end(&self.id, self.tokens, None, Instant::now());
-        if let Grant::Shared { generation, at } = &self.grant {
+        if let Grant::Shared { generation, at, .. } = &self.grant {
             held(&self.inner).ids.remove(&self.id);
             give_back(&self.inner, &self.id, self.tokens, generation, *at);
         }

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     Breaker, CallEnd, LONGEST_PAUSE, LimitSettings, LimiterStatus, Look as Wait, MEMORY, Owner,
-    Queue, WaitReason,
+    Queue, Settled, Turned, WaitReason,
 };
 
 /// How long a step may take. Beyond it the process goes on alone.
@@ -48,7 +48,12 @@ static STATUS: LazyLock<Script> = script!("status.lua");
 /// What a look says.
 pub(super) enum Look {
     /// A permit, of a generation of the breaker, and when it was granted by Redis' clock.
-    Granted { generation: String, at: i64 },
+    Granted {
+        generation: String,
+        at: i64,
+        /// Whether it is the breaker's probe.
+        probes: bool,
+    },
     /// Not yet.
     Wait(Wait),
 }
@@ -135,9 +140,10 @@ impl Scripts {
             );
         }
         Some(match answer[..] {
-            [1, generation, at, _] => Look::Granted {
+            [1, generation, at, probes, _] => Look::Granted {
                 generation: generation.to_string(),
                 at,
+                probes: probes == 1,
             },
             [0, reason, wait, stays, ahead, failures, _] => {
                 let failures = u32::try_from(failures).unwrap_or(0);
@@ -160,7 +166,7 @@ impl Scripts {
         })
     }
 
-    /// Tells the end of a call; whether Redis took note of it.
+    /// Tells the end of a call; `None` if Redis took no note of it.
     pub(super) async fn settle(
         &self,
         id: &str,
@@ -168,7 +174,7 @@ impl Scripts {
         end: Option<&CallEnd>,
         generation: &str,
         granted: i64,
-    ) -> bool {
+    ) -> Option<Settled> {
         let (how, tokens, latency, after) = match end {
             None => ("dropped", reserved, Duration::ZERO, None),
             Some(CallEnd::Answered { tokens, latency }) => ("answered", *tokens, *latency, None),
@@ -196,7 +202,19 @@ impl Scripts {
             generation.to_owned(),
             granted.to_string(),
         ];
-        self.run::<Vec<i64>>(&SETTLE, &arguments).await.is_some()
+        let answer: Vec<i64> = self.run(&SETTLE, &arguments).await?;
+        let number = |at: usize| answer.get(at).copied().unwrap_or(0);
+        Some(Settled {
+            turned: match number(0) {
+                1 => Some(Turned::Opened {
+                    failures: u32::try_from(number(1)).unwrap_or(0),
+                    wait: millis(number(2)),
+                }),
+                2 => Some(Turned::Closed),
+                _ => None,
+            },
+            paused: millis(number(3)),
+        })
     }
 
     /// Renews the slots of `ids`, or gives back those that Redis has lost (`add`). Answers those that have none.

@@ -1,6 +1,7 @@
 -- The end of a call: its slot is free, its tokens are what they were, and what it says about the server is drawn on.
 -- ARGV: 11 permit, 12 tokens reserved, 13 end (answered, throttled, failed, refused, unsent, dropped), 14 tokens used,
 --       15 latency, 16 retry after (-1: not said), 17 generation and 18 time of the grant
+-- Returns {what became of the breaker: 0 nothing, 1 opened, 2 closed; failures, how long it is open, how long calls pause}
 local id, reserved, how = ARGV[11], tonumber(ARGV[12]), ARGV[13]
 local actual, latency, after = tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16])
 local born, granted = tonumber(ARGV[17]), tonumber(ARGV[18])
@@ -26,6 +27,8 @@ end
 set('spent', spent)
 
 local alive = how == 'answered' or how == 'refused'
+local OPENED, CLOSED = 1, 2
+local turned = 0
 
 -- The breaker: a result of another generation is of calls granted before it opened or closed, and says nothing now.
 if trip > 0 and born == generation then
@@ -35,7 +38,7 @@ if trip > 0 and born == generation then
       failures = failures + 1
       set('failures', failures)
       if failures >= trip then
-        open_until, tripped = now + open_for, true
+        open_until, tripped, turned = now + open_for, true, OPENED
         set('open_until', open_until)
         set('generation', generation + 1)
         set('successes', 0)
@@ -48,7 +51,7 @@ if trip > 0 and born == generation then
     probing = false
     set('probe', '')
     if how == 'failed' then
-      open_until = now + open_for
+      open_until, turned = now + open_for, OPENED
       set('open_until', open_until)
       set('generation', generation + 1)
       set('successes', 0)
@@ -57,7 +60,7 @@ if trip > 0 and born == generation then
       local successes = num('successes', 0) + 1
       set('successes', successes)
       if successes >= mend then
-        open_until, tripped = 0, false
+        open_until, tripped, turned = 0, false, CLOSED
         set('open_until', 0)
         set('generation', generation + 1)
         set('failures', 0)
@@ -115,4 +118,4 @@ end
 
 call_next()
 keep()
-return {tripped and 1 or 0, math.max(0, open_until - now), math.max(0, paused - now)}
+return {turned, num('failures', 0), math.max(0, math.ceil(open_until - now)), math.max(0, math.ceil(paused - now))}

@@ -167,6 +167,8 @@ pub struct TailRow {
     pub execution: Option<WorkflowExecutionId>,
     /// The entry, if it was asked for.
     pub entry: Option<LogEntry>,
+    /// How long ago it happened when this was read, in seconds, by the database's clock.
+    pub age: f64,
 }
 
 /// The log after a position, over all organizations, `most` rows at most; whole entries of these batches and
@@ -183,6 +185,7 @@ pub async fn log_tail(
 ) -> Result<Vec<TailRow>, StoreError> {
     let rows = query!(
         r#"select organization_id, position, batch_id, workflow_execution_id, type, created_at,
+                  extract(epoch from clock_timestamp() - created_at)::float8 as "age!",
                   case when batch_id = any($2) or workflow_execution_id = any($3) then payload end as payload
            from event where position > $1 order by position limit $4"#,
         after,
@@ -204,6 +207,7 @@ pub async fn log_tail(
                 position: row.position,
                 batch,
                 execution,
+                age: row.age,
                 entry: row.payload.map(|payload| LogEntry {
                     position: row.position,
                     batch,

@@ -24,6 +24,7 @@ use crate::{
         UnitOutcome, UnitOutput, UnitRecord, Verdicts, Work, Workplace,
     },
     store::{self, AskedUnit, Lease, StoreError, UnitEnd},
+    telemetry::TraceContext,
     worker::{
         Engine, NO_EXTRACTOR_WAIT, batches::BatchContext, executor::ExecuteError, gate::LeaseGate,
         sink::Sink,
@@ -71,7 +72,7 @@ impl<'a> Asker<'a> {
         lease: &'a Lease,
         context: &'a BatchContext,
         pause: CancellationToken,
-        hang_up: CancellationToken,
+        (hang_up, trace): (CancellationToken, Option<TraceContext>),
     ) -> Result<Option<Self>, Outcome> {
         let Some(settings) = context.settings.adjudicate else {
             return Ok(None);
@@ -96,6 +97,7 @@ impl<'a> Asker<'a> {
                     prompt: None,
                     gate,
                     hang_up,
+                    trace,
                 });
                 extractor.calling(door)
             }

@@ -30,7 +30,7 @@ pub(super) async fn read(
     let mut asked: HashSet<EntityId> = HashSet::new();
     let mut after = None;
     loop {
-        let mut read = store.app(organization).await?;
+        let mut read = store.app_planned(organization).await?;
         let page = store::published_page(&mut read, organization, batch, after, STEP).await?;
         let Some(last) = page.last() else { break };
         after = Some((last.cluster.id, last.entity));
@@ -46,7 +46,7 @@ pub(super) async fn read(
             }
         }
     }
-    let mut read = store.app(organization).await?;
+    let mut read = store.app_planned(organization).await?;
     let decided = store::decided_of_batch(&mut read, organization, batch).await?;
     drop(read);
     let members = decided.iter().flat_map(|decided| &decided.members);
@@ -74,7 +74,7 @@ async fn entities(
     let mut entities = Vec::new();
     let mut after = None;
     loop {
-        let mut read = store.app(organization).await?;
+        let mut read = store.app_planned(organization).await?;
         let (page, last) =
             store::resolvable_page(&mut read, organization, batch, after, STEP).await?;
         if last.is_none() {
@@ -97,7 +97,7 @@ async fn anchors(
     let keys: Vec<i64> = keys.into_iter().collect();
     let mut sharing: BTreeMap<ClusterId, HashMap<EntityId, usize>> = BTreeMap::new();
     for keys in keys.chunks(LOOKED_UP) {
-        let mut read = store.app(organization).await?;
+        let mut read = store.app_planned(organization).await?;
         for (cluster, entity) in
             store::clusters_by_key(&mut read, organization, batch, keys).await?
         {
@@ -121,14 +121,14 @@ async fn anchors(
     }
     let asked: Vec<EntityId> = asked.into_iter().collect();
     for asked in asked.chunks(LOOKED_UP) {
-        let mut read = store.app(organization).await?;
+        let mut read = store.app_planned(organization).await?;
         chosen.extend(store::clusters_of_entities(&mut read, organization, asked).await?);
     }
     let of: BTreeSet<ClusterId> = chosen.values().copied().collect();
     let of: Vec<ClusterId> = of.into_iter().collect();
     let mut anchors: BTreeMap<ClusterId, Anchor> = BTreeMap::new();
     for ids in of.chunks(LOOKED_UP) {
-        let mut read = store.app(organization).await?;
+        let mut read = store.app_planned(organization).await?;
         let clusters = store::clusters_elsewhere(&mut read, organization, batch, ids).await?;
         let empty = clusters.into_iter().map(|cluster| Anchor {
             cluster,
@@ -138,7 +138,7 @@ async fn anchors(
     }
     let members: Vec<EntityId> = chosen.keys().copied().collect();
     for ids in members.chunks(LOOKED_UP) {
-        let mut read = store.app(organization).await?;
+        let mut read = store.app_planned(organization).await?;
         for member in store::resolvable_by_id(&mut read, organization, ids).await? {
             // Not of this batch: what it says of its own entities is what is found out now.
             if member.batch != batch
@@ -163,7 +163,7 @@ pub(super) async fn taken(
 ) -> Result<Vec<ClusterId>, StoreError> {
     let mut taken = Vec::new();
     for ids in ids.chunks(LOOKED_UP) {
-        let mut read = store.app(organization).await?;
+        let mut read = store.app_planned(organization).await?;
         let there = store::clusters_elsewhere(&mut read, organization, batch, ids).await?;
         taken.extend(there.into_iter().map(|cluster| cluster.id));
     }

@@ -19,7 +19,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::store::{self, LogEntry, Store, StoreError, TailRow, Topic};
+use crate::{
+    metrics,
+    store::{self, LogEntry, Store, StoreError, TailRow, Topic},
+};
 
 /// How often the log is looked at without a ring.
 const LOOK: Duration = Duration::from_secs(1);
@@ -190,6 +193,9 @@ impl Shared {
                 row.execution.map(Topic::Execution),
             ];
             let entry = row.entry.map(Arc::new);
+            if entry.is_some() {
+                metrics::get().service.stream_lag(row.age);
+            }
             for topic in topics.into_iter().flatten() {
                 let Some(subscribers) = hub.topics.get_mut(&topic) else {
                     continue;

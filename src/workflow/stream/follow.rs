@@ -66,18 +66,15 @@ pub async fn follow_batch(
     id: BatchId,
     after: Option<i64>,
 ) -> Result<Option<Following>, StoreError> {
-    let store = feed.shared.store.clone();
-    let found = to_its_end(async move {
-        let mut read = store.app_snapshot(organization).await?;
-        let batch = store::batch_by_id(&mut read, organization, id).await?;
-        let last = store::last_of_batch(&mut read, organization, id).await?;
-        let pruned = store::events_pruned_to(&mut read, organization, id).await?;
-        read.rollback().await?;
-        Ok(batch.map(|batch| (batch, last, pruned.unwrap_or(0))))
-    });
-    let Some((batch, last, pruned)) = found.await? else {
+    let store = &feed.shared.store;
+    let mut read = store.app_snapshot(organization).await?;
+    let Some(batch) = store::batch_by_id(&mut read, organization, id).await? else {
         return Ok(None);
     };
+    let last = store::last_of_batch(&mut read, organization, id).await?;
+    let pruned = store::events_pruned_to(&mut read, organization, id).await?;
+    read.rollback().await?;
+    let pruned = pruned.unwrap_or(0);
     let snapshot = after
         .is_none()
         .then(|| Snapshot::Batch(Box::new(BatchSnapshot::of(&batch, last))));
@@ -107,21 +104,15 @@ pub async fn follow_execution(
     id: WorkflowExecutionId,
     after: Option<i64>,
 ) -> Result<Option<Following>, StoreError> {
-    let store = feed.shared.store.clone();
-    let found = to_its_end(async move {
-        let mut read = store.app_snapshot(organization).await?;
-        let execution = store::execution_by_id(&mut read, organization, id).await?;
-        let entries = store::last_of_execution(&mut read, organization, id, LAST).await?;
-        let mut pruned = None;
-        if let Some(execution) = &execution {
-            pruned = store::events_pruned_to(&mut read, organization, execution.batch).await?;
-        }
-        read.rollback().await?;
-        Ok(execution.map(|execution| (execution, entries, pruned.unwrap_or(0))))
-    });
-    let Some((execution, entries, pruned)) = found.await? else {
+    let store = &feed.shared.store;
+    let mut read = store.app_snapshot(organization).await?;
+    let Some(execution) = store::execution_by_id(&mut read, organization, id).await? else {
         return Ok(None);
     };
+    let entries = store::last_of_execution(&mut read, organization, id, LAST).await?;
+    let pruned = store::events_pruned_to(&mut read, organization, execution.batch).await?;
+    read.rollback().await?;
+    let pruned = pruned.unwrap_or(0);
     // Not by its row, which is ahead of the log.
     let last = entries.first();
     let ended = last
@@ -233,7 +224,7 @@ impl Follower {
             match &mut self.source {
                 Source::Over => return Ok(None),
                 Source::Log => {
-                    if !self.read().await? {
+                    if !Box::pin(self.read()).await? {
                         self.source = Source::Join;
                     }
                 }
@@ -245,7 +236,7 @@ impl Follower {
                         self.feed.join(organization, topic).await
                     };
                     // After it has joined: what is between the log and the tail is in one of them, or in both.
-                    let more = self.read().await?;
+                    let more = Box::pin(self.read()).await?;
                     self.source = match joined {
                         _ if more => Source::Log,
                         Some(joined) => Source::Tail(joined),
@@ -305,7 +296,7 @@ impl Follower {
         entry
     }
 
-    /// Reads on in the log; returns whether there may be more of it.
+    /// Reads on in the log (in a box: a follower that waits holds no room for a read); returns whether there may be more of it.
     async fn read(&mut self) -> Result<bool, StoreError> {
         let page = self.log(PAGE).await?;
         let full = page.len() == PAGE;
@@ -319,13 +310,13 @@ impl Follower {
         let (organization, topic, after) = (self.organization, self.topic, self.position);
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         loop {
-            let store = self.feed.shared.store.clone();
-            let read = to_its_end(async move {
+            let store = &self.feed.shared.store;
+            let read = async {
                 let mut read = store.app(organization).await?;
                 let page = store::log_after(&mut read, organization, topic, after, most).await?;
                 read.rollback().await?;
-                Ok(page)
-            });
+                Ok::<_, StoreError>(page)
+            };
             match read.await {
                 Err(error) if error.is_transient() && begun.elapsed() < AWAY => {
                     tokio::select! {
@@ -336,18 +327,5 @@ impl Follower {
                 done => return done,
             }
         }
-    }
-}
-
-/// Reads to the end although whoever asked may leave at any moment: a client that goes away must not leave a
-/// connection in the middle of a transaction.
-async fn to_its_end<T: Send + 'static>(
-    read: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-) -> Result<T, StoreError> {
-    match tokio::spawn(read).await {
-        Ok(done) => done,
-        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
-        // The runtime ends, and with it the process.
-        Err(_) => std::future::pending().await,
     }
 }

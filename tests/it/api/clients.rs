@@ -1,5 +1,5 @@
-//! The TypeScript client against a real server: compiled as it is published, in Node, and with React in headless
-//! Chromium.
+//! What runs in browsers, against a real server: the TypeScript client, compiled as it is published, in Node and with
+//! React in headless Chromium; and the docs page.
 
 use std::{fs, path::Path, process::Command};
 
@@ -50,6 +50,18 @@ async fn the_typescript_client_holds_in_node_and_in_a_browser() {
         .env("GRAPHMILL_CLIENT_DIST", &dist)
         .env("GRAPHMILL_URL", &server.address)
         .env("GRAPHMILL_API_KEY", &server.key));
+}
+
+/// The docs page, as a person sees it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_docs_page_shows_every_route_in_a_browser() {
+    let server = Server::start().await;
+    let test = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/docs.test.mjs");
+    run(Command::new("node")
+        .arg("--test")
+        .arg(test)
+        .env("GRAPHMILL_URL", &server.address));
+    server.stop();
 }
 
 /// What the client's types call the events is what the log calls them.

@@ -1,6 +1,8 @@
 //! Who is let in over HTTP, and that nobody crosses: every route with every wrong key; the routes are those that the
 //! server says it has.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::support::{bare, eventually, folder};
 
@@ -9,29 +11,12 @@ const OPEN: [&str; 4] = ["/healthz", "/readyz", "/openapi.json", "/docs"];
 /// POSTs that change nothing.
 const READING: [&str; 1] = ["/api/stream-tokens"];
 
-/// The routes, as long as the server does not list them itself.
-const ROUTES: [(&str, &str); 14] = [
-    ("GET", "/healthz"),
-    ("GET", "/api/batches"),
-    ("POST", "/api/batches"),
-    ("GET", "/api/batches/{batch}"),
-    ("POST", "/api/batches/{batch}/cancel"),
-    ("POST", "/api/batches/{batch}/seal"),
-    ("POST", "/api/batches/{batch}/documents"),
-    ("DELETE", "/api/batches/{batch}/documents/{document}"),
-    ("GET", "/api/batches/{batch}/events"),
-    ("GET", "/api/executions/{execution}/events"),
-    ("GET", "/api/knowledge/extraction/progress/{batch}"),
-    ("GET", "/api/workflows/{execution}/progress"),
-    ("POST", "/api/stream-tokens"),
-    ("GET", "/nothing"),
-];
-
-/// A route, and a path of it that names our things.
+/// A route, a path of it that names our things, and what its query may hold.
 struct Route {
     method: Method,
     template: String,
     path: String,
+    query: Vec<String>,
 }
 
 impl Route {
@@ -45,94 +30,130 @@ impl Route {
     }
 }
 
-/// What the paths name.
-struct Things {
-    batch: String,
-    execution: String,
-}
+/// What is there of ours, by the names that paths have for it.
+struct Things(BTreeMap<&'static str, String>);
 
 impl Things {
-    /// The path of a template: a parameter is what its name, or what stands before it, says.
+    fn of(&self, kind: &str) -> &str {
+        let id = self.0.get(kind);
+        id.unwrap_or_else(|| {
+            panic!("`{{{kind}}}` is a new kind: give it the id of a thing of ours")
+        })
+    }
+
+    /// The path of a template, with our things for its parameters.
     fn path(&self, template: &str) -> String {
-        let mut before = "";
         let parts = template.split('/').map(|part| {
-            let filled = match part
-                .strip_prefix('{')
-                .and_then(|part| part.strip_suffix('}'))
-            {
-                None => part.to_owned(),
-                Some(name) => {
-                    let says =
-                        |what: &str| name.to_lowercase().contains(what) || before.contains(what);
-                    if says("document") {
-                        "Zanzibar".to_owned()
-                    } else if says("execution") || says("workflow") {
-                        self.execution.clone()
-                    } else if says("batch") {
-                        self.batch.clone()
-                    } else {
-                        graphmill_jobs::EntityId::generate().to_string()
-                    }
-                }
-            };
-            before = part;
-            filled
+            let kind = part.strip_prefix('{').and_then(|of| of.strip_suffix('}'));
+            kind.map_or(part, |kind| self.of(kind)).to_owned()
         });
         parts.collect::<Vec<_>>().join("/")
     }
+
+    /// What of ours a parameter of a query may name.
+    fn named_by(&self, parameter: &str) -> Vec<String> {
+        let of = |kinds: &[&str]| -> Vec<String> {
+            kinds.iter().map(|kind| self.of(kind).to_owned()).collect()
+        };
+        match parameter {
+            "batch" => [of(&["batch"]), vec![SECRET.to_owned()]].concat(),
+            "document" => of(&["document"]),
+            "subject" | "entity" | "around" => of(&["entity", "cluster"]),
+            "object" => of(&["object"]),
+            "name" => vec!["Ada Lovelace".to_owned()],
+            "prefix" => vec!["ada".to_owned()],
+            "q" => vec!["lovelace".to_owned()],
+            "after" => of(&["batch", "execution", "entity"]),
+            // These name nothing of anybody's.
+            "limit" | "state" | "status" | "type" | "predicate" | "format" | "base_iri"
+            | "depth" | "nodes" | "poll" | "wait" | "token" => Vec::new(),
+            _ => panic!("`?{parameter}=` is new: say what of ours it may name"),
+        }
+    }
+
+    /// Every query of a route that names something of ours by this parameter.
+    fn queries(&self, route: &Route, parameter: &str) -> Vec<Vec<(String, String)>> {
+        let named = self.named_by(parameter).into_iter();
+        let whole = named.map(|named| {
+            let mut query = vec![(parameter.to_owned(), named)];
+            if route.template == "/api/subgraph" && parameter != "around" {
+                query.push(("around".to_owned(), self.of("entity").to_owned()));
+            }
+            query
+        });
+        whole.collect()
+    }
+
+    /// Whether a text tells of anything of ours, apart from what was asked.
+    fn are_in(&self, text: &str, query: &[(String, String)]) -> bool {
+        let asked = query.iter().map(|(_, asked)| asked);
+        let text = asked.fold(text.to_owned(), |text, asked| text.replace(asked, ""));
+        let ids = self.0.values().any(|id| text.contains(id.as_str()));
+        ids || text.contains("Lovelace") || text.contains(SECRET)
+    }
 }
 
-/// Every route of the server: as its own description says, once it has one.
+/// Every route of the server that needs a key, as its own description has it, and one that is none.
 async fn routes(server: &Server, things: &Things) -> Vec<Route> {
-    let mut known: Vec<(String, String)> = ROUTES
-        .iter()
-        .map(|(method, path)| ((*method).to_owned(), (*path).to_owned()))
-        .collect();
-    let described = server.get("/openapi.json").await;
-    if described.status() == 200 {
-        let described: Value = described.json().await.unwrap();
-        for (path, methods) in described["paths"].as_object().unwrap() {
-            for method in methods.as_object().unwrap().keys() {
-                let route = (method.to_uppercase(), path.clone());
-                if ["GET", "PUT", "POST", "DELETE", "PATCH"].contains(&&*route.0) {
-                    known.push(route);
-                }
-            }
+    let described = object(server.get("/openapi.json").await, 200).await;
+    let mut routes = vec![Route {
+        method: Method::GET,
+        template: "/nothing".to_owned(),
+        path: "/nothing".to_owned(),
+        query: Vec::new(),
+    }];
+    for (template, methods) in described["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let method = method.to_uppercase();
+            assert!(["GET", "PUT", "POST", "DELETE", "PATCH"].contains(&&*method));
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let in_query = parameters.filter(|parameter| parameter["in"] == "query");
+            routes.push(Route {
+                method: method.parse().unwrap(),
+                path: things.path(template),
+                template: template.clone(),
+                query: in_query
+                    .map(|parameter| parameter["name"].as_str().unwrap().to_owned())
+                    .collect(),
+            });
         }
-        known.sort();
-        known.dedup();
     }
-    known
-        .into_iter()
-        .filter(|(_, path)| !OPEN.contains(&path.as_str()))
-        .map(|(method, template)| Route {
-            method: method.parse().unwrap(),
-            path: things.path(&template),
-            template,
-        })
-        .collect()
+    routes.retain(|route| !OPEN.contains(&route.template.as_str()));
+    assert!(routes.len() > 25, "{}", routes.len());
+    routes
 }
 
 /// A finished batch full of what nobody else may read.
 async fn our_things(server: &Server) -> Things {
-    let mut batch = documents(&[(
-        "Zanzibar",
-        "Ada Lovelace was born in Zanzibar. She worked in Zanzibar.",
-    )]);
-    batch["name"] = json!("Zanzibar");
+    let text = format!("{DOCUMENT} She wrote a letter about {SECRET}.");
+    let mut batch = documents(&[(SECRET, &text)]);
+    batch["name"] = json!(SECRET);
     let opened = object(server.submit(&batch).await, 201).await;
     let id = opened["batch_id"].as_str().unwrap().to_owned();
     let worker = server.worker();
     let report = server.ended(&id).await;
     assert_eq!(report["state"], "Completed", "{report}");
     drop(worker);
-    let shown = say(server.command().args(["batch", "show", &id, "--json"])).exits(0);
-    let execution = shown.json().to_string();
-    let at = execution.find("exec_").expect("an execution");
-    Things {
-        batch: id,
-        execution: execution[at..at + 37].to_owned(),
-    }
+    let executions = object(
+        server
+            .get(&format!("/api/batches/{id}/executions?document={SECRET}"))
+            .await,
+        200,
+    )
+    .await;
+    let relations = object(server.get(&format!("/api/relations?batch={id}")).await, 200).await;
+    let relation = &relations["relations"][0];
+    let entity = relation["subject"]["entity_id"].as_str().unwrap();
+    let shown = object(server.get(&format!("/api/entities/{entity}")).await, 200).await;
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    Things(BTreeMap::from([
+        ("execution", text(&executions["executions"][0]["id"])),
+        ("document", SECRET.to_owned()),
+        ("entity", entity.to_owned()),
+        ("object", text(&relation["object"]["entity_id"])),
+        ("cluster", text(&shown["cluster_id"])),
+        ("batch", id),
+    ]))
 }
 
 impl Server {
@@ -176,7 +197,7 @@ async fn nobody_crosses_on_any_route() {
     let server = Server::start().await;
     let things = our_things(&server).await;
     let routes = routes(&server, &things).await;
-    assert!(routes.len() >= ROUTES.len() - 1);
+    ours_are_there(&server, &things, &routes).await;
     say(server.command().args(["organization", "create", "others"])).exits(0);
     let of_others = ["--organization", "others"];
     let theirs = server.new_key(&[&of_others[..], &["--scope", "admin"]].concat());
@@ -257,31 +278,80 @@ async fn nobody_crosses_on_any_route() {
         }
     }
     // Nothing of all this has changed anything, and the paths were those of things that are there.
-    let report = server.ended(&things.batch).await;
+    let ours = things.of("batch");
+    let report = server.ended(ours).await;
     assert_eq!(report["documents"]["completed"], 1, "{report}");
     assert!(report.to_string().contains(SECRET));
     for key in [&reader, &server.key] {
-        let path = format!("/api/batches/{}", things.batch);
+        let path = format!("/api/batches/{ours}");
         let request = server.bare(Method::GET, &path).bearer_auth(key);
         object(request.send().await.unwrap(), 200).await;
     }
-    a_name_is_of_an_organization(&server, &things, &theirs).await;
+    a_token_is_of_an_organization(&server, &things, &theirs).await;
+    a_name_is_of_an_organization(&server, ours, &theirs).await;
+    ours_can_be_changed(&server, routes).await;
     server.stop();
 }
 
-/// Asks a route that names nothing by another organization's key, and with the names of our things.
-async fn nothing_of_ours(server: &Server, route: &Route, things: &Things, theirs: &str) {
-    for batch in ["", SECRET, &things.batch] {
-        let asked = server.ask(route).query(&[("batch", batch)]);
-        let text = asked.bearer_auth(theirs).send().await.unwrap().text();
-        let text = text.await.unwrap();
-        let ours = text.contains("Lovelace") || text.contains(&things.execution);
-        assert!(!ours, "{}: {text}", route.template);
+/// What the paths and queries name is found by whom it belongs to: a 404 to others says something.
+async fn ours_are_there(server: &Server, things: &Things, routes: &[Route]) {
+    let reading = routes.iter().filter(|route| route.method == Method::GET);
+    for route in reading.filter(|route| route.template != "/nothing") {
+        if route.names() {
+            let found = server.get(&route.path).await;
+            assert_eq!(found.status(), 200, "{}", route.template);
+            continue;
+        }
+        for parameter in route.query.iter().filter(|name| *name != "after") {
+            for query in things.queries(route, parameter) {
+                let asked = server.ask(route).query(&query).bearer_auth(&server.key);
+                let text = asked.send().await.unwrap().text().await.unwrap();
+                let found = things.are_in(&text, &query);
+                assert!(found, "{} {query:?}: {text}", route.template);
+            }
+        }
     }
-    let asked = server.ask(route).bearer_auth(theirs);
-    let text = asked.send().await.unwrap().text().await.unwrap();
-    let ours = text.contains(SECRET) || text.contains(&things.batch);
-    assert!(!ours, "{}: {text}", route.template);
+}
+
+/// Whoever has them may change them by the same paths: none of those was nobody's. Removing comes last.
+async fn ours_can_be_changed(server: &Server, mut routes: Vec<Route>) {
+    routes.retain(|route| route.names() && route.method != Method::GET);
+    routes.sort_by_key(|route| route.method == Method::DELETE);
+    for route in routes {
+        let asked = server.ask(&route).bearer_auth(&server.key);
+        let status = asked.send().await.unwrap().status();
+        let known = status.is_success() || status == StatusCode::CONFLICT;
+        assert!(known, "{} {}: {status}", route.method, route.template);
+    }
+}
+
+/// Others may ask for a token for our stream, and are told no more by it than by their key.
+async fn a_token_is_of_an_organization(server: &Server, things: &Things, theirs: &str) {
+    for path in [
+        format!("/api/batches/{}/events", things.of("batch")),
+        format!("/api/workflows/{}/progress", things.of("execution")),
+    ] {
+        let token = server.bare(Method::POST, "/api/stream-tokens");
+        let token = token.bearer_auth(theirs).json(&json!({ "path": path }));
+        let token = object(token.send().await.unwrap(), 201).await;
+        let follow = server.bare(Method::GET, &path);
+        let follow = follow.query(&[("token", token["token"].as_str().unwrap())]);
+        problem(follow.send().await.unwrap(), 404).await;
+    }
+}
+
+/// Asks a route that names nothing by another organization's key, and with our things in its query.
+async fn nothing_of_ours(server: &Server, route: &Route, things: &Things, theirs: &str) {
+    let mut queries = vec![Vec::new()];
+    for parameter in &route.query {
+        queries.extend(things.queries(route, parameter));
+    }
+    for query in queries {
+        let asked = server.ask(route).query(&query).bearer_auth(theirs);
+        let text = asked.send().await.unwrap().text().await.unwrap();
+        let found = things.are_in(&text, &query);
+        assert!(!found, "{} {query:?}: {text}", route.template);
+    }
 }
 
 /// The key with another last character.
@@ -290,9 +360,9 @@ fn mistyped(key: &str) -> String {
     format!("{rest}{}", if last == "7" { "8" } else { "7" })
 }
 
-async fn a_name_is_of_an_organization(server: &Server, things: &Things, theirs: &str) {
+async fn a_name_is_of_an_organization(server: &Server, ours: &str, theirs: &str) {
     let of_others = ["--organization", "others"];
-    for wanted in ["Zanzibar", &things.batch] {
+    for wanted in ["Zanzibar", ours] {
         let crossing = say(server
             .command()
             .args(["batch", "show", wanted])
@@ -305,7 +375,7 @@ async fn a_name_is_of_an_organization(server: &Server, things: &Things, theirs: 
     let mut same_name = documents(&[("Zanzibar", DOCUMENT)]);
     same_name["name"] = json!("Zanzibar");
     let opened = object(own.json(&same_name).send().await.unwrap(), 201).await;
-    assert_ne!(opened["batch_id"], *things.batch);
+    assert_ne!(opened["batch_id"], *ours);
     let listed = say(server
         .command()
         .args(["batch", "list", "--json"])

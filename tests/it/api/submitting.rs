@@ -422,3 +422,65 @@ async fn a_batch_that_is_written_with_others_is_like_one_that_is_written_alone()
     owner.close().await;
     server.stop();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn submissions_with_keys_are_written_together_and_each_key_is_one_batch() {
+    const KEYS: usize = 150;
+    let server = Server::start().await;
+    let redis = server.redis.as_ref().unwrap();
+    let (second, address) = serving(&server.database, redis, &[]);
+    let mut asking = tokio::task::JoinSet::new();
+    // Each twice, of two replicas: some meet in one group, some in two transactions, and some come later.
+    for at in 0..2 * KEYS {
+        let to = if at % 3 == 0 {
+            &address
+        } else {
+            &server.address
+        };
+        let request = server.client.post(format!("{to}/api/batches"));
+        let request = request.bearer_auth(&server.key);
+        asking.spawn(async move {
+            let key = at % KEYS;
+            let text = format!("Ada Lovelace met number {key} in London.");
+            let body = with(
+                &documents(&[("a", &text)]),
+                "name",
+                json!(format!("named-{key}")),
+            );
+            let request = request.json(&body);
+            let response = request
+                .header("idempotency-key", format!("k{key}"))
+                .send()
+                .await;
+            let response = response.unwrap();
+            let again = response.headers().contains_key("idempotency-replayed");
+            let status = response.status();
+            let text = response.text().await.unwrap();
+            assert_eq!(status, 201, "{text}");
+            (key, again, text)
+        });
+    }
+    let mut first: std::collections::BTreeMap<usize, String> = std::collections::BTreeMap::new();
+    let mut repeated = 0;
+    for (key, again, text) in asking.join_all().await {
+        repeated += usize::from(again);
+        let known = first.entry(key).or_insert_with(|| text.clone());
+        assert_eq!(*known, text, "a repeat is answered to the byte");
+    }
+    assert_eq!((first.len(), repeated), (KEYS, KEYS));
+    let owner = sqlx::PgPool::connect(server.database.url()).await.unwrap();
+    let counted = async |sql: &str| {
+        let texts = crate::support::texts(&owner, sql).await;
+        texts[0].parse::<usize>().unwrap()
+    };
+    assert_eq!(counted("select count(*) from batch").await, KEYS);
+    assert_eq!(
+        counted("select count(*) from workflow_execution").await,
+        KEYS
+    );
+    // A row's transaction: many have the same one.
+    let commits = counted("select count(distinct xmin::text) from idempotency_key").await;
+    assert!(commits < KEYS / 2, "{commits} commits for {KEYS}");
+    drop(second);
+    server.stop();
+}

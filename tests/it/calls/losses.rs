@@ -108,8 +108,10 @@ async fn without_redis_calls_go_on_within_each_ones_share_and_none_is_paid_twice
     });
     redis.kill();
     let before = received(&server.bill());
+    // As many as a slow machine makes before the others have waited so long that they give their leases back: those wait
+    // for Redis then, which is to ring for them.
     support::wait_for("calls go on without Redis", || {
-        (received(&server.bill()) >= before + 24).then_some(())
+        (received(&server.bill()) >= before + 14).then_some(())
     });
     let alone = received(&server.bill());
     redis.restart().await;

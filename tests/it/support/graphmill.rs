@@ -14,13 +14,15 @@ pub(crate) async fn migrated() -> Database {
 pub(crate) fn bare() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_graphmill"));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("GRAPHMILL_") {
+        let text = name.to_string_lossy();
+        if text.starts_with("GRAPHMILL_") || text.starts_with("OTEL_") {
             command.env_remove(name);
         }
     }
     command
         .env_remove("DATABASE_URL")
         .env_remove("REDIS_URL")
+        .env_remove("TRACEPARENT")
         .stdin(Stdio::null());
     command
 }

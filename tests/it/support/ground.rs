@@ -472,6 +472,7 @@ pub(crate) fn new_batch(name: &str) -> NewBatch {
         max_retries: 0,
         tolerance: None,
         weight: 1,
+        traceparent: None,
     }
 }
 
