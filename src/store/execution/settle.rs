@@ -204,8 +204,8 @@ fn event_columns(events: &[EventKind]) -> Result<(Vec<String>, Vec<Value>), Stor
 }
 
 /// Where an execution stands if the attempt under `fence` has ended and nobody but `owner` has leased it since, and
-/// which attempt at the next stage he has then; else `None`. It tells a settle that was committed from one that was
-/// not, when the connection broke in between.
+/// which attempt at the next stage was leased to him with its end; else `None`. It tells a settle that was committed
+/// from one that was not, when the connection broke in between.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
@@ -221,6 +221,8 @@ pub async fn settled_status(
            left join workflow_activity next
              on next.organization_id = e.organization_id and next.workflow_execution_id = e.id
             and next.lease_epoch = $3::bigint + 1 and next.activity_name = e.current_activity
+            -- By the settle, that is, and not by a job that found it later.
+            and next.started_at = a.completed_at
            where e.organization_id = $1 and e.id = $2
              and (e.lease_epoch = $3::bigint and e.lease_owner is null
                   or e.lease_epoch = $3::bigint + 1 and e.lease_owner = $5 and next.status = 'running')
