@@ -48,7 +48,9 @@ pub(super) async fn run(engine: Arc<Engine>) {
 }
 
 async fn sweep(engine: &Arc<Engine>) -> Result<(), StoreError> {
-    succession::give_back(engine, engine.settings.patience).await;
+    // A process that stood still for a moment goes on with what is on its way to it.
+    let settings = &engine.settings;
+    succession::give_back(engine, settings.lease.max(settings.patience)).await;
     let mut connection = engine.store.driver().await?;
     let orphans = store::orphaned_signals(&mut connection).await?;
     let over = store::months_over(&mut connection).await?;

@@ -104,7 +104,7 @@ impl Scene {
     }
 
     /// Postgres dies, and comes back with what was on the disk.
-    async fn crash(&self) {
+    async fn crash(&mut self) {
         let before = self.servers.pid(Server::Postgres).unwrap();
         signal(before, Signal::KILL);
         signal(self.writer, Signal::KILL);
@@ -116,6 +116,8 @@ impl Scene {
                 && number(url, "select 1::bigint").await.is_ok()
         })
         .await;
+        // Connections of before are broken.
+        self.store = Store::connect(url, &PoolSettings::default()).await.unwrap();
     }
 }
 
@@ -133,7 +135,7 @@ async fn number(url: &str, sql: &'static str) -> Result<i64, sqlx::Error> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_is_lost_is_done_again_and_its_jobs_find_nothing() {
-    let scene = Scene::new("admission-lost").await;
+    let mut scene = Scene::new("admission-lost").await;
     let told = scene.told().await;
     let first = scene.admit().await;
     assert_eq!((first.rings.len(), scene.processing().await), (3, 3));
@@ -162,7 +164,7 @@ async fn one_that_is_lost_is_done_again_and_its_jobs_find_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_is_kept_keeps_its_admission() {
-    let scene = Scene::new("admission-kept").await;
+    let mut scene = Scene::new("admission-kept").await;
     let told = scene.told().await;
     let admitted = scene.admit().await;
     let leased = admitted.rings[0].execution;

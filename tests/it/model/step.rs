@@ -343,14 +343,13 @@ impl Setup {
             {
                 actions.push(Action::Drain(id));
             }
-            if let Phase::Leased(_, attempt) = worker.phase {
-                if self.allows(Fault::Trouble)
-                    && attempt.unwritten == 0
-                    && attempt.known != self.whole()
-                {
-                    actions.push(Action::Postpone(id));
-                    actions.push(Action::Fail(id));
-                }
+            if let Phase::Leased(_, attempt) = worker.phase
+                && self.allows(Fault::Trouble)
+                && attempt.unwritten == 0
+                && attempt.known != self.whole()
+            {
+                actions.push(Action::Postpone(id));
+                actions.push(Action::Fail(id));
             }
         }
     }
