@@ -46,6 +46,8 @@ impl Worker {
         let mut command = example("own_extractor");
         command
             .args(["worker", "--lease", "3s", "--log", "error"])
+            // Twenty of them and more are at work on the tests' one server; who finds no place there does not start.
+            .args(["--connections", "10"])
             .env("DATABASE_URL", ground.url())
             .env("REDIS_URL", redis.url())
             .stdout(Stdio::null());
