@@ -24,6 +24,7 @@ mod backend;
 mod bell;
 mod connection;
 mod feeder;
+mod hand;
 mod keys;
 mod limits;
 mod rate;
@@ -34,6 +35,7 @@ mod ticket;
 mod workers;
 
 pub use connection::{Health, Queue, QueueError};
+pub use hand::{Onward, Reserved};
 pub use limits::{
     Acquired, Breaker, CallEnd, LimitSettings, Limiter, LimiterStatus, Owner, Permit, Settled,
     Turned, WaitReason, Waiting,

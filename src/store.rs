@@ -52,7 +52,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-pub use activity::{Activity, activities, settled_status};
+pub use activity::{Activity, activities};
 pub use api_key::{
     ApiKey, FoundApiKey, NewApiKey, Scope, add_api_key, api_key_by_prefix, api_key_exists,
     api_keys, first_key_lock, revoke_api_key, touch_api_key,
@@ -94,10 +94,10 @@ pub use event::{
 };
 pub use execution::{
     AdmitLimits, Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Ringable, Settled,
-    Settlement, Silent, admit, admit_from, admit_lock, cancel_stopped, documents_in_work,
+    Settlement, Silent, Takeover, admit, admit_from, admit_lock, cancel_stopped, documents_in_work,
     execution_by_id, execution_of_document, executions, executions_looked_at, hold, lease,
-    mark_unrung, processing_of, release, renew_leases, revive_failed, settle, start_resolution,
-    to_ring, waited_for,
+    mark_unrung, processing_of, release, renew_leases, revive_failed, settle, settled_status,
+    start_resolution, to_ring, waited_for,
 };
 pub use findings::{
     EntityRow, EvidenceRow, MentionRow, Place, RelationRow, add_chunks, add_graph, busiest,
@@ -426,6 +426,17 @@ impl Store {
     /// [`StoreError::Query`]; trying again may help.
     pub async fn engine_transaction(&self) -> Result<AppTransaction, StoreError> {
         Ok(begin::begin(&self.drivers, None).await?)
+    }
+
+    /// The same for an admission, which need not be on the disk when its commit returns: a lease or a settle that builds
+    /// on it is written to the log after it, so that a crash can't keep one of those and lose it. One that is lost is
+    /// done again, and a job that was rung for it finds nothing to lease.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`]; trying again may help.
+    pub async fn admission(&self) -> Result<AppTransaction, StoreError> {
+        let begin = "begin; set local synchronous_commit = off".to_owned();
+        Ok(begin::begin(&self.drivers, Some(begin)).await?)
     }
 
     /// Connections that this process may open at most.

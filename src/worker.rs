@@ -11,6 +11,7 @@ mod batches;
 mod doorbell;
 mod executor;
 mod gate;
+mod granted;
 mod ingest;
 mod isolation;
 mod keeper;
@@ -24,6 +25,7 @@ mod shares;
 mod sink;
 mod stager;
 mod steps;
+mod succession;
 mod sweeper;
 mod traced;
 mod turns;
@@ -138,6 +140,7 @@ struct Engine {
     held: keeper::Held,
     batches: batches::Batches,
     recent: recent::Recent,
+    granted: granted::Granted,
     traces: traced::Traces,
     workplace: Workplace,
     shares: shares::Shares,
@@ -222,6 +225,7 @@ impl Worker {
             held: keeper::Held::default(),
             batches: batches::Batches::default(),
             recent: recent::Recent::default(),
+            granted: granted::Granted::default(),
             traces: traced::Traces::default(),
             workplace,
             shares: shares::Shares::default(),
@@ -288,6 +292,8 @@ impl Worker {
         });
         let drained = self.workers.drain(deadline + Duration::from_secs(5)).await;
         hand_back.abort();
+        // Nobody comes for these any more.
+        succession::give_back(&self.engine, Duration::ZERO).await;
         if let Some(access) = &self.engine.access {
             access.settle(HANGING_UP).await;
         }

@@ -93,8 +93,8 @@ impl Work {
             rings: book.counters(
                 "graphmill_rings",
                 ["stage", "answer"],
-                "Jobs that this process has pushed: `pushed`, `present` (it was there already), `full` (its window \
-                 had no room) or `failed` (Redis did not answer)",
+                "Jobs that this process has pushed: `pushed`, `handed_on` (to its own worker, with the lease), \
+                 `present` (it was there already), `full` (its window had no room) or `failed` (Redis did not answer)",
             ),
             windows: book.gauges(
                 "graphmill_window_size",
@@ -130,7 +130,7 @@ impl Work {
             for outcome in ["done", "retry", "failed"] {
                 self.units.begin([stage, outcome]);
             }
-            for answer in ["pushed", "present", "full", "failed"] {
+            for answer in ["pushed", "handed_on", "present", "full", "failed"] {
                 self.rings.begin([stage, answer]);
             }
             self.took.begin([stage]);

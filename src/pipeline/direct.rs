@@ -22,7 +22,11 @@ struct Forgotten;
 
 #[async_trait]
 impl Checkpoints for Forgotten {
-    async fn record(&mut self, _record: UnitRecord, _last: bool) -> Result<(), CheckpointError> {
+    async fn record(
+        &mut self,
+        _records: Vec<UnitRecord>,
+        _last: bool,
+    ) -> Result<(), CheckpointError> {
         Ok(())
     }
 

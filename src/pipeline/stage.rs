@@ -234,7 +234,7 @@ async fn adopt(
 ) -> Result<(), CheckpointError> {
     for record in adopted {
         records.retain(|old| (old.stage, old.unit) != (record.stage, record.unit));
-        checkpoints.record(record.clone(), true).await?;
+        checkpoints.record(vec![record.clone()], true).await?;
         records.push(record);
     }
     Ok(())

@@ -88,7 +88,7 @@ pub(super) async fn canary(
         let Some(record) = errands.record(0, [0; 32], tries, deaths, came) else {
             return Ok(None);
         };
-        checkpoints.record(record.clone(), true).await?;
+        checkpoints.record(vec![record.clone()], true).await?;
         records.retain(|old| old.stage != stage);
         records.push(record);
     }

@@ -10,7 +10,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::{
+    FutureExt,
+    stream::{FuturesUnordered, StreamExt},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::warn;
@@ -146,12 +149,14 @@ pub enum CheckpointError {
 /// Where checkpoints go.
 #[async_trait]
 pub trait Checkpoints: Send {
-    /// Takes a unit's record. A paid unit's is durable when this returns, but for the stage's `last` one: that is
-    /// written with the settle, which follows at once. An unpaid one's may wait to share a write.
+    /// Takes the records of units that have ended at the same time. Those of paid units are durable when this returns,
+    /// but for the stage's `last` ones: they are written with the settle, which follows at once. Those of unpaid ones
+    /// may wait to share a write.
     ///
     /// # Errors
     /// [`CheckpointError`]; the stage then stops.
-    async fn record(&mut self, record: UnitRecord, last: bool) -> Result<(), CheckpointError>;
+    async fn record(&mut self, records: Vec<UnitRecord>, last: bool)
+    -> Result<(), CheckpointError>;
 
     /// Told before the units of a stage run: how many it has, and how many of them are through already.
     fn planned(&mut self, _through: usize, _units: usize) {}
@@ -335,9 +340,30 @@ pub(super) async fn run(
                 continue;
             }
         };
-        let last = running.is_empty() && (waiting.len() == 0 || work.pause.is_cancelled());
-        checkpoints.record(record.clone(), last).await?;
-        fresh.push(record);
+        // Others that have ended by now share its write: none of them waits, and each would have been waited for.
+        let (mut ended, mut refused) = (vec![record], None);
+        while let Some(Some(attempted)) = running.next().now_or_never() {
+            match attempted {
+                Ok(Attempted::Record(record)) => ended.push(record),
+                Ok(Attempted::NotBegun) => work.pause.cancel(),
+                Ok(Attempted::Hindered(new)) => {
+                    waiting = Vec::new().into_iter();
+                    hindrance = Some(new.and(hindrance));
+                }
+                Err(error) => {
+                    refused = Some(error);
+                    break;
+                }
+            }
+        }
+        let last = refused.is_none()
+            && running.is_empty()
+            && (waiting.len() == 0 || work.pause.is_cancelled());
+        checkpoints.record(ended.clone(), last).await?;
+        fresh.append(&mut ended);
+        if let Some(error) = refused {
+            return Err(error);
+        }
     }
 }
 

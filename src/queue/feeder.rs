@@ -27,7 +27,9 @@ use tokio::{
 };
 
 use super::{
+    hand::Handed,
     keys::{QUEUES, SET_ASIDE, SET_ASIDE_KEPT},
+    ring::{job_id, payload},
     ticket::{Delivery, JobId, Slip, Ticket},
     workers::Seat,
 };
@@ -145,10 +147,16 @@ impl<J: StageJob> Feeder<J> {
                     Vec::new()
                 }
             };
-            let slots = free(self.hungry, &seat.slots);
-            let front = free(self.eager, &seat.front);
-            if !self.slips.is_empty() || !slots.is_empty() || !front.is_empty() {
-                self.turn(slots, front).await;
+            // Whoever hands a job on looks at these before he takes a slot: those who wait come first.
+            seat.desk().say(self.hungry, self.eager);
+            let handed = seat.desk().take(MOST_A_TURN);
+            // Nobody is to begin it any more: whoever handed it on hears that.
+            let handed = if closing { Vec::new() } else { handed };
+            let slots = free(self.hungry, &seat.desk().slots);
+            let front = free(self.eager, &seat.desk().front);
+            let idle = slots.is_empty() && front.is_empty() && handed.is_empty();
+            if !idle || !self.slips.is_empty() {
+                self.turn(slots, front, handed).await;
                 if heartbeat_due(&mut heartbeat) || std::mem::take(&mut self.unsure) {
                     self.tend().await;
                 }
@@ -158,9 +166,10 @@ impl<J: StageJob> Feeder<J> {
                 Some(slip) = self.reported.recv() => self.slips.push(slip),
                 () = seat.bell.notified(), if !closing => self.hungry = true,
                 () = seat.front_bell.notified(), if !closing => (self.hungry, self.eager) = (true, true),
+                () = seat.desk().handed.notified() => {}
                 // a slot that another feeder of this stage gave back, or the last job of this one
-                Ok(slot) = seat.slots.acquire(), if self.hungry && !closing => drop(slot),
-                Ok(slot) = seat.front.acquire(), if self.eager && !closing => drop(slot),
+                Ok(slot) = seat.desk().slots.acquire(), if self.hungry && !closing => drop(slot),
+                Ok(slot) = seat.desk().front.acquire(), if self.eager && !closing => drop(slot),
                 _ = look.tick() => (self.hungry, self.eager) = (true, true),
                 _ = heartbeat.tick() => self.tend().await,
                 () = seat.stop.cancelled(), if !closing => {}
@@ -170,9 +179,29 @@ impl<J: StageJob> Feeder<J> {
         self.leave().await;
     }
 
-    /// Settles the slips and takes a job for each of `slots`, and one from the front for each of `front`.
-    async fn turn(&mut self, slots: Vec<OwnedSemaphorePermit>, front: Vec<OwnedSemaphorePermit>) {
-        match self.call_turn(slots.len(), front.len()).await {
+    /// Settles the slips, says what was handed on, and takes a job for each of `slots`, and one from the front for each
+    /// of `front`.
+    async fn turn(
+        &mut self,
+        slots: Vec<OwnedSemaphorePermit>,
+        front: Vec<OwnedSemaphorePermit>,
+        handed: Vec<Handed>,
+    ) {
+        let handed: Vec<_> = handed
+            .into_iter()
+            .filter_map(|handed| match payload(self.seat.stage, &handed.ring) {
+                Ok(payload) => Some((job_id(self.seat.stage, &handed.ring), payload, handed)),
+                // A bug; whoever handed it on hears that nobody has it.
+                Err(_) => None,
+            })
+            .collect();
+        let answer = self.call_turn(slots.len(), front.len(), &handed).await;
+        // Also those of which Redis has not heard: they have their slots, and it is only the doorbell.
+        for (id, payload, Handed { slot, told, .. }) in handed {
+            self.deliver(id.into_bytes().into(), &payload, slot);
+            let _ = told.send(());
+        }
+        match answer {
             Ok((popped, of_front, jobs, ahead, refused)) => {
                 self.recovered();
                 // Of what was not asked for, nothing is known anew.
@@ -202,7 +231,12 @@ impl<J: StageJob> Feeder<J> {
         }
     }
 
-    async fn call_turn(&mut self, n: usize, front: usize) -> Result<Taken, RedisError> {
+    async fn call_turn(
+        &mut self,
+        n: usize,
+        front: usize,
+        handed: &[(String, Vec<u8>, Handed)],
+    ) -> Result<Taken, RedisError> {
         let keys = &self.seat.keys;
         let mut call = TURN.prepare_invoke();
         call.key(&keys.active)
@@ -219,7 +253,11 @@ impl<J: StageJob> Feeder<J> {
             .arg(&keys.channel)
             .arg(SET_ASIDE_KEPT)
             .arg(LARGEST_PAYLOAD)
-            .arg(front);
+            .arg(front)
+            .arg(handed.len());
+        for (id, payload, _) in handed {
+            call.arg(id).arg(payload);
+        }
         for slip in &self.slips {
             call.arg(slip.kind())
                 .arg(slip.id().as_ref())

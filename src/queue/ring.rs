@@ -181,11 +181,11 @@ impl Queue {
 
 /// The job's id. The stage in front keeps it from being taken for a UUID, a ULID or a number, which apalis would
 /// write in another way than they were given.
-fn job_id(stage: Stage, ring: &Ring) -> String {
+pub(super) fn job_id(stage: Stage, ring: &Ring) -> String {
     format!("{stage}:{}:{}", ring.execution.uuid().simple(), ring.epoch)
 }
 
-fn payload(stage: Stage, ring: &Ring) -> Result<Vec<u8>, serde_json::Error> {
+pub(super) fn payload(stage: Stage, ring: &Ring) -> Result<Vec<u8>, serde_json::Error> {
     with_job!(stage, Job => serde_json::to_vec(&Job::new(ring.clone())))
 }
 

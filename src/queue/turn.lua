@@ -1,7 +1,9 @@
--- One turn of a worker: settle what ended, then take up to n jobs. One round trip for both.
+-- One turn of a worker: settle what ended, push and take what this process hands on to itself, then take up to n jobs.
+-- One round trip for all.
 -- KEYS: 1 active, 2 data, 3 this worker's in-flight set, 4 workers, 5 schedule, 6 the set-aside list, 7 first
 -- ARGV: 1 n, 2 worker, 3 meta prefix, 4 queue, 5 wake-up channel, 6 most kept aside, 7 largest payload in bytes,
---       8 how many more may be taken from the front alone, then (kind, id, reason)* with kind one of done, back, bad
+--       8 how many more may be taken from the front alone, 9 how many are handed on, then (id, payload)* of those, then
+--       (kind, id, reason)* with kind one of done, back, bad
 -- Returns: how many were popped of n, how many of those from the front alone, {id, payload, ...} with the latter
 --          before the others, how many of those jobs are the latter, {id of one set aside, reason, ...}
 local active, data, inflight, workers, scheduled, aside = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -30,8 +32,19 @@ local function set_aside(id, reason, payload)
   redis.pcall('LTRIM', aside, 0, keep - 1)
 end
 
+local handed = tonumber(ARGV[9])
+for i = 10, 8 + 2 * handed, 2 do
+  local id = ARGV[i]
+  redis.call('HSET', data, id, ARGV[i + 1])
+  redis.call('HSET', meta .. ':' .. id, 'attempts', 0, 'max_attempts', 1, 'status', 'Pending')
+  redis.call('SADD', inflight, id)
+end
+if handed > 0 then
+  redis.call('ZADD', workers, now, worker)
+end
+
 local returned = nil
-for i = 9, #ARGV, 3 do
+for i = 10 + 2 * handed, #ARGV, 3 do
   local kind, id = ARGV[i], ARGV[i + 1]
   -- not ours any more (swept, or Redis was flushed and the id rung anew): then it isn't ours to delete either
   if redis.call('SREM', inflight, id) == 1 then

@@ -31,13 +31,11 @@ use super::{
     backend::StageQueue,
     bell,
     connection::Queue,
+    hand::{Desk, Desks, FRONT, Onward},
     keys::{Keys, with_job},
     ticket::Delivery,
 };
 use crate::flow::Stage;
-
-/// For so many slots there is one more for jobs from the front alone.
-const FRONT: usize = 4;
 
 /// How long the end of a drain waits for the last reports after it has aborted the handlers.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -46,8 +44,9 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 #[async_trait]
 pub trait Handler: Send + Sync {
     /// Answers one ring. It can't fail: the handler leases, works and settles in Postgres, and whatever becomes
-    /// of it there, the ring has been answered. A panic is logged, and the ring counts as answered too.
-    async fn handle(&self, stage: Stage, ring: Ring);
+    /// of it there, the ring has been answered. A panic is logged, and the ring counts as answered too. By `onward`
+    /// it can hand the next job on.
+    async fn handle(&self, stage: Stage, ring: Ring, onward: &Onward);
 }
 
 /// How many handlers of each stage may run at once in this process.
@@ -150,13 +149,10 @@ pub(super) struct Seat {
     pub(super) stage: Stage,
     pub(super) keys: Keys,
     pub(super) redis: ConnectionManager,
-    /// Free slots; every job in flight holds one, whichever worker took it.
-    pub(super) slots: Arc<Semaphore>,
+    /// What every stage of this process is handed.
+    pub(super) desks: Arc<Desks>,
     /// How many slots there are.
     pub(super) size: usize,
-    /// Free slots beyond those, for jobs from the front of the queue alone: a newcomer's need not wait until one of
-    /// the others has ended, which are held back for its sake.
-    pub(super) front: Arc<Semaphore>,
     pub(super) bell: Arc<Notify>,
     pub(super) front_bell: Arc<Notify>,
     pub(super) heartbeat: Duration,
@@ -177,6 +173,11 @@ impl Seat {
         self.heartbeat * self.missed
     }
 
+    /// What this stage is handed.
+    pub(super) fn desk(&self) -> &Desk {
+        self.desks.of(self.stage)
+    }
+
     /// Answers one ring in a task of its own, which goes on if the caller is dropped.
     async fn work<J: StageJob>(self: Arc<Self>, handler: Arc<dyn Handler>, delivery: Delivery<J>) {
         let Delivery { job, mut ticket } = delivery;
@@ -186,7 +187,9 @@ impl Seat {
             self.tally.begun.fetch_add(1, Ordering::Relaxed);
             let ring = job.ring().clone();
             let execution = ring.execution;
-            let handling = AssertUnwindSafe(async { handler.handle(self.stage, ring).await });
+            let onward = Onward::new(Arc::clone(&self.desks));
+            let handling =
+                AssertUnwindSafe(async { handler.handle(self.stage, ring, &onward).await });
             tokio::select! {
                 biased;
                 outcome = handling.catch_unwind() => if let Err(panic) = outcome {
@@ -229,6 +232,7 @@ impl Workers {
     pub fn start(queue: &Queue, config: WorkersConfig, handler: Arc<dyn Handler>) -> Self {
         let (stop, hard) = (CancellationToken::new(), CancellationToken::new());
         let (tasks, tally) = (TaskTracker::new(), Arc::new(Counters::default()));
+        let desks = Arc::new(Desks::new(config.slots.0, stop.clone()));
         let seats: Vec<Arc<Seat>> = Stage::ALL
             .into_iter()
             .filter(|stage| config.slots.of(*stage) > 0)
@@ -238,9 +242,8 @@ impl Workers {
                     stage,
                     keys: queue.keys(stage).clone(),
                     redis: queue.redis.clone(),
-                    slots: Arc::new(Semaphore::new(size)),
+                    desks: Arc::clone(&desks),
                     size,
-                    front: Arc::new(Semaphore::new(size / FRONT)),
                     bell: Arc::new(Notify::new()),
                     front_bell: Arc::new(Notify::new()),
                     heartbeat: config.heartbeat.max(Duration::from_secs(1)),
@@ -323,7 +326,8 @@ impl Workers {
             .iter()
             .find(|seat| seat.stage == stage)
             .map_or(0, |seat| {
-                let free = seat.slots.available_permits() + seat.front.available_permits();
+                let desk = seat.desk();
+                let free = desk.slots.available_permits() + desk.front.available_permits();
                 seat.size + seat.size / FRONT - free
             })
     }
@@ -394,7 +398,7 @@ mod tests {
 
     #[async_trait]
     impl Handler for Nothing {
-        async fn handle(&self, _: Stage, _: Ring) {}
+        async fn handle(&self, _: Stage, _: Ring, _: &Onward) {}
     }
 
     #[tokio::test]

@@ -3,10 +3,10 @@
 
 use chrono::{DateTime, Utc};
 use graphmill_jobs::{OrganizationId, WorkflowActivityId, WorkflowExecutionId};
-use sqlx::{PgConnection, query, query_scalar};
+use sqlx::{PgConnection, query};
 
-use super::{Fence, StoreError, from_json, parsed};
-use crate::flow::{ActivityStatus, ExecutionStatus, Failure, Stage};
+use super::{StoreError, from_json, parsed};
+use crate::flow::{ActivityStatus, Failure, Stage};
 
 /// One attempt at one stage.
 #[derive(Debug, Clone)]
@@ -27,31 +27,6 @@ pub struct Activity {
     pub started_at: DateTime<Utc>,
     /// Milliseconds by the database's clock, once it has ended.
     pub duration_ms: Option<i64>,
-}
-
-/// Where an execution stands if the attempt under `fence` has ended and nobody has leased it since; else `None`. It
-/// tells a settle that was committed from one that was not, when the connection broke in between.
-///
-/// # Errors
-/// [`StoreError::Query`]; trying again may help.
-pub async fn settled_status(
-    connection: &mut PgConnection,
-    fence: Fence,
-    stage: Stage,
-) -> Result<Option<ExecutionStatus>, StoreError> {
-    let status = query_scalar!(
-        "select e.status from workflow_execution e
-         join workflow_activity a on a.organization_id = e.organization_id and a.workflow_execution_id = e.id
-         where e.organization_id = $1 and e.id = $2 and e.lease_epoch = $3 and e.lease_owner is null
-           and a.lease_epoch = $3 and a.activity_name = $4 and a.status <> 'running'",
-        fence.organization.uuid(),
-        fence.execution.uuid(),
-        fence.epoch,
-        stage.activity_name(),
-    )
-    .fetch_optional(connection)
-    .await?;
-    status.map(|status| parsed("a status", &status)).transpose()
 }
 
 /// The attempts of an execution, in order.

@@ -11,7 +11,7 @@ use sqlx::{PgConnection, query, query_scalar};
 
 use super::{
     StoreError,
-    ledger::{Nanodollars, Paid, Spending},
+    ledger::{Nanodollars, Spending},
 };
 
 /// What a batch may spend, in all.
@@ -121,6 +121,8 @@ pub async fn budget(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reserved {
     Yes,
+    /// There is no need: the request was answered meanwhile.
+    Answered,
     /// It could pass a cap of the batch.
     PastBatch,
     /// It could pass a cap of the organization.
@@ -136,6 +138,7 @@ pub(super) async fn reserve(
     connection: &mut PgConnection,
     organization: OrganizationId,
     batch: BatchId,
+    hash: &[u8; 32],
     most: Spending,
 ) -> Result<Reserved, StoreError> {
     let row = query!(
@@ -161,16 +164,22 @@ pub(super) async fn reserve(
                and (o.max_tokens is null or o.spent_tokens + o.reserved_tokens + $4 <= o.max_tokens)
              returning o.organization_id
            )
-           select exists (select from mine) as "mine!",
+           select exists (select from llm_call where organization_id = $1 and request_hash = $5
+                                                and response is not null and response_pruned_at is null) as "answered!",
+                  exists (select from mine) as "mine!",
                   exists (select from ours)
                   or not exists (select from organization_budget where organization_id = $1) as "ours!""#,
         organization.uuid(),
         batch.uuid(),
         most.cost,
         most.tokens,
+        hash,
     )
     .fetch_one(connection)
     .await?;
+    if row.answered {
+        return Ok(Reserved::Answered);
+    }
     Ok(match (row.mine, row.ours) {
         (true, true) => Reserved::Yes,
         (true, false) => Reserved::PastOrganization,
@@ -186,44 +195,31 @@ pub(super) struct Settled {
     pub(super) begun: DateTime<Utc>,
 }
 
-/// Puts what a call took in the place of what it had reserved; `None`: it took nothing.
-pub(super) async fn spend(
+/// Gives back what a call had reserved that took nothing. What one that was answered took is put in its place by
+/// [`file_answer`](super::file_answer), together with the answer.
+pub(super) async fn give_back(
     connection: &mut PgConnection,
     organization: OrganizationId,
     call: Settled,
-    paid: Option<Paid>,
 ) -> Result<(), StoreError> {
-    let calls = i64::from(paid.is_some());
-    let paid = paid.unwrap_or_default();
     // `mine` is counted, so that the organization's row is taken after the batch's, and also if that is gone.
     query!(
         "with mine as (
            update budget
            set reserved_cost = greatest(reserved_cost - coalesce($3::bigint::numeric / 1000000000, 0), 0),
-               reserved_tokens = greatest(reserved_tokens - $4, 0),
-               spent_cost = spent_cost + coalesce($5::bigint::numeric / 1000000000, 0),
-               spent_tokens = spent_tokens + $6 + $8,
-               calls = calls + $9, prompt_tokens = prompt_tokens + $6,
-               cached_tokens = cached_tokens + $7, completion_tokens = completion_tokens + $8
+               reserved_tokens = greatest(reserved_tokens - $4, 0)
            where organization_id = $1 and batch_id = $2
            returning batch_id
          )
          update organization_budget o
          set reserved_cost = greatest(o.reserved_cost - coalesce($3::bigint::numeric / 1000000000, 0), 0),
-             reserved_tokens = greatest(o.reserved_tokens - $4, 0),
-             spent_cost = o.spent_cost + coalesce($5::bigint::numeric / 1000000000, 0),
-             spent_tokens = o.spent_tokens + $6 + $8
+             reserved_tokens = greatest(o.reserved_tokens - $4, 0)
          from (select count(*) from mine) m
-         where o.organization_id = $1 and o.counted_from <= $10",
+         where o.organization_id = $1 and o.counted_from <= $5",
         organization.uuid(),
         call.batch.uuid(),
         call.reserved.cost,
         call.reserved.tokens,
-        paid.cost,
-        paid.prompt_tokens,
-        paid.cached_tokens,
-        paid.completion_tokens,
-        calls,
         call.begun,
     )
     .execute(connection)

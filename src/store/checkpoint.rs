@@ -39,7 +39,45 @@ pub enum UnitEnd {
     Failed(Failure),
 }
 
-/// Writes checkpoints under a lease; `false`: the lease is lost, and nothing was written.
+/// Checkpoints as the columns of a statement.
+#[derive(Default)]
+pub(super) struct Columns {
+    pub(super) stages: Vec<String>,
+    pub(super) units: Vec<i32>,
+    pub(super) rounds: Vec<i32>,
+    pub(super) tries: Vec<i32>,
+    pub(super) deaths: Vec<i32>,
+    pub(super) hashes: Vec<Vec<u8>>,
+    pub(super) outcomes: Vec<String>,
+    pub(super) outputs: Vec<Option<Value>>,
+    pub(super) failures: Vec<Option<Value>>,
+}
+
+impl Columns {
+    pub(super) fn of(rows: &[CheckpointRow]) -> Result<Self, StoreError> {
+        let mut columns = Self::default();
+        for row in rows {
+            let (outcome, output, failure) = match &row.end {
+                UnitEnd::Done(output) => ("done", Some(output.clone()), None),
+                UnitEnd::Retry(failure) => ("retry", None, Some(to_json("a failure", failure)?)),
+                UnitEnd::Failed(failure) => ("failed", None, Some(to_json("a failure", failure)?)),
+            };
+            columns.stages.push(row.stage.as_str().to_owned());
+            columns.units.push(row.unit);
+            columns.rounds.push(row.round);
+            columns.tries.push(row.tries);
+            columns.deaths.push(row.deaths);
+            columns.hashes.push(row.input_hash.to_vec());
+            columns.outcomes.push(outcome.to_owned());
+            columns.outputs.push(output);
+            columns.failures.push(failure);
+        }
+        Ok(columns)
+    }
+}
+
+/// Writes checkpoints under a lease; `false`: the lease is lost, and nothing was written. Those that go with a settle
+/// are written by [`settle`](super::settle) in the same way.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help, and writes nothing twice.
@@ -48,31 +86,7 @@ pub async fn record_units(
     fence: Fence,
     rows: &[CheckpointRow],
 ) -> Result<bool, StoreError> {
-    let mut stages = Vec::with_capacity(rows.len());
-    let mut units = Vec::with_capacity(rows.len());
-    let mut rounds = Vec::with_capacity(rows.len());
-    let mut tries = Vec::with_capacity(rows.len());
-    let mut deaths = Vec::with_capacity(rows.len());
-    let mut hashes = Vec::with_capacity(rows.len());
-    let mut outcomes = Vec::with_capacity(rows.len());
-    let mut outputs: Vec<Option<Value>> = Vec::with_capacity(rows.len());
-    let mut failures: Vec<Option<Value>> = Vec::with_capacity(rows.len());
-    for row in rows {
-        stages.push(row.stage.as_str().to_owned());
-        units.push(row.unit);
-        rounds.push(row.round);
-        tries.push(row.tries);
-        deaths.push(row.deaths);
-        hashes.push(row.input_hash.to_vec());
-        let (outcome, output, failure) = match &row.end {
-            UnitEnd::Done(output) => ("done", Some(output.clone()), None),
-            UnitEnd::Retry(failure) => ("retry", None, Some(to_json("a failure", failure)?)),
-            UnitEnd::Failed(failure) => ("failed", None, Some(to_json("a failure", failure)?)),
-        };
-        outcomes.push(outcome.to_owned());
-        outputs.push(output);
-        failures.push(failure);
-    }
+    let columns = Columns::of(rows)?;
     // The row is locked, so that a takeover can't come between the look at the epoch and the write.
     let held = query_scalar!(
         r#"with held as (
@@ -100,15 +114,15 @@ pub async fn record_units(
         fence.organization.uuid(),
         fence.execution.uuid(),
         fence.epoch,
-        &stages,
-        &units,
-        &rounds,
-        &tries,
-        &hashes,
-        &outcomes,
-        &outputs as &[Option<Value>],
-        &failures as &[Option<Value>],
-        &deaths,
+        &columns.stages,
+        &columns.units,
+        &columns.rounds,
+        &columns.tries,
+        &columns.hashes,
+        &columns.outcomes,
+        &columns.outputs as &[Option<Value>],
+        &columns.failures as &[Option<Value>],
+        &columns.deaths,
     )
     .fetch_one(connection)
     .await?;

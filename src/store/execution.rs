@@ -1,10 +1,11 @@
-//! The table `workflow_execution`: ringing, leasing and settling.
+//! The table `workflow_execution`: ringing and leasing; settling is in `settle.rs`.
 //!
 //! Every write of a worker is fenced by the lease epoch: a row that somebody else leased since is not touched, and
 //! the caller learns that it lost the lease.
 
 mod of_batch;
 mod read;
+mod settle;
 
 use std::time::Duration;
 
@@ -23,10 +24,10 @@ pub use read::{
     executions_looked_at,
 };
 
+pub use settle::{Settled, Settlement, Takeover, settle, settled_status};
+
 use super::{StoreError, parsed, seconds, to_json};
-use crate::flow::{
-    ActivityStatus, EventKind, ExecutionStatus, Failure, FailurePolicy, Stage, WORKFLOW_VERSION,
-};
+use crate::flow::{Failure, FailurePolicy, Stage, WORKFLOW_VERSION};
 
 /// What makes a worker's write refusable: it names the lease that it is made under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -356,120 +357,6 @@ pub async fn release(
     .execute(connection)
     .await?;
     Ok(released.rows_affected() > 0)
-}
-
-/// The move that settles a stage, as the machines decided it.
-#[derive(Debug, Clone)]
-pub struct Settled<'a> {
-    /// The execution's next status.
-    pub status: ExecutionStatus,
-    /// The stage that it waits for or ended in.
-    pub stage: Stage,
-    /// The stage that was worked.
-    pub worked: Stage,
-    /// The attempt's end.
-    pub activity: ActivityStatus,
-    /// Units failed for good, here or before.
-    pub partial: bool,
-    /// When a retry is due, from now.
-    pub wait: Duration,
-    /// Why it failed, if it did.
-    pub error: Option<&'a Failure>,
-    /// What the execution gave, once it is completed.
-    pub output: Option<serde_json::Value>,
-    /// What the stage left behind, in short.
-    pub checkpoint: serde_json::Value,
-    /// Where the successor's job is about to be pushed.
-    pub incarnation: i64,
-    /// What to tell.
-    pub events: &'a [EventKind],
-}
-
-/// What came of a settle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settlement {
-    /// It is written.
-    Written,
-    /// It is written, and a signal waits for an answer in the same transaction.
-    Signalled,
-    /// The lease is lost: nothing is written, and the transaction must be rolled back.
-    Lost,
-}
-
-/// Settles a stage: the execution's move, the attempt's end and the events, in one statement; outputs and
-/// checkpoints go into the same transaction.
-///
-/// # Errors
-/// [`StoreError::Query`]; trying again may help.
-pub async fn settle(
-    connection: &mut PgConnection,
-    fence: Fence,
-    batch: BatchId,
-    settled: &Settled<'_>,
-) -> Result<Settlement, StoreError> {
-    let error = settled
-        .error
-        .map(|failure| to_json("a failure", failure))
-        .transpose()?;
-    let types: Vec<String> = settled
-        .events
-        .iter()
-        .map(|event| event.name().to_owned())
-        .collect();
-    let payloads = settled
-        .events
-        .iter()
-        .map(|event| to_json("an event", event))
-        .collect::<Result<Vec<_>, _>>()?;
-    let moved = query_scalar!(
-        r#"with moved as (
-               update workflow_execution
-               set status = $4, current_activity = $5, partial = $6,
-                   due_at = case when $4 = 'retry' then now() + make_interval(secs => $7) else due_at end,
-                   lease_owner = null, lease_until = null, lost_leases = 0,
-                   rung_at = case when $4 = 'processing' then now() end, ring_incarnation = $8,
-                   error = $9, output = coalesce($10, output), checkpoint = $11,
-                   completed_at = case when $12 then now() end, updated_at = now()
-               where organization_id = $1 and id = $2 and lease_epoch = $3 and lease_owner is not null
-               returning organization_id, id, lease_epoch,
-                         (stop_requested_at is not null or paused_at is not null) as signalled
-           ), ended as (
-               update workflow_activity
-               set status = $13, completed_at = clock_timestamp(), error = $9,
-                   output = case when $9::jsonb is null then $11::jsonb end
-               where organization_id = $1 and workflow_execution_id = $2 and activity_name = $14
-                 and lease_epoch = $3 and exists (select from moved)
-           ), told as (
-               insert into event_outbox (organization_id, batch_id, workflow_execution_id, type, payload)
-               select m.organization_id, $15, m.id, e.type, e.payload
-               from moved m cross join unnest($16::text[], $17::jsonb[]) as e (type, payload)
-           )
-           select signalled as "signalled!" from moved"#,
-        fence.organization.uuid(),
-        fence.execution.uuid(),
-        fence.epoch,
-        settled.status.as_str(),
-        settled.stage.activity_name(),
-        settled.partial,
-        seconds(settled.wait),
-        settled.incarnation,
-        error,
-        settled.output,
-        settled.checkpoint,
-        settled.status.is_final(),
-        settled.activity.as_str(),
-        settled.worked.activity_name(),
-        batch.uuid(),
-        &types,
-        &payloads,
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(match moved {
-        None => Settlement::Lost,
-        Some(false) => Settlement::Written,
-        Some(true) => Settlement::Signalled,
-    })
 }
 
 pub(super) fn stage(activity: &str) -> Result<Stage, StoreError> {

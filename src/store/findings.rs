@@ -38,7 +38,7 @@ pub async fn add_chunks(
     Ok(())
 }
 
-/// Writes a document's graph.
+/// Writes a document's graph, in one statement: nothing in it waits for anything else.
 ///
 /// # Errors
 /// [`StoreError::Query`]; trying again may help.
@@ -48,213 +48,190 @@ pub async fn add_graph(
     text: &Text,
     graph: &DocumentGraph,
 ) -> Result<(), StoreError> {
-    let entities: Vec<Uuid> = graph
-        .entities
-        .iter()
-        .map(|_| EntityId::generate().uuid())
-        .collect();
-    add_entities(connection, fence, graph, &entities).await?;
-    add_mentions(connection, fence, text, graph, &entities).await?;
-    if !graph.relations.is_empty() {
-        add_relations(connection, fence, text, graph, &entities).await?;
-    }
-    Ok(())
-}
-
-async fn add_entities(
-    connection: &mut PgConnection,
-    fence: Fence,
-    graph: &DocumentGraph,
-    ids: &[Uuid],
-) -> Result<(), StoreError> {
-    let names: Vec<String> = graph
-        .entities
-        .iter()
-        .map(|entity| entity.name.clone())
-        .collect();
-    let types: Vec<String> = graph
-        .entities
-        .iter()
-        .map(|entity| entity.class.as_str().to_owned())
-        .collect();
-    let values: Vec<Option<String>> = graph
-        .entities
-        .iter()
-        .map(|entity| {
-            let first = entity.mentions.first()?;
-            normal(&graph.mentions[*first])
-        })
-        .collect();
-    // Arrays of arrays are rectangular in SQL, so the mentions travel as one list and how long each one's part is.
-    let mentions: Vec<i32> = graph
-        .entities
-        .iter()
-        .flat_map(|entity| entity.mentions.iter().map(|&index| ordinal(index)))
-        .collect();
-    let counts: Vec<i32> = graph
-        .entities
-        .iter()
-        .map(|entity| ordinal(entity.mentions.len()))
-        .collect();
+    let entities = EntityColumns::of(graph);
+    let mentions = MentionColumns::of(text, graph, &entities.ids);
+    let relations = RelationColumns::of(graph, &entities.ids);
+    let evidence = EvidenceColumns::of(text, graph, &relations.ids);
     query!(
-        "insert into entity (organization_id, workflow_execution_id, ordinal, id, name, type, value, mentions)
-         select $1, $2, e.number - 1, e.id, e.name, e.type, e.value,
-                ($6::integer[])[e.last - e.count + 1 : e.last]
-         from (
-             select u.*, sum(u.count) over (order by u.number) as last
-             from unnest($3::uuid[], $4::text[], $5::text[], $8::text[], $7::integer[])
-                 with ordinality as u (id, name, type, value, count, number)
-         ) as e",
+        "with entities as (
+             insert into entity (organization_id, workflow_execution_id, ordinal, id, name, type, value, mentions)
+             select $1, $2, e.number - 1, e.id, e.name, e.type, e.value,
+                    ($6::integer[])[e.last - e.count + 1 : e.last]
+             from (
+                 select u.*, sum(u.count) over (order by u.number) as last
+                 from unnest($3::uuid[], $4::text[], $5::text[], $8::text[], $7::integer[])
+                     with ordinality as u (id, name, type, value, count, number)
+             ) as e
+         ), mentions as (
+             insert into mention (organization_id, workflow_execution_id, ordinal, entity_id, start_char,
+                                  end_char, text, type, label, value, confidence)
+             select $1, $2, m.number - 1, m.entity_id, m.start_char, m.end_char, m.text, m.type, m.label,
+                    m.value, m.confidence
+             from unnest($9::uuid[], $10::integer[], $11::integer[], $12::text[], $13::text[], $14::text[],
+                         $15::text[], $16::real[])
+                 with ordinality
+                 as m (entity_id, start_char, end_char, text, type, label, value, confidence, number)
+         ), relations as (
+             insert into relation (organization_id, workflow_execution_id, ordinal, id, subject_id, predicate,
+                                   object_id, confidence)
+             select $1, $2, r.number - 1, r.id, r.subject_id, r.predicate, r.object_id, r.confidence
+             from unnest($17::uuid[], $18::uuid[], $19::text[], $20::uuid[], $21::real[])
+                 with ordinality as r (id, subject_id, predicate, object_id, confidence, number)
+         )
+         insert into evidence (organization_id, workflow_execution_id, relation_id, ordinal, start_char,
+                               end_char, text)
+         select $1, $2, e.relation_id, e.ordinal, e.start_char, e.end_char, e.text
+         from unnest($22::uuid[], $23::integer[], $24::integer[], $25::integer[], $26::text[])
+             as e (relation_id, ordinal, start_char, end_char, text)",
         fence.organization.uuid(),
         fence.execution.uuid(),
-        ids,
-        &names,
-        &types,
-        &mentions,
-        &counts,
-        &values as &[Option<String>],
+        &entities.ids,
+        &entities.names,
+        &entities.types,
+        &entities.mentions,
+        &entities.counts,
+        &entities.values as &[Option<String>],
+        &mentions.entities,
+        &mentions.starts,
+        &mentions.ends,
+        &mentions.texts,
+        &mentions.types,
+        &mentions.labels as &[Option<String>],
+        &mentions.values as &[Option<String>],
+        &mentions.confidences,
+        &relations.ids,
+        &relations.subjects,
+        &relations.predicates,
+        &relations.objects,
+        &relations.confidences,
+        &evidence.relations,
+        &evidence.ordinals,
+        &evidence.starts,
+        &evidence.ends,
+        &evidence.texts,
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-async fn add_mentions(
-    connection: &mut PgConnection,
-    fence: Fence,
-    text: &Text,
-    graph: &DocumentGraph,
-    entities: &[Uuid],
-) -> Result<(), StoreError> {
-    let mut of_mention = vec![Uuid::nil(); graph.mentions.len()];
-    for (entity, &id) in graph.entities.iter().zip(entities) {
-        for &mention in &entity.mentions {
-            of_mention[mention] = id;
+struct EntityColumns {
+    ids: Vec<Uuid>,
+    names: Vec<String>,
+    types: Vec<String>,
+    values: Vec<Option<String>>,
+    /// Arrays of arrays are rectangular in SQL, so the mentions travel as one list and how long each one's part is.
+    mentions: Vec<i32>,
+    counts: Vec<i32>,
+}
+
+impl EntityColumns {
+    fn of(graph: &DocumentGraph) -> Self {
+        let entities = || graph.entities.iter();
+        Self {
+            ids: entities().map(|_| EntityId::generate().uuid()).collect(),
+            names: entities().map(|entity| entity.name.clone()).collect(),
+            types: entities()
+                .map(|entity| entity.class.as_str().to_owned())
+                .collect(),
+            values: entities()
+                .map(|entity| normal(&graph.mentions[*entity.mentions.first()?]))
+                .collect(),
+            mentions: entities()
+                .flat_map(|entity| entity.mentions.iter().map(|&index| ordinal(index)))
+                .collect(),
+            counts: entities()
+                .map(|entity| ordinal(entity.mentions.len()))
+                .collect(),
         }
     }
-    let starts: Vec<i32> = graph
-        .mentions
-        .iter()
-        .map(|m| signed(m.span.start))
-        .collect();
-    let ends: Vec<i32> = graph.mentions.iter().map(|m| signed(m.span.end)).collect();
-    let texts: Vec<String> = graph
-        .mentions
-        .iter()
-        .map(|m| text.slice(m.span).to_owned())
-        .collect();
-    let types: Vec<String> = graph
-        .mentions
-        .iter()
-        .map(|m| m.class.as_str().to_owned())
-        .collect();
-    let labels: Vec<Option<String>> = graph
-        .mentions
-        .iter()
-        .map(|m| m.label.map(|label| label.as_str().to_owned()))
-        .collect();
-    let values: Vec<Option<String>> = graph.mentions.iter().map(normal).collect();
-    let confidences: Vec<f32> = graph.mentions.iter().map(|m| m.confidence).collect();
-    query!(
-        "insert into mention (organization_id, workflow_execution_id, ordinal, entity_id, start_char,
-                              end_char, text, type, label, value, confidence)
-         select $1, $2, m.number - 1, m.entity_id, m.start_char, m.end_char, m.text, m.type, m.label,
-                m.value, m.confidence
-         from unnest($3::uuid[], $4::integer[], $5::integer[], $6::text[], $7::text[], $8::text[],
-                     $10::text[], $9::real[])
-             with ordinality
-             as m (entity_id, start_char, end_char, text, type, label, value, confidence, number)",
-        fence.organization.uuid(),
-        fence.execution.uuid(),
-        &of_mention,
-        &starts,
-        &ends,
-        &texts,
-        &types,
-        &labels as &[Option<String>],
-        &confidences,
-        &values as &[Option<String>],
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+}
+
+struct MentionColumns {
+    entities: Vec<Uuid>,
+    starts: Vec<i32>,
+    ends: Vec<i32>,
+    texts: Vec<String>,
+    types: Vec<String>,
+    labels: Vec<Option<String>>,
+    values: Vec<Option<String>>,
+    confidences: Vec<f32>,
+}
+
+impl MentionColumns {
+    fn of(text: &Text, graph: &DocumentGraph, ids: &[Uuid]) -> Self {
+        let mut entities = vec![Uuid::nil(); graph.mentions.len()];
+        for (entity, &id) in graph.entities.iter().zip(ids) {
+            for &mention in &entity.mentions {
+                entities[mention] = id;
+            }
+        }
+        let mentions = || graph.mentions.iter();
+        Self {
+            entities,
+            starts: mentions().map(|m| signed(m.span.start)).collect(),
+            ends: mentions().map(|m| signed(m.span.end)).collect(),
+            texts: mentions().map(|m| text.slice(m.span).to_owned()).collect(),
+            types: mentions().map(|m| m.class.as_str().to_owned()).collect(),
+            labels: mentions()
+                .map(|m| m.label.map(|label| label.as_str().to_owned()))
+                .collect(),
+            values: mentions().map(normal).collect(),
+            confidences: mentions().map(|m| m.confidence).collect(),
+        }
+    }
 }
 
 fn normal(mention: &TypedMention) -> Option<String> {
     mention.value.as_ref().map(|value| value.normal.clone())
 }
 
-async fn add_relations(
-    connection: &mut PgConnection,
-    fence: Fence,
-    text: &Text,
-    graph: &DocumentGraph,
-    entities: &[Uuid],
-) -> Result<(), StoreError> {
-    let ids: Vec<Uuid> = graph
-        .relations
-        .iter()
-        .map(|_| RelationId::generate().uuid())
-        .collect();
-    let subjects: Vec<Uuid> = graph
-        .relations
-        .iter()
-        .map(|r| entities[r.subject])
-        .collect();
-    let objects: Vec<Uuid> = graph.relations.iter().map(|r| entities[r.object]).collect();
-    let predicates: Vec<String> = graph
-        .relations
-        .iter()
-        .map(|r| r.predicate.as_str().to_owned())
-        .collect();
-    let confidences: Vec<f32> = graph.relations.iter().map(|r| r.confidence).collect();
-    query!(
-        "insert into relation (organization_id, workflow_execution_id, ordinal, id, subject_id, predicate,
-                               object_id, confidence)
-         select $1, $2, r.number - 1, r.id, r.subject_id, r.predicate, r.object_id, r.confidence
-         from unnest($3::uuid[], $4::uuid[], $5::text[], $6::uuid[], $7::real[])
-             with ordinality as r (id, subject_id, predicate, object_id, confidence, number)",
-        fence.organization.uuid(),
-        fence.execution.uuid(),
-        &ids,
-        &subjects,
-        &predicates,
-        &objects,
-        &confidences,
-    )
-    .execute(&mut *connection)
-    .await?;
-    let mut of: Vec<Uuid> = Vec::new();
-    let mut ordinals: Vec<i32> = Vec::new();
-    let mut starts: Vec<i32> = Vec::new();
-    let mut ends: Vec<i32> = Vec::new();
-    let mut texts: Vec<String> = Vec::new();
-    for (relation, &id) in graph.relations.iter().zip(&ids) {
-        for (ordinal, &span) in (0..).zip(&relation.evidence) {
-            of.push(id);
-            ordinals.push(ordinal);
-            starts.push(signed(span.start));
-            ends.push(signed(span.end));
-            texts.push(text.slice(span).to_owned());
+struct RelationColumns {
+    ids: Vec<Uuid>,
+    subjects: Vec<Uuid>,
+    predicates: Vec<String>,
+    objects: Vec<Uuid>,
+    confidences: Vec<f32>,
+}
+
+impl RelationColumns {
+    fn of(graph: &DocumentGraph, entities: &[Uuid]) -> Self {
+        let relations = || graph.relations.iter();
+        Self {
+            ids: relations().map(|_| RelationId::generate().uuid()).collect(),
+            subjects: relations().map(|r| entities[r.subject]).collect(),
+            predicates: relations()
+                .map(|r| r.predicate.as_str().to_owned())
+                .collect(),
+            objects: relations().map(|r| entities[r.object]).collect(),
+            confidences: relations().map(|r| r.confidence).collect(),
         }
     }
-    query!(
-        "insert into evidence (organization_id, workflow_execution_id, relation_id, ordinal, start_char,
-                               end_char, text)
-         select $1, $2, e.relation_id, e.ordinal, e.start_char, e.end_char, e.text
-         from unnest($3::uuid[], $4::integer[], $5::integer[], $6::integer[], $7::text[])
-             as e (relation_id, ordinal, start_char, end_char, text)",
-        fence.organization.uuid(),
-        fence.execution.uuid(),
-        &of,
-        &ordinals,
-        &starts,
-        &ends,
-        &texts,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+}
+
+#[derive(Default)]
+struct EvidenceColumns {
+    relations: Vec<Uuid>,
+    ordinals: Vec<i32>,
+    starts: Vec<i32>,
+    ends: Vec<i32>,
+    texts: Vec<String>,
+}
+
+impl EvidenceColumns {
+    fn of(text: &Text, graph: &DocumentGraph, ids: &[Uuid]) -> Self {
+        let mut columns = Self::default();
+        for (relation, &id) in graph.relations.iter().zip(ids) {
+            for (ordinal, &span) in (0..).zip(&relation.evidence) {
+                columns.relations.push(id);
+                columns.ordinals.push(ordinal);
+                columns.starts.push(signed(span.start));
+                columns.ends.push(signed(span.end));
+                columns.texts.push(text.slice(span).to_owned());
+            }
+        }
+        columns
+    }
 }
 
 /// Where a page of findings ends: the next one begins behind it. Pages follow the primary keys, so that none has to

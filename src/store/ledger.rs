@@ -220,15 +220,61 @@ pub async fn claim_call(
     organization: OrganizationId,
     call: &CallRow<'_>,
 ) -> Result<Claimed, StoreError> {
-    query!(
-        "update llm_call set outcome = 'in_doubt', ended_at = now(),
-                error = 'whoever made the call went silent'
-         where organization_id = $1 and request_hash = $2 and outcome = 'intent' and claim_until <= now()",
-        organization.uuid(),
+    if !insert_claim(&mut *connection, organization, call).await? {
+        // Somebody's claim is in the way; if it is over, his call is in doubt.
+        let silent = query!(
+            "update llm_call set outcome = 'in_doubt', ended_at = now(),
+                    error = 'whoever made the call went silent'
+             where organization_id = $1 and request_hash = $2 and outcome = 'intent' and claim_until <= now()",
+            organization.uuid(),
+            call.hash,
+        )
+        .execute(&mut *connection)
+        .await?;
+        if silent.rows_affected() == 0
+            || !insert_claim(&mut *connection, organization, call).await?
+        {
+            return Ok(Claimed::Taken);
+        }
+    }
+    // Last, since other calls wait for the budgets' rows. A statement of its own: it sees an answer that was committed
+    // while the row above was being written.
+    let reserved = budget::reserve(
+        &mut *connection,
+        organization,
+        call.batch,
         call.hash,
+        call.reserved,
+    );
+    let is_organization = match reserved.await? {
+        Reserved::Yes => return Ok(Claimed::Made),
+        Reserved::Answered => return Ok(Claimed::Taken),
+        Reserved::PastBatch => false,
+        Reserved::PastOrganization => true,
+    };
+    let in_flight = query_scalar!(
+        r#"select count(*) as "in_flight!" from llm_call
+           where organization_id = $1 and (batch_id = $2 or $4) and outcome = 'intent' and claim_until > now()
+             and id <> $3"#,
+        organization.uuid(),
+        call.batch.uuid(),
+        call.id.uuid(),
+        is_organization,
     )
-    .execute(&mut *connection)
+    .fetch_one(connection)
     .await?;
+    Ok(Claimed::OverBudget {
+        organization: is_organization,
+        in_flight,
+    })
+}
+
+/// Writes the row of a call; `false`: somebody claims its request.
+async fn insert_claim(
+    connection: &mut PgConnection,
+    organization: OrganizationId,
+    call: &CallRow<'_>,
+) -> Result<bool, StoreError> {
     let inserted = query!(
         "insert into llm_call (id, organization_id, batch_id, workflow_execution_id, stage, unit, operation,
                                provider, endpoint, model, prompt, request_hash, sample, attempt, outcome,
@@ -255,45 +301,9 @@ pub async fn claim_call(
         call.reserved.cost,
         call.lasts.as_secs_f64(),
     )
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    if inserted.rows_affected() == 0 {
-        return Ok(Claimed::Taken);
-    }
-    // A statement of its own: it sees an answer that was committed while the row above was being written.
-    let answered = query_scalar!(
-        r#"select exists (select from llm_call where organization_id = $1 and request_hash = $2
-                          and response is not null and response_pruned_at is null) as "answered!""#,
-        organization.uuid(),
-        call.hash,
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if answered {
-        return Ok(Claimed::Taken);
-    }
-    // Last, since other calls wait for the budgets' rows.
-    let reserved = budget::reserve(&mut *connection, organization, call.batch, call.reserved);
-    let is_organization = match reserved.await? {
-        Reserved::Yes => return Ok(Claimed::Made),
-        Reserved::PastBatch => false,
-        Reserved::PastOrganization => true,
-    };
-    let in_flight = query_scalar!(
-        r#"select count(*) as "in_flight!" from llm_call
-           where organization_id = $1 and (batch_id = $2 or $4) and outcome = 'intent' and claim_until > now()
-             and id <> $3"#,
-        organization.uuid(),
-        call.batch.uuid(),
-        call.id.uuid(),
-        is_organization,
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(Claimed::OverBudget {
-        organization: is_organization,
-        in_flight,
-    })
+    Ok(inserted.rows_affected() == 1)
 }
 
 /// Keeps the claim of a call that is being made alive.
@@ -331,16 +341,38 @@ pub async fn file_answer(
     response: &[u8],
     paid: Paid,
 ) -> Result<(), StoreError> {
-    let filed = query!(
-        r#"update llm_call
-           set outcome = case outcome when 'intent' then 'answered' else outcome end,
-               late = outcome <> 'intent', response = $3, http_status = $4, error = null,
-               prompt_tokens = $5, cached_tokens = $6, completion_tokens = $7,
-               cost = $8::bigint::numeric / 1000000000, ended_at = now()
-           where organization_id = $1 and id = $2 and response is null
-             and outcome in ('intent', 'in_doubt')
-           returning batch_id as "batch!", coalesce(reserved_tokens, 0) as "reserved_tokens!",
-                     (reserved_cost * 1000000000)::bigint as reserved_cost, started_at"#,
+    // One statement, in the order in which the rows are to be locked: each part needs the one before it.
+    query!(
+        "with filed as (
+             update llm_call
+             set outcome = case outcome when 'intent' then 'answered' else outcome end,
+                 late = outcome <> 'intent', response = $3, http_status = $4, error = null,
+                 prompt_tokens = $5, cached_tokens = $6, completion_tokens = $7,
+                 cost = $8::bigint::numeric / 1000000000, ended_at = now()
+             where organization_id = $1 and id = $2 and response is null
+               and outcome in ('intent', 'in_doubt')
+             returning batch_id, coalesce(reserved_tokens, 0) as reserved_tokens,
+                       coalesce(reserved_cost, 0) as reserved_cost, started_at
+         ), mine as (
+             update budget b
+             set reserved_cost = greatest(b.reserved_cost - f.reserved_cost, 0),
+                 reserved_tokens = greatest(b.reserved_tokens - f.reserved_tokens, 0),
+                 spent_cost = b.spent_cost + coalesce($8::bigint::numeric / 1000000000, 0),
+                 spent_tokens = b.spent_tokens + $5 + $7,
+                 calls = b.calls + 1, prompt_tokens = b.prompt_tokens + $5,
+                 cached_tokens = b.cached_tokens + $6, completion_tokens = b.completion_tokens + $7
+             from filed f
+             where b.organization_id = $1 and b.batch_id = f.batch_id
+             returning b.batch_id
+         )
+         update organization_budget o
+         set reserved_cost = greatest(o.reserved_cost - f.reserved_cost, 0),
+             reserved_tokens = greatest(o.reserved_tokens - f.reserved_tokens, 0),
+             spent_cost = o.spent_cost + coalesce($8::bigint::numeric / 1000000000, 0),
+             spent_tokens = o.spent_tokens + $5 + $7
+         -- `mine` is counted, so that the organization's row is taken after the batch's, and also if that is gone.
+         from filed f cross join (select count(*) from mine) m
+         where o.organization_id = $1 and o.counted_from <= f.started_at",
         organization.uuid(),
         id.uuid(),
         response,
@@ -350,20 +382,9 @@ pub async fn file_answer(
         paid.completion_tokens,
         paid.cost,
     )
-    .fetch_optional(&mut *connection)
+    .execute(connection)
     .await?;
-    let Some(filed) = filed else {
-        return Ok(());
-    };
-    let call = budget::Settled {
-        batch: filed.batch.into(),
-        reserved: Spending {
-            tokens: filed.reserved_tokens,
-            cost: filed.reserved_cost,
-        },
-        begun: filed.started_at,
-    };
-    budget::spend(connection, organization, call, Some(paid)).await
+    Ok(())
 }
 
 /// Why a call has no answer.
@@ -416,7 +437,7 @@ pub async fn file_unanswered(
         },
         begun: filed.started_at,
     };
-    budget::spend(connection, organization, call, None).await
+    budget::give_back(connection, organization, call).await
 }
 
 /// The calls of a batch after `after`, in the order in which they were begun, `limit` at most. An open call whose

@@ -1,5 +1,8 @@
 //! The executor: answers a ring in named steps: lease, load, work, settle (`settling`), ring for the successor.
 //!
+//! Where this process has a slot for the next stage, the settle leases that too, and the job is handed on to the worker
+//! of that stage here: a hop as any other, without a way through somebody else's hands and a second transaction.
+//!
 //! Whatever happens, the ring counts as answered: retries come from `due_at`, and what a crash leaves behind is found
 //! by its expired lease.
 
@@ -14,13 +17,14 @@ use tracing::{Instrument, Span, debug, error, field, info_span, warn};
 use super::{
     Engine, NO_EXTRACTOR_WAIT,
     batches::BatchContext,
-    doorbell,
     gate::LeaseGate,
+    granted::Leased,
     keeper::Why,
     recent, resolution,
     settle::End,
     sink::Sink,
     steps::{Step, reached},
+    succession::After,
     traced::{self, Attempt},
     turns::{self, Place},
     worked::{Came, Worked},
@@ -29,9 +33,8 @@ use crate::{
     calls::Caller,
     flow::{Failure, FailureCode, IllegalMove, Stage},
     graph::Text,
-    metrics,
     pipeline::{self, CheckpointError, Document, Past, UnitRecord, Work, Workplace},
-    queue::Handler,
+    queue::{Handler, Onward},
     store::{self, Lease, LeaseRequest, Patience, StoreError},
     telemetry::TraceContext,
     workflow,
@@ -77,7 +80,7 @@ pub(super) enum ExecuteError {
 
 #[async_trait]
 impl Handler for Executor {
-    async fn handle(&self, stage: Stage, ring: Ring) {
+    async fn handle(&self, stage: Stage, ring: Ring, onward: &Onward) {
         let workplace = &self.0.workplace;
         if workplace.threads.are_worn_out() && workplace.isolation.is_none() {
             // Nothing can be worked here any more; the sweeper rings again, and somebody else may answer.
@@ -92,7 +95,7 @@ impl Handler for Executor {
             trace_id = field::Empty,
         );
         async {
-            match self.answer(stage, &ring).await {
+            match self.answer(stage, &ring, onward).await {
                 Ok(()) => {}
                 Err(ExecuteError::Checkpoint(CheckpointError::LeaseLost)) => {
                     debug!("the lease is lost: the work is dropped");
@@ -109,19 +112,22 @@ impl Handler for Executor {
 }
 
 impl Executor {
-    async fn answer(&self, stage: Stage, ring: &Ring) -> Result<(), ExecuteError> {
+    async fn answer(&self, stage: Stage, ring: &Ring, onward: &Onward) -> Result<(), ExecuteError> {
         let engine = &*self.0;
-        let asked = Instant::now();
-        let Some(lease) = self.lease(stage, ring).await? else {
+        let taken = match engine.granted.take(stage, ring) {
+            Some(granted) => Some(granted),
+            None => self.lease(stage, ring).await?,
+        };
+        let Some(Leased {
+            lease,
+            mut hold,
+            mut activity,
+        }) = taken
+        else {
             return Ok(());
         };
         Span::current().record("attempt", lease.attempt);
         Span::current().record("batch.id", field::display(lease.batch));
-        let mut activity = metrics::get().work.activity(stage.as_str());
-        let mut hold = engine.held.hold(lease.fence, asked);
-        if engine.stop.is_cancelled() {
-            hold.pause.cancel();
-        }
         reached(stage, Step::Leased, ring.execution);
         let mut attempt = Attempt::begin(engine, stage, &lease).await;
         let hang_up = CancellationToken::new();
@@ -171,22 +177,22 @@ impl Executor {
         let settling = attempt.settling();
         let settled = async {
             match self
-                .settle(stage, &lease, ring.version, worked, &mut activity)
+                .settle(stage, &lease, ring.version, worked, onward, &mut activity)
                 .await
             {
-                Ok(successor) => Ok(successor),
+                Ok(after) => Ok(after),
                 Err(error) => {
                     let failed = Worked::ended(given_up(error)?);
                     attempt.ends(&failed.end);
                     is_last = traced::is_last(&lease, &failed.end);
-                    self.settle(stage, &lease, ring.version, failed, &mut activity)
+                    self.settle(stage, &lease, ring.version, failed, onward, &mut activity)
                         .await
                 }
             }
         };
-        let successor = in_turn(&place, turns::WRITING, settled).await?;
+        let after = in_turn(&place, turns::WRITING, settled).await?;
         drop((activity, settling));
-        if is_last && successor.is_none() {
+        if is_last && matches!(after, After::Ended) {
             attempt.execution_done(&lease);
         }
         drop(hold);
@@ -197,18 +203,14 @@ impl Executor {
             // Should this be lost, the next document to be worked runs into the same.
             workflow::block_batch(&engine.store, ring.organization, lease.batch, &reason).await?;
         }
-        engine.sequencer.ring();
-        match successor {
-            Some(next) => doorbell::ring(engine, vec![next], false).await,
-            // A slot of the batch is free again.
-            None => engine.stager.ring(ring.organization, lease.batch),
-        }
+        self.go_on(ring, &lease, after).await?;
         reached(stage, Step::Rung, ring.execution);
         Ok(())
     }
 
-    async fn lease(&self, stage: Stage, ring: &Ring) -> Result<Option<Lease>, ExecuteError> {
+    async fn lease(&self, stage: Stage, ring: &Ring) -> Result<Option<Leased>, ExecuteError> {
         let engine = &*self.0;
+        let asked = Instant::now();
         let request = LeaseRequest {
             fence: store::Fence {
                 organization: ring.organization,
@@ -220,7 +222,7 @@ impl Executor {
             lasts: engine.settings.lease,
         };
         let mut patience = Patience::new();
-        loop {
+        let lease = loop {
             let asked = async {
                 let mut connection = engine.store.engine().await?;
                 store::lease(&mut connection, &request).await
@@ -228,9 +230,10 @@ impl Executor {
             match asked.await {
                 // One that was granted without our hearing of it makes the next answer a no: it runs out.
                 Err(error) if patience.again(&error).await => {}
-                answer => return Ok(answer?),
+                answer => break answer?,
             }
-        }
+        };
+        Ok(lease.map(|lease| Leased::new(engine, stage, lease, asked)))
     }
 
     async fn work(&self, stage: Stage, lease: &Lease, reins: Reins) -> Result<Came, ExecuteError> {
@@ -368,8 +371,12 @@ impl Executor {
         let (name, text) = store::document_text(&mut read, organization, document)
             .await?
             .ok_or(ExecuteError::Gone)?;
-        let rows = store::checkpoints_of(&mut read, organization, execution).await?;
-        let records = workflow::unit_records(rows)?;
+        let mut records = Vec::new();
+        // Its first lease of all, in the batch's first generation: nobody can have left anything.
+        if lease.fence.epoch > 1 || lease.generation > 1 {
+            let rows = store::checkpoints_of(&mut read, organization, execution).await?;
+            records = workflow::unit_records(rows)?;
+        }
         let mut earlier = None;
         if lease.generation > 1 {
             let generation = lease.generation;
@@ -377,7 +384,8 @@ impl Executor {
                 store::earlier_checkpoints(&mut read, organization, document, generation).await?;
             earlier = Some(workflow::unit_records(rows)?.into());
         }
-        read.rollback().await.map_err(StoreError::from)?;
+        // Nothing waits for its end.
+        drop(read);
         let document = Document {
             name: name.into(),
             text: Text::new(text),

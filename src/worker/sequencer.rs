@@ -42,11 +42,36 @@ const LEVEL: Duration = Duration::from_secs(1);
 
 /// Tells the sequencer that there are events.
 #[derive(Default)]
-pub(super) struct Bell(Notify);
+pub(super) struct Bell {
+    now: Notify,
+    soon: Notify,
+}
 
 impl Bell {
+    /// Somebody may wait for them: at once.
     pub(super) fn ring(&self) {
-        self.0.notify_one();
+        self.now.notify_one();
+    }
+
+    /// Within a tick: nobody waits for what a stage's end tells, and a step for many costs hardly more than one for it.
+    pub(super) fn ring_soon(&self) {
+        self.soon.notify_one();
+    }
+
+    /// Waits for `longest`, or until there is something to move, and others' settles of the same moment are in.
+    async fn wait(&self, tick: Duration, longest: Duration) {
+        tokio::select! {
+            () = self.now.notified() => {}
+            () = self.soon.notified() => {
+                tokio::select! {
+                    () = self.now.notified() => {}
+                    () = sleep(tick) => return,
+                }
+            }
+            () = sleep(longest) => return,
+        }
+        // Settles that come together are moved together.
+        sleep(Duration::from_millis(2)).await;
     }
 }
 
@@ -68,11 +93,7 @@ pub(super) async fn run(engine: Arc<Engine>) {
                 while let Ok(true) = step(&engine, &mut held, false).await {}
                 return;
             }
-            () = engine.sequencer.0.notified() => {
-                // Settles that come together are moved together.
-                sleep(Duration::from_millis(2)).await;
-            }
-            () = sleep(wait) => {}
+            () = engine.sequencer.wait(engine.settings.sequencer, wait) => {}
         }
         let level = leveled.elapsed() >= LEVEL;
         match step(&engine, &mut held, level).await {

@@ -2,38 +2,70 @@
 //!
 //! Every write is fenced by the lease. A transaction whose outcome is unknown is looked up in the rows.
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
     executor::{ExecuteError, Executor},
+    granted::Leased,
     settle::{self, Decision},
+    succession::After,
     worked::{Output, Worked},
 };
 use crate::{
     flow::{ExecutionStatus, Failure, FailureCode, Signal, Stage},
     metrics::{self, Activity},
     pipeline::CheckpointError,
-    store::{self, CheckpointRow, Lease, Patience, Ringable, Settled, Settlement, StoreError},
+    queue::Onward,
+    store::{
+        self, CheckpointRow, Fence, Lease, Patience, Ringable, Settled, Settlement, StoreError,
+        Takeover,
+    },
 };
 
+/// What a settle writes.
+#[derive(Clone, Copy)]
+struct Write<'a> {
+    stage: Stage,
+    lease: &'a Lease,
+    checkpoints: &'a [CheckpointRow],
+    output: &'a Output,
+    takeover: Option<Takeover>,
+}
+
+/// Where the execution stands after a settle, and which attempt at the next stage is leased with it; `None` if the
+/// lease was lost.
+type Written = Option<(ExecutionStatus, Option<i32>)>;
+
 impl Executor {
-    /// Writes everything that the stage gave in one transaction; returns for whom to ring.
+    /// Writes everything that the stage gave in one transaction; returns what is to be done about the next one.
     pub(super) async fn settle(
         &self,
         stage: Stage,
         lease: &Lease,
         version: i32,
         worked: Worked,
+        onward: &Onward,
         activity: &mut Activity<'_>,
-    ) -> Result<Option<Ringable>, ExecuteError> {
+    ) -> Result<After, ExecuteError> {
+        let engine = &*self.0;
         let mut decision = settle::decide(stage, lease, worked.end, worked.reached)?;
-        let (checkpoints, output) = (&worked.checkpoints, &worked.output);
+        let reserved = self.reserve(lease, &decision, onward);
+        let takeover = reserved.as_ref().map(|_| Takeover {
+            owner: engine.id,
+            lasts: engine.settings.lease,
+        });
+        let write = Write {
+            stage,
+            lease,
+            checkpoints: &worked.checkpoints,
+            output: &worked.output,
+            takeover,
+        };
         let (mut patience, mut in_doubt) = (Patience::new(), false);
-        let status = loop {
-            match self
-                .write(stage, lease, &mut decision, checkpoints, output)
-                .await
-            {
+        let asked = Instant::now();
+        let written = loop {
+            match self.write(&write, &mut decision).await {
                 // The commit may have gone through before the connection broke.
                 Err(error) if patience.again(&error).await => in_doubt = true,
                 // Its own commit may be what has overtaken it.
@@ -43,61 +75,73 @@ impl Executor {
                 result => break result?,
             }
         };
-        let Some(status) = status else {
+        let Some((status, attempt)) = written else {
             return Err(CheckpointError::LeaseLost.into());
         };
         if let Some(settled) = worked.keep {
-            self.0.recent.keep(lease.fence, settled);
+            engine.recent.keep(lease.fence, settled);
         }
         activity.ended(decision.activity.as_str());
         Self::tell(&decision);
-        let next = status == ExecutionStatus::Processing;
-        Ok(next.then_some(Ringable {
-            organization: lease.fence.organization,
-            batch: lease.batch,
-            execution: lease.fence.execution,
-            epoch: lease.fence.epoch,
-            stage: decision.stage,
-            version,
-        }))
+        if status != ExecutionStatus::Processing {
+            return Ok(After::Ended);
+        }
+        let (Some(attempt), Some(reserved)) = (attempt, reserved) else {
+            return Ok(After::Ring(Ringable {
+                organization: lease.fence.organization,
+                batch: lease.batch,
+                execution: lease.fence.execution,
+                epoch: lease.fence.epoch,
+                stage: decision.stage,
+                version,
+            }));
+        };
+        let fence = Fence {
+            epoch: lease.fence.epoch + 1,
+            ..lease.fence
+        };
+        let next = Lease {
+            fence,
+            attempt,
+            partial: decision.partial,
+            suspect: false,
+            ..lease.clone()
+        };
+        let next = Leased::new(engine, decision.stage, next, asked);
+        engine.granted.keep(decision.stage, next);
+        Ok(After::TakenUp(fence, reserved))
     }
 
     /// Where the execution stands if the settle was committed after all; `None` if somebody else has taken it up.
-    async fn look_up(
-        &self,
-        stage: Stage,
-        lease: &Lease,
-    ) -> Result<Option<ExecutionStatus>, StoreError> {
+    async fn look_up(&self, stage: Stage, lease: &Lease) -> Result<Written, StoreError> {
         let mut read = self.0.store.app(lease.fence.organization).await?;
-        store::settled_status(&mut read, lease.fence, stage).await
+        store::settled_status(&mut read, lease.fence, stage, self.0.id).await
     }
 
-    /// One try of the settle's transaction; returns where the execution stands then, `None` if the lease is lost.
+    /// One try of the settle's transaction.
     async fn write(
         &self,
-        stage: Stage,
-        lease: &Lease,
+        write: &Write<'_>,
         decision: &mut Decision,
-        checkpoints: &[CheckpointRow],
-        output: &Output,
-    ) -> Result<Option<ExecutionStatus>, StoreError> {
+    ) -> Result<Written, StoreError> {
+        let Write {
+            stage,
+            lease,
+            checkpoints,
+            output,
+            takeover,
+        } = *write;
         let fence = lease.fence;
         let mut transaction = self.0.store.app(fence.organization).await?;
-        if !checkpoints.is_empty()
-            && !store::record_units(&mut transaction, fence, checkpoints).await?
-        {
-            return Ok(None);
-        }
+        // What the events tell of comes before the settle; all else after it, when the lease is known to be held.
         match output {
-            Output::None => {}
-            Output::Chunks(chunks) => store::add_chunks(&mut transaction, fence, chunks).await?,
-            Output::Graph(text, graph) => {
+            Output::None | Output::Chunks(_) => {}
+            Output::Graph(..) => {
                 if let (true, Some(document)) = (lease.generation > 1, lease.document) {
                     let replaced =
                         store::drop_older_graphs(&mut transaction, fence, document).await?;
                     decision.replaces(replaced);
                 }
-                store::add_graph(&mut transaction, fence, text, graph).await?;
             }
             Output::Resolution(resolution) => {
                 store::publish_resolution(&mut transaction, fence, lease.batch, *resolution)
@@ -114,13 +158,30 @@ impl Executor {
             error: decision.error.as_ref(),
             output: decision.output.clone(),
             checkpoint: decision.checkpoint.clone(),
+            units: checkpoints,
             incarnation: self.0.doorbell.incarnation(),
             events: &decision.events,
+            takeover,
         };
         let settlement = store::settle(&mut transaction, fence, lease.batch, &settled).await?;
+        if settlement == Settlement::Lost {
+            return Ok(None);
+        }
+        match output {
+            Output::None | Output::Resolution(_) => {}
+            Output::Chunks(chunks) => store::add_chunks(&mut transaction, fence, chunks).await?,
+            Output::Graph(text, graph) => {
+                store::add_graph(&mut transaction, fence, text, graph).await?;
+            }
+        }
+        let mut attempt = None;
         let status = match settlement {
             Settlement::Lost => return Ok(None),
             Settlement::Written => decision.status,
+            Settlement::TakenUp(which) => {
+                attempt = Some(which);
+                decision.status
+            }
             Settlement::Signalled => {
                 let heard =
                     (decision.status == ExecutionStatus::Cancelled).then_some(Signal::Cancel);
@@ -131,7 +192,7 @@ impl Executor {
             }
         };
         transaction.commit().await?;
-        Ok(Some(status))
+        Ok(Some((status, attempt)))
     }
 
     /// Gives the lease back before the stage is through, with the checkpoints of what is.

@@ -1,5 +1,5 @@
 //! Checkpoints of the durable path. Those of paid units are written at once; those of unpaid units may share a write
-//! for up to 50 ms. The last one of a stage goes with the settle, which follows at once: one commit, not two.
+//! for up to 50 ms. The last ones of a stage go with the settle, which follows at once: one commit, not two.
 //!
 //! A stage that takes a while says how far it is, in the transactions that make that so: what is told was counted off
 //! the checkpoints, and one that settles at once is told by its settle alone.
@@ -136,19 +136,25 @@ impl Checkpoints for Sink<'_> {
         });
     }
 
-    async fn record(&mut self, record: UnitRecord, last: bool) -> Result<(), CheckpointError> {
-        if let (Some(reached), UnitOutcome::Done(_) | UnitOutcome::Failed(_)) =
-            (&mut self.reached, &record.outcome)
-        {
-            reached.current = (reached.current + 1).min(reached.total);
+    async fn record(
+        &mut self,
+        records: Vec<UnitRecord>,
+        last: bool,
+    ) -> Result<(), CheckpointError> {
+        for record in records {
+            if let (Some(reached), UnitOutcome::Done(_) | UnitOutcome::Failed(_)) =
+                (&mut self.reached, &record.outcome)
+            {
+                reached.current = (reached.current + 1).min(reached.total);
+            }
+            let outcome = match &record.outcome {
+                UnitOutcome::Done(_) => "done",
+                UnitOutcome::Retry(_) => "retry",
+                UnitOutcome::Failed(_) => "failed",
+            };
+            metrics::get().work.unit(self.stage.as_str(), outcome);
+            self.waiting.push(to_row(record)?);
         }
-        let outcome = match &record.outcome {
-            UnitOutcome::Done(_) => "done",
-            UnitOutcome::Retry(_) => "retry",
-            UnitOutcome::Failed(_) => "failed",
-        };
-        metrics::get().work.unit(self.stage.as_str(), outcome);
-        self.waiting.push(to_row(record)?);
         self.since.get_or_insert_with(Instant::now);
         match (last, self.paid) {
             (true, _) => Ok(()),

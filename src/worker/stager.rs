@@ -171,7 +171,7 @@ async fn admit(
         (None, Ok(room)) => room,
     };
     let limits = AdmitLimits { most, processing };
-    let mut transaction = engine.store.engine_transaction().await?;
+    let mut transaction = engine.store.admission().await?;
     if !store::admit_lock(&mut transaction, batch.id).await? {
         // Another replica admits for it at this moment.
         return Ok(());
@@ -200,7 +200,7 @@ async fn admit(
     if !admitted.rings.is_empty() {
         metrics::get().work.admitted(admitted.rings.len());
         debug!(batch.id = %batch.id, admitted = admitted.rings.len(), "admitted");
-        engine.sequencer.ring();
+        engine.sequencer.ring_soon();
         doorbell::ring(engine, admitted.rings, false).await;
     }
     Ok(())

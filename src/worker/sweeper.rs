@@ -1,11 +1,12 @@
 //! The sweeper: finds what went silent (expired leases, rings that nobody answered, rings to a Redis that has lost
-//! them) and rings for it again; answers signals whose holder is gone; and begins the months of budgets.
+//! them) and rings for it again; gives back leases whose jobs never came; answers signals whose holder is gone; and
+//! begins the months of budgets.
 
 use std::{sync::Arc, time::Duration};
 
 use tracing::{debug, warn};
 
-use super::{Engine, doorbell};
+use super::{Engine, doorbell, succession};
 use crate::{
     metrics,
     store::{self, StoreError},
@@ -46,7 +47,10 @@ pub(super) async fn run(engine: Arc<Engine>) {
     }
 }
 
-async fn sweep(engine: &Engine) -> Result<(), StoreError> {
+async fn sweep(engine: &Arc<Engine>) -> Result<(), StoreError> {
+    // A process that stood still for a moment goes on with what is on its way to it.
+    let settings = &engine.settings;
+    succession::give_back(engine, settings.lease.max(settings.patience)).await;
     let mut connection = engine.store.driver().await?;
     let orphans = store::orphaned_signals(&mut connection).await?;
     let over = store::months_over(&mut connection).await?;

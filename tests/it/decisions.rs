@@ -8,7 +8,7 @@ use graphmill::{
         ActivityStatus, BatchView, ExecutionStatus, ExecutionView, Failure, FailureCode,
         LeaseState, RingView, Signal, Stage, StageEnd, WORKFLOW_VERSION, settled,
     },
-    store::{self, CheckpointRow, Fence, LeaseRequest, Settled, Settlement, UnitEnd},
+    store::{self, CheckpointRow, Fence, LeaseRequest, Settled, Settlement, Takeover, UnitEnd},
     workflow::NewBatch,
 };
 use graphmill_jobs::{BatchId, WorkerId, WorkflowExecutionId};
@@ -308,6 +308,108 @@ async fn rings() {
     assert_eq!(wanted.len(), 2 * (RINGS.len() - 1));
 }
 
+/// A settle takes the next stage up exactly where a job for it would then get the lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn takeovers() {
+    let ground = Ground::new().await;
+    let mut rows = Rows::new();
+    let mut asked = Vec::new();
+    let is_held = |view: &ExecutionView| {
+        view.lease != LeaseState::Free && view.due && view.version == WORKFLOW_VERSION
+    };
+    for of in batch_views(&[false]) {
+        let batch = batch(&ground, of).await;
+        for view in views().into_iter().filter(is_held) {
+            for wanted in BOOLS {
+                let execution = rows.add(batch, &view, "now(), 42");
+                asked.push((of, batch, view, wanted, execution));
+            }
+        }
+    }
+    rows.insert(&ground).await;
+    let owner = WorkerId::generate();
+    let (mut taken, mut left) = (BTreeSet::new(), BTreeSet::new());
+    for (of, batch, view, wanted, execution) in asked {
+        let moved = settled(Stage::Mentions, StageEnd::Done).unwrap();
+        let settled = Settled {
+            takeover: wanted.then_some(Takeover {
+                owner,
+                lasts: Duration::from_secs(3600),
+            }),
+            ..done(&[])
+        };
+        let fence = Fence {
+            organization: OURS,
+            execution,
+            epoch: EPOCH,
+        };
+        let mut transaction = ground.app().await;
+        let settlement = store::settle(&mut transaction, fence, batch, &settled).await;
+        transaction.commit().await.unwrap();
+        let next = ExecutionView {
+            status: moved.status,
+            stage: moved.stage,
+            lease: LeaseState::Free,
+            ..view
+        };
+        let may = wanted && next.may_lease(of, moved.stage, EPOCH);
+        let expected = match (may, view.paused || view.stop_requested) {
+            (_, true) => Settlement::Signalled,
+            (true, false) => Settlement::TakenUp(1),
+            (false, false) => Settlement::Written,
+        };
+        assert_eq!(settlement.unwrap(), expected, "{of:?} {view:?} {wanted}");
+        if may {
+            taken.insert(execution);
+        } else {
+            left.insert(execution);
+        }
+    }
+    assert_eq!(taken.len(), 2, "live and expired");
+    let leased = format!(
+        "lease_epoch = {EPOCH} + 1 and lease_owner = '{}' and lease_until > now() + interval '30 minutes'
+         and exists (select from workflow_activity a where a.workflow_execution_id = workflow_execution.id
+                     and a.lease_epoch = {EPOCH} + 1 and a.status = 'running'
+                     and a.activity_name = current_activity)",
+        owner.uuid()
+    );
+    assert_eq!(rows_where(&ground, &leased).await, taken);
+    let free = format!("lease_epoch = {EPOCH} and lease_owner is null and lease_until is null");
+    assert_eq!(rows_where(&ground, &free).await, left);
+}
+
+/// The settle of `mentions` that is done.
+fn done(units: &[CheckpointRow]) -> Settled<'_> {
+    let moved = settled(Stage::Mentions, StageEnd::Done).unwrap();
+    Settled {
+        status: moved.status,
+        stage: moved.stage,
+        worked: Stage::Mentions,
+        activity: ActivityStatus::Completed,
+        partial: false,
+        wait: Duration::ZERO,
+        error: None,
+        output: None,
+        checkpoint: json!({}),
+        units,
+        incarnation: HERE,
+        events: &[],
+        takeover: None,
+    }
+}
+
+fn unit() -> CheckpointRow {
+    CheckpointRow {
+        stage: Stage::Mentions,
+        unit: 0,
+        round: 0,
+        tries: 1,
+        deaths: 0,
+        input_hash: [0; 32],
+        end: UnitEnd::Done(json!([])),
+    }
+}
+
 /// The writes that a lease is for.
 #[derive(Debug, Clone, Copy)]
 enum Deed {
@@ -327,37 +429,22 @@ async fn write_under(
     let mut transaction = ground.app().await;
     let done = match deed {
         Deed::Settle => {
-            let moved = settled(Stage::Mentions, StageEnd::Done).unwrap();
-            let settled = Settled {
-                status: moved.status,
-                stage: moved.stage,
-                worked: Stage::Mentions,
-                activity: ActivityStatus::Completed,
-                partial: false,
-                wait: Duration::ZERO,
-                error: None,
-                output: None,
-                checkpoint: json!({}),
-                incarnation: HERE,
-                events: &[],
-            };
-            let settlement = store::settle(&mut transaction, fence, batch, &settled).await;
-            settlement.unwrap() != Settlement::Lost
+            // Its units are written under the same fence.
+            let units = [unit()];
+            let settlement = store::settle(&mut transaction, fence, batch, &done(&units)).await;
+            let written = format!(
+                "id = '{}' and exists (select from checkpoint c
+                                   where c.workflow_execution_id = workflow_execution.id)",
+                fence.execution.uuid()
+            );
+            let settled = settlement.unwrap() != Settlement::Lost;
+            transaction.commit().await.unwrap();
+            assert_eq!(!rows_where(ground, &written).await.is_empty(), settled);
+            return settled;
         }
-        Deed::RecordUnits => {
-            let unit = CheckpointRow {
-                stage: Stage::Mentions,
-                unit: 0,
-                round: 0,
-                tries: 1,
-                deaths: 0,
-                input_hash: [0; 32],
-                end: UnitEnd::Done(json!([])),
-            };
-            store::record_units(&mut transaction, fence, &[unit])
-                .await
-                .unwrap()
-        }
+        Deed::RecordUnits => store::record_units(&mut transaction, fence, &[unit()])
+            .await
+            .unwrap(),
         Deed::Release => {
             let reason = Failure::transient(FailureCode::LeaseLost, "handed back");
             let mut connection = ground.store.engine().await.unwrap();

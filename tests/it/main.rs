@@ -8,6 +8,7 @@
     reason = "a test that can't go on should stop where it is"
 )]
 
+mod admission;
 mod api;
 mod binary;
 mod calls;

@@ -103,6 +103,8 @@ async fn an_execution_its_activities_and_its_signals_are_saved_and_loaded() {
         error: None,
         output: None,
         checkpoint: json!({ "stage": "chunk", "units": 1 }),
+        units: &[],
+        takeover: None,
         incarnation: 42,
         events: &[EventKind::StageCompleted {
             stage: Stage::Chunk,

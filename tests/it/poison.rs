@@ -570,8 +570,12 @@ struct Kept(Vec<UnitRecord>);
 
 #[async_trait]
 impl Checkpoints for Kept {
-    async fn record(&mut self, record: UnitRecord, _last: bool) -> Result<(), CheckpointError> {
-        self.0.push(record);
+    async fn record(
+        &mut self,
+        records: Vec<UnitRecord>,
+        _last: bool,
+    ) -> Result<(), CheckpointError> {
+        self.0.extend(records);
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use graphmill::{
     queue::Queue,
     store::{
         self, Admitted, CheckpointRow, Fence, Interruption, LeaseRequest, Settled, Settlement,
-        UnitEnd,
+        Takeover, UnitEnd,
     },
     worker::{Worker, WorkerSettings},
     workflow::NewBatch,
@@ -75,8 +75,10 @@ async fn settle(ground: &Ground, batch: BatchId, fence: Fence, to: ExecutionStat
         error: failed.then_some(&failure),
         output: None,
         checkpoint: json!({}),
+        units: &[],
         incarnation: HERE,
         events: &[],
+        takeover: None,
     };
     let mut transaction = ground.app().await;
     let done = store::settle(&mut transaction, fence, batch, &settled)
@@ -755,5 +757,57 @@ async fn an_event_never_becomes_visible_behind_a_reader() {
     assert_eq!(ground.batch(batch).await.counts, before.counts);
     for worker in workers {
         worker.drain(Duration::from_secs(5)).await;
+    }
+}
+
+/// When a connection breaks in the commit of a settle, whoever settled asks the rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settle_in_doubt_finds_the_lease_that_it_granted_and_no_other() {
+    for taken_up in [true, false] {
+        let (ground, batch, id) = admitted("doubt").await;
+        let first = request(id, Stage::Chunk, 0);
+        let (owner, lasts) = (first.owner, first.lasts);
+        let fence = lease(&ground, &first).await.unwrap().fence;
+        let asked = async |owner| {
+            let mut read = ground.app().await;
+            store::settled_status(&mut read, fence, Stage::Chunk, owner)
+                .await
+                .unwrap()
+        };
+        assert_eq!(asked(owner).await, None, "it is not settled");
+        let settled = Settled {
+            status: ExecutionStatus::Processing,
+            stage: Stage::Mentions,
+            worked: Stage::Chunk,
+            activity: ActivityStatus::Completed,
+            partial: false,
+            wait: Duration::ZERO,
+            error: None,
+            output: None,
+            checkpoint: json!({}),
+            units: &[],
+            incarnation: HERE,
+            events: &[],
+            takeover: taken_up.then_some(Takeover { owner, lasts }),
+        };
+        let mut transaction = ground.app().await;
+        store::settle(&mut transaction, fence, batch, &settled)
+            .await
+            .unwrap();
+        transaction.commit().await.unwrap();
+        let attempt = taken_up.then_some(1);
+        let found = Some((ExecutionStatus::Processing, attempt));
+        assert_eq!(asked(owner).await, found);
+        if taken_up {
+            assert_eq!(asked(WorkerId::generate()).await, None);
+        } else {
+            // By a job that was rung for meanwhile: he works it already.
+            let next = LeaseRequest {
+                owner,
+                ..request(id, Stage::Mentions, fence.epoch)
+            };
+            assert!(lease(&ground, &next).await.is_some());
+            assert_eq!(asked(owner).await, None);
+        }
     }
 }

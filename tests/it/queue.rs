@@ -2,6 +2,7 @@
 
 mod ending;
 mod growing;
+mod handing;
 mod limits;
 mod ringing;
 mod speed;
@@ -20,7 +21,7 @@ use std::{
 use async_trait::async_trait;
 use graphmill::{
     flow::Stage,
-    queue::{Handler, Queue, Slots, Workers, WorkersConfig},
+    queue::{Handler, Onward, Queue, Slots, Workers, WorkersConfig},
 };
 use graphmill_jobs::{OrganizationId, Ring, WorkerId, WorkflowExecutionId};
 use redis::aio::MultiplexedConnection;
@@ -184,7 +185,7 @@ impl Probe {
 
 #[async_trait]
 impl Handler for Probe {
-    async fn handle(&self, stage: Stage, ring: Ring) {
+    async fn handle(&self, stage: Stage, ring: Ring, _: &Onward) {
         let key = (stage, ring.execution.to_string(), ring.epoch);
         *self.seen.lock().unwrap().entry(key).or_default() += 1;
         self.begun.fetch_add(1, Ordering::SeqCst);

@@ -335,8 +335,12 @@ struct AtOnce<'a>(Sink<'a>);
 
 #[async_trait]
 impl Checkpoints for AtOnce<'_> {
-    async fn record(&mut self, record: UnitRecord, _last: bool) -> Result<(), CheckpointError> {
-        self.0.record(record, false).await
+    async fn record(
+        &mut self,
+        records: Vec<UnitRecord>,
+        _last: bool,
+    ) -> Result<(), CheckpointError> {
+        self.0.record(records, false).await
     }
 
     fn planned(&mut self, through: usize, units: usize) {

@@ -60,7 +60,9 @@ impl Setup {
             Action::Acknowledge(id) => acknowledge(state, id),
             Action::Lease(id) => self.lease(state, id),
             Action::Renew(id) => {
-                if let Phase::Leased(delivery, _) = state.workers[id].phase {
+                if let Phase::Leased(delivery, _) | Phase::TakenUp(delivery, _) =
+                    state.workers[id].phase
+                {
                     state.rows[delivery.job.execution].lease = LeaseState::Live;
                 }
             }
@@ -73,6 +75,11 @@ impl Setup {
                 }
             }
             Action::Settle(id) => self.settle(state, id, StageEnd::Done),
+            Action::SettleAndTakeUp(id) => {
+                self.settle(state, id, StageEnd::Done);
+                take_up(state, id);
+            }
+            Action::HandOn(id) => hand_on(state, id),
             Action::Stop(id) => self.settle(state, id, StageEnd::Stopped),
             Action::Postpone(id) => self.settle(state, id, StageEnd::Postponed),
             Action::Fail(id) => {
@@ -255,6 +262,7 @@ impl Setup {
         let (Phase::Fetched(delivery)
         | Phase::Leased(delivery, _)
         | Phase::Committed(delivery, _)
+        | Phase::TakenUp(delivery, _)
         | Phase::Ended(delivery)) = worker.phase
         else {
             return;
@@ -313,7 +321,7 @@ fn acknowledge(state: &mut State, id: usize) {
             }
             state.workers[id].phase = Phase::Idle;
         }
-        Phase::Idle | Phase::Leased(..) | Phase::Committed(..) => {}
+        Phase::Idle | Phase::Leased(..) | Phase::Committed(..) | Phase::TakenUp(..) => {}
     }
 }
 
@@ -331,9 +339,59 @@ fn checkpoint(state: &mut State, id: usize) {
     }
 }
 
+/// In the transaction that has just settled, the next stage is leased to whoever settled, if it may be.
+fn take_up(state: &mut State, id: usize) {
+    let (Phase::Committed(delivery, job), batch) = (state.workers[id].phase, state.batch()) else {
+        return;
+    };
+    let row = &mut state.rows[job.execution];
+    if !row.view().may_lease(batch, job.stage, job.epoch) {
+        return;
+    }
+    row.epoch += 1;
+    row.grants += 1;
+    row.lease = LeaseState::Live;
+    let attempt = Attempt {
+        stage: job.stage,
+        epoch: row.epoch,
+        grant: row.grants,
+        // It keeps what it knew.
+        known: 0,
+        unwritten: 0,
+        before: row.checkpoints[job.stage as usize],
+        pushed: false,
+    };
+    close_and_begin(state, job.execution);
+    state.workers[id].recent[job.execution] = None;
+    state.workers[id].phase = Phase::TakenUp(delivery, attempt);
+}
+
+/// The successor's job is in flight in Redis, and its handler begins; the job before it is acknowledged.
+fn hand_on(state: &mut State, id: usize) {
+    let Phase::TakenUp(delivery, attempt) = state.workers[id].phase else {
+        return;
+    };
+    if delivery.incarnation == state.incarnation && !delivery.acknowledged {
+        state.waiting.remove(&delivery.job);
+    }
+    let job = Job {
+        execution: delivery.job.execution,
+        stage: attempt.stage,
+        epoch: attempt.epoch - 1,
+    };
+    let handed = Delivery {
+        job,
+        incarnation: state.incarnation,
+        acknowledged: false,
+    };
+    state.workers[id].phase = Phase::Leased(handed, attempt);
+}
+
 /// The lease goes back, and with it what is not written; the process starts anew.
 fn drain(state: &mut State, id: usize) {
-    let Phase::Leased(delivery, attempt) = state.workers[id].phase else {
+    let (Phase::Leased(delivery, attempt) | Phase::TakenUp(delivery, attempt)) =
+        state.workers[id].phase
+    else {
         return;
     };
     let execution = delivery.job.execution;

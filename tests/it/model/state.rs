@@ -153,6 +153,8 @@ pub(crate) enum Phase {
     Leased(Delivery, Attempt),
     /// Settled; the successor's job is not pushed yet.
     Committed(Delivery, Job),
+    /// Settled, and the next stage leased with it; its job is not handed on yet.
+    TakenUp(Delivery, Attempt),
     /// Its handler has returned; the job is not acknowledged yet.
     Ended(Delivery),
 }
@@ -266,7 +268,7 @@ impl State {
     /// Whether somebody renews the execution's lease.
     pub(crate) fn is_renewed(&self, execution: usize) -> bool {
         self.workers.iter().any(|worker| {
-            matches!(worker.phase, Phase::Leased(delivery, attempt)
+            matches!(worker.phase, Phase::Leased(delivery, attempt) | Phase::TakenUp(delivery, attempt)
                 if !worker.frozen
                     && delivery.job.execution == execution
                     && attempt.grant == self.rows[execution].grants)

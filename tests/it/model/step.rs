@@ -29,8 +29,10 @@ pub(crate) enum Action {
     Checkpoint(usize),
     PushFirst(usize),
     Settle(usize),
+    SettleAndTakeUp(usize),
     Stop(usize),
     Push(usize),
+    HandOn(usize),
     Thaw(usize),
     // Faults.
     Crash(usize),
@@ -75,8 +77,10 @@ impl Action {
             | Self::Checkpoint(id)
             | Self::PushFirst(id)
             | Self::Settle(id)
+            | Self::SettleAndTakeUp(id)
             | Self::Stop(id)
             | Self::Push(id)
+            | Self::HandOn(id)
             | Self::Thaw(id)
             | Self::Crash(id)
             | Self::Freeze(id)
@@ -104,7 +108,7 @@ impl Action {
         let name = name.split('(').next().unwrap_or_default();
         match state.workers[id].phase {
             Phase::Idle => name.to_owned(),
-            Phase::Leased(_, attempt) => {
+            Phase::Leased(_, attempt) | Phase::TakenUp(_, attempt) => {
                 format!("{name} {} under epoch {}", attempt.stage, attempt.epoch)
             }
             Phase::Fetched(delivery) | Phase::Committed(delivery, _) | Phase::Ended(delivery) => {
@@ -262,6 +266,9 @@ impl Setup {
                         actions.push(Action::PushFirst(id));
                     } else {
                         actions.push(Action::Settle(id));
+                        if successor && !attempt.pushed {
+                            actions.push(Action::SettleAndTakeUp(id));
+                        }
                     }
                 }
                 if row.stop_requested || state.stopping {
@@ -273,6 +280,14 @@ impl Setup {
                 }
             }
             Phase::Committed(..) => actions.push(Action::Push(id)),
+            Phase::TakenUp(delivery, attempt) => {
+                actions.push(Action::HandOn(id));
+                let row = &state.rows[delivery.job.execution];
+                let mine = row.grants == attempt.grant && row.view().may_write(attempt.epoch);
+                if mine && row.lease == LeaseState::Expired {
+                    actions.push(Action::Renew(id));
+                }
+            }
             Phase::Ended(_) => actions.push(Action::Acknowledge(id)),
         }
     }
@@ -323,17 +338,18 @@ impl Setup {
             if self.allows(Fault::LostRing) && matches!(worker.phase, Phase::Committed(..)) {
                 actions.push(Action::PushRefused(id));
             }
-            if let Phase::Leased(_, attempt) = worker.phase {
-                if self.allows(Fault::Drain) {
-                    actions.push(Action::Drain(id));
-                }
-                if self.allows(Fault::Trouble)
-                    && attempt.unwritten == 0
-                    && attempt.known != self.whole()
-                {
-                    actions.push(Action::Postpone(id));
-                    actions.push(Action::Fail(id));
-                }
+            if let Phase::Leased(..) | Phase::TakenUp(..) = worker.phase
+                && self.allows(Fault::Drain)
+            {
+                actions.push(Action::Drain(id));
+            }
+            if let Phase::Leased(_, attempt) = worker.phase
+                && self.allows(Fault::Trouble)
+                && attempt.unwritten == 0
+                && attempt.known != self.whole()
+            {
+                actions.push(Action::Postpone(id));
+                actions.push(Action::Fail(id));
             }
         }
     }

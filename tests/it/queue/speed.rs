@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use graphmill::{
     flow::Stage,
-    queue::{Handler, Queue, Rung, Slots, Workers, WorkersConfig},
+    queue::{Handler, Onward, Queue, Rung, Slots, Workers, WorkersConfig},
 };
 use graphmill_jobs::{Ring, WorkerId};
 use tokio::sync::Notify;
@@ -27,7 +27,7 @@ struct Clock {
 
 #[async_trait]
 impl Handler for Clock {
-    async fn handle(&self, _: Stage, ring: Ring) {
+    async fn handle(&self, _: Stage, ring: Ring, _: &Onward) {
         let at = u64::try_from(self.start.elapsed().as_nanos()).unwrap();
         self.begun[usize::try_from(ring.epoch).unwrap()].store(at, Ordering::SeqCst);
     }
@@ -117,7 +117,7 @@ struct Chain {
 
 #[async_trait]
 impl Handler for Chain {
-    async fn handle(&self, stage: Stage, mut ring: Ring) {
+    async fn handle(&self, stage: Stage, mut ring: Ring, _: &Onward) {
         if self.hops.fetch_add(1, Ordering::SeqCst) + 1 >= self.wanted {
             self.done.notify_one();
             return;

@@ -1,0 +1,117 @@
+//! What follows a settle: the next stage is rung for, or handed on to this process' own worker of it with the lease
+//! that came with the settle.
+//!
+//! Invariants: a stage is taken up only with a slot for it; and a lease whose job does not reach its worker is given
+//! back, at once or by the sweeper.
+
+use std::{sync::Arc, time::Duration};
+
+use graphmill_jobs::Ring;
+use tracing::warn;
+
+use super::{
+    Engine, doorbell,
+    executor::{ExecuteError, Executor},
+    granted::Leased,
+    settle::Decision,
+};
+use crate::{
+    flow::ExecutionStatus,
+    metrics,
+    queue::{Onward, Reserved},
+    store::{Fence, Lease, Ringable},
+};
+
+/// What is to be done after a settle.
+pub(super) enum After {
+    /// The execution has ended, or waits.
+    Ended,
+    /// The next stage is rung for.
+    Ring(Ringable),
+    /// This process has leased the next stage, and its job is handed on.
+    TakenUp(Fence, Reserved),
+}
+
+impl Executor {
+    /// A slot for the next stage, if this process can go on with it.
+    pub(super) fn reserve(
+        &self,
+        lease: &Lease,
+        decision: &Decision,
+        onward: &Onward,
+    ) -> Option<Reserved> {
+        let engine = &*self.0;
+        let worn_out =
+            engine.workplace.threads.are_worn_out() && engine.workplace.isolation.is_none();
+        let goes_on = decision.status == ExecutionStatus::Processing
+            && !worn_out
+            && !engine.stop.is_cancelled();
+        let first = engine.shares.goes_first(lease.batch);
+        goes_on
+            .then(|| onward.reserve(decision.stage, first))
+            .flatten()
+    }
+
+    /// Does what is to be done after a settle under `lease`, which `ring` had asked for.
+    pub(super) async fn go_on(
+        &self,
+        ring: &Ring,
+        lease: &Lease,
+        after: After,
+    ) -> Result<(), ExecuteError> {
+        let engine = &*self.0;
+        match after {
+            After::Ring(next) => {
+                engine.sequencer.ring_soon();
+                doorbell::ring(engine, vec![next], false).await;
+            }
+            After::TakenUp(next, reserved) => {
+                engine.sequencer.ring_soon();
+                let job = Ring {
+                    epoch: lease.fence.epoch,
+                    // The batch's row has it.
+                    traceparent: None,
+                    ..ring.clone()
+                };
+                let successor = reserved.stage();
+                if reserved.hand(job).await {
+                    metrics::get().work.rung(successor.as_str(), "handed_on", 1);
+                } else if let Some(unworked) = engine.granted.withdraw(next) {
+                    self.hand_back_unworked(unworked).await?;
+                }
+            }
+            After::Ended => {
+                // A batch may end with it, and a slot of the batch is free again.
+                engine.sequencer.ring();
+                engine.stager.ring(ring.organization, lease.batch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a lease back whose job did not come, or must not begin.
+    async fn hand_back_unworked(&self, unworked: Leased) -> Result<(), ExecuteError> {
+        let Leased {
+            lease,
+            hold: _hold,
+            mut activity,
+        } = unworked;
+        self.hand_back(&lease, &[], &mut activity).await
+    }
+}
+
+/// Gives back leases whose jobs have not come for so long.
+pub(super) async fn give_back(engine: &Arc<Engine>, longer_than: Duration) {
+    for unworked in engine.granted.forgotten(longer_than) {
+        let execution = unworked.lease.fence.execution;
+        let executor = Executor(Arc::clone(engine));
+        if let Err(error) = executor.hand_back_unworked(unworked).await {
+            // It runs out.
+            warn!(
+                error = &error as &dyn std::error::Error,
+                execution.id = %execution,
+                "a lease could not be given back"
+            );
+        }
+    }
+}
