@@ -27,7 +27,7 @@ use crate::{
     calls::Access,
     flow::{BatchStateName, Stage},
     metrics::{self, Held, Model, Seen, Waiting},
-    queue::{Queue, QueueError},
+    queue::{Queue, QueueError, Submissions},
     store::{self, Census, Store},
 };
 
@@ -195,6 +195,7 @@ fn seen(census: &Census) -> Seen {
 
 async fn windows(queue: &Queue) -> Result<Waiting, QueueError> {
     let (depths, slots) = (queue.depths().await?, queue.live_slots().await?);
+    let submissions = Submissions::new(queue).depth().await?;
     let set_aside = queue.set_aside_count().await?;
     let stages = Stage::ALL.map(Stage::as_str).into_iter();
     Ok(Waiting {
@@ -203,6 +204,7 @@ async fn windows(queue: &Queue) -> Result<Waiting, QueueError> {
             .zip(slots)
             .map(|((stage, depth), slots)| (stage, depth, slots))
             .collect(),
+        submissions,
         set_aside,
     })
 }

@@ -21,6 +21,7 @@ pub struct Fleet {
     workers: Table<Level, 0>,
     jobs: Table<Level, 1>,
     slots: Table<Level, 1>,
+    submissions: Table<Level, 0>,
     set_aside: Table<Level, 0>,
 }
 
@@ -52,7 +53,9 @@ pub struct Seen {
 pub struct Waiting {
     /// Stage, jobs that wait in its window, slots of its living workers.
     pub stages: Vec<(&'static str, usize, usize)>,
-    /// Jobs that nobody can run.
+    /// Envelopes in the submit queue.
+    pub submissions: usize,
+    /// Jobs that nobody can run, and envelopes that were refused.
     pub set_aside: usize,
 }
 
@@ -117,10 +120,15 @@ impl Fleet {
                 ["stage"],
                 "Slots of the living workers",
             ),
+            submissions: book.gauges(
+                "graphmill_submissions_waiting",
+                [],
+                "Envelopes in the submit queue: those that wait, and those that are being taken in",
+            ),
             set_aside: book.gauges(
                 "graphmill_jobs_set_aside",
                 [],
-                "Jobs that nobody can run and that were set aside; 1000 at most",
+                "Jobs that nobody can run and envelopes that were refused, which were set aside; 1000 at most",
             ),
         }
     }
@@ -167,6 +175,7 @@ impl Fleet {
     pub fn redis(&self, waiting: Option<&Waiting>) {
         self.jobs.clear();
         self.slots.clear();
+        self.submissions.clear();
         self.set_aside.clear();
         self.server("redis", waiting.is_some());
         let Some(waiting) = waiting else { return };
@@ -174,6 +183,8 @@ impl Fleet {
             self.jobs.at([stage], |gauge| gauge.set(level(jobs)));
             self.slots.at([stage], |gauge| gauge.set(level(slots)));
         }
+        self.submissions
+            .at([], |gauge| gauge.set(level(waiting.submissions)));
         self.set_aside
             .at([], |gauge| gauge.set(level(waiting.set_aside)));
     }

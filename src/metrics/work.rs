@@ -1,4 +1,4 @@
-//! What workers do: activities and their leases, units, rings, sweeps, events, webhooks.
+//! What workers do: activities and their leases, units, rings, sweeps, events, webhooks, submissions taken in.
 
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ pub struct Work {
     swept: Table<Counter, 1>,
     events: Table<Counter, 1>,
     webhooks: Table<Counter, 1>,
+    submissions: Table<Counter, 1>,
 }
 
 /// An attempt at a stage, from its lease on. One that is dropped without an end has left its lease: it was lost, or
@@ -118,6 +119,12 @@ impl Work {
                 ["outcome"],
                 "Attempts to deliver a webhook: `delivered`, `waiting` (to be tried again) or `given_up`",
             ),
+            submissions: book.counters(
+                "graphmill_submissions",
+                ["outcome"],
+                "Envelopes of the submit queue that this process has dealt with: `accepted` (also those that were \
+                 submitted before), `refused`, or `put_back` to be tried again",
+            ),
         }
     }
 
@@ -146,6 +153,9 @@ impl Work {
         }
         for outcome in ["delivered", "waiting", "given_up"] {
             self.webhooks.begin([outcome]);
+        }
+        for outcome in ["accepted", "refused", "put_back"] {
+            self.submissions.begin([outcome]);
         }
     }
 
@@ -208,6 +218,11 @@ impl Work {
     /// A webhook was attempted.
     pub fn webhook(&self, outcome: &'static str) {
         self.webhooks.at([outcome], Counter::inc);
+    }
+
+    /// An envelope of the submit queue was dealt with.
+    pub fn submission(&self, outcome: &'static str) {
+        self.submissions.at([outcome], Counter::inc);
     }
 }
 

@@ -23,6 +23,7 @@ use self::{
 use crate::{
     graph::Ontology,
     keys::Keyring,
+    metrics,
     pipeline::{Limits, Settings},
     queue::{Aside, Envelope, Queue, QueueError, RateLimiter, Submissions},
     store::Store,
@@ -222,6 +223,11 @@ async fn deal(desk: Arc<Desk>, envelope: Envelope, hard: CancellationToken) {
         }
     };
     let submissions = &desk.submissions;
+    let outcome = match &verdict {
+        Verdict::Accepted { .. } => "accepted",
+        Verdict::Refused(_) => "refused",
+        Verdict::Later(_) => "put_back",
+    };
     let told = match verdict {
         Verdict::Accepted { mut answer, kept } => {
             say(&mut answer, &name);
@@ -249,6 +255,7 @@ async fn deal(desk: Arc<Desk>, envelope: Envelope, hard: CancellationToken) {
         }
         Verdict::Later(wait) => submissions.put_back(&envelope.id, wait).await,
     };
+    metrics::get().work.submission(outcome);
     if let Err(error) = told {
         warn!(
             envelope = name,

@@ -360,6 +360,40 @@ async fn what_the_sweeper_finds_is_counted() {
     .await;
 }
 
+/// Submissions that nobody takes in are seen by a process that takes none in either.
+#[tokio::test(flavor = "multi_thread")]
+async fn submissions_are_counted_while_they_wait_and_once_they_are_dealt_with() {
+    let (ground, redis) = (Ground::new().await, Redis::start());
+    let serve = ["serve", "--no-keys", "--listen", "127.0.0.1:0"];
+    let server = Process::start(binary(&ground, &redis).args(serve));
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    for id in ["submit:a", "submit:b"] {
+        let () = redis::pipe()
+            .atomic()
+            .hset("graphmill:submit:data", id, "neither JSON nor a key")
+            .rpush("graphmill:submit:active", id)
+            .exec_async(&mut connection)
+            .await
+            .unwrap();
+    }
+    let level = |page: &Page, name: &str| page.get(name, &[]);
+    poll("they wait", async || {
+        let waiting = level(&server.scrape().await, "graphmill_submissions_waiting");
+        (waiting == Some(2.0)).then_some(())
+    })
+    .await;
+    let worker = Process::start(&mut worker(&ground, &redis));
+    poll("they are dealt with", async || {
+        let page = worker.scrape().await;
+        let refused = page.get("graphmill_submissions_total", &[("outcome", "refused")]);
+        let gone = level(&page, "graphmill_submissions_waiting") == Some(0.0);
+        let aside = level(&page, "graphmill_jobs_set_aside") == Some(2.0);
+        (refused == Some(2.0) && gone && aside).then_some(())
+    })
+    .await;
+}
+
 /// No label's value is an id, or a name that somebody gave.
 async fn assert_says_nothing_of_anybody(ground: &Ground, pages: &[Page], batch: &str) {
     let mut secrets = ground
