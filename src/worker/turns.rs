@@ -43,9 +43,8 @@ const ACCOUNTS: usize = 1024;
 pub(super) struct Turns(Arc<Mutex<State>>);
 
 struct State {
-    /// Turns that may be held at a time. **Source:** measured on two cores: beside a batch of 1,000 in parallel with any
-    /// number, 12, 8 and 6 of them ten documents took 430, 390, 240 to 280 and 260 ms; that batch alone worked 155 to
-    /// 180, 165, 160 and 147 a second.
+    /// Turns that may be held at a time. **Source:** measured on two cores: beside a batch of 1,000 in parallel with 8 and
+    /// 6 of them ten documents took 270 and 210 ms, with any number 430; that batch alone worked 160 and 167 a second.
     most: usize,
     /// So many of them the others keep while a newcomer is ahead: what it leaves idle between its steps. At least one,
     /// whose end hands out the others when the newcomer is gone. **Source:** measured on two cores: with 4, 2 and 1 ten
@@ -81,7 +80,7 @@ impl Turns {
     /// Enough turns that `processors` are kept busy while some wait for Postgres, and no more.
     pub(super) fn new(processors: usize) -> Self {
         Self(Arc::new(Mutex::new(State {
-            most: 4 * processors,
+            most: 3 * processors,
             beside: (processors / 2).max(1),
             shared: false,
             held: [0, 0],
@@ -329,7 +328,7 @@ mod tests {
         let turns = Turns::new(2);
         let batch = BatchId::generate();
         let mut held = take_all(&turns, batch).await;
-        assert_eq!(held.len(), 8);
+        assert_eq!(held.len(), 6);
         for shared in [true, false] {
             turns.share(shared);
             let order = Order::default();
