@@ -46,7 +46,7 @@ use std::{str::FromStr, time::Duration};
 
 use graphmill_jobs::OrganizationId;
 use sqlx::{
-    PgPool, Postgres, Transaction,
+    Connection as _, PgPool, Postgres, Transaction,
     migrate::MigrateError,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -266,6 +266,9 @@ impl StoreError {
     }
 }
 
+/// After so long without use a connection is looked at before it is used.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// Connections of a process: how many it opens at most, and how long it waits for one.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolSettings {
@@ -317,8 +320,17 @@ impl Store {
             PgPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(settings.acquire_timeout)
-                // A dead connection shows when it is used, and the work is tried again.
+                // One that has just been used is taken to be alive: should it be dead, the work is tried again. One that
+                // has lain idle may be from before a restart of the server, and nobody who only asks tries again.
                 .test_before_acquire(false)
+                .before_acquire(|connection, about| {
+                    Box::pin(async move {
+                        if about.idle_for >= IDLE {
+                            connection.ping().await?;
+                        }
+                        Ok(true)
+                    })
+                })
                 .connect_lazy_with(
                     options
                         .clone()

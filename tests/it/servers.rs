@@ -5,7 +5,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use graphmill::servers::{Server, Servers, ServersError, Settings};
+use graphmill::{
+    servers::{Server, Servers, ServersError, Settings},
+    store::{PoolSettings, Store},
+};
+use graphmill_jobs::OrganizationId;
 use redis::AsyncCommands;
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{Connection, Executor, PgConnection, PgPool, Row, postgres::PgPoolOptions};
@@ -291,6 +295,23 @@ async fn the_lock_file_of_a_dead_server_does_not_stop_a_start() {
     stranger.kill().unwrap();
     stranger.wait().unwrap();
     assert_kept(&servers.unwrap()).await;
+}
+
+/// Whoever only asks does not try again: connections that lay idle over a restart are not given to him.
+#[tokio::test]
+async fn connections_that_lay_idle_over_a_restart_are_made_anew() {
+    let servers = Servers::start(settings("idle")).unwrap();
+    let url = servers.database_url().unwrap();
+    graphmill::store::migrate(url).await.unwrap();
+    let store = Store::connect(url, &PoolSettings::default()).await.unwrap();
+    let open = || {
+        let eight = (0..8).map(|_| store.app(OrganizationId::DEFAULT));
+        futures_util::future::try_join_all(eight)
+    };
+    drop(open().await.unwrap());
+    kill(servers.pid(Server::Postgres).unwrap());
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    drop(open().await.unwrap());
 }
 
 /// What a kill in the middle of making a cluster leaves is thrown away.
