@@ -6,7 +6,7 @@ mod export;
 mod otlp;
 mod span;
 
-use std::error::Error;
+use std::{error::Error, io::IsTerminal};
 
 use opentelemetry::{InstrumentationScope, KeyValue, trace::TracerProvider};
 use opentelemetry_sdk::{
@@ -54,7 +54,10 @@ pub fn init(args: &LogArgs, level: &str) -> Result<(), LogFilterError> {
     say_where_it_panics();
     // A second call in one process changes nothing, which is what an embedding program wants.
     let _ = match args.log_format {
-        LogFormat::Text => logs.with_target(false).try_init(),
+        LogFormat::Text => logs
+            .with_target(false)
+            .with_ansi(std::io::stderr().is_terminal())
+            .try_init(),
         LogFormat::Json => logs.json().try_init(),
     };
     Ok(())

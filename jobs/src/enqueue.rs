@@ -51,7 +51,7 @@ pub enum EnqueueError {
     /// It may or may not have been pushed. Submitting it again under the same key is safe.
     #[error("pushing the envelope failed")]
     Push(#[source] redis::RedisError),
-    /// The receipt could not be read. Asking again is safe.
+    /// The receipt could not be read. Asking again is safe; it helps unless an ACL forbids it.
     #[error("reading the receipt failed")]
     Receipt(#[source] redis::RedisError),
     /// The receipt is none that this version can read. Trying again does not help.
@@ -188,7 +188,7 @@ impl Client {
                 }
                 Ok(Ok(None)) if Instant::now() < until => {}
                 Ok(Ok(None)) | Err(_) => return Ok(None),
-                Ok(Err(error)) if Instant::now() + PAUSE >= until => {
+                Ok(Err(error)) if is_final(&error) || Instant::now() + PAUSE >= until => {
                     return Err(EnqueueError::Receipt(error));
                 }
                 Ok(Err(_)) => {
@@ -239,4 +239,9 @@ impl Client {
             .query_async(connection)
             .await
     }
+}
+
+/// Whether asking again gives the same answer: an ACL that lacks a command.
+fn is_final(error: &redis::RedisError) -> bool {
+    error.code() == Some("NOPERM")
 }

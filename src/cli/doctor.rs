@@ -271,18 +271,27 @@ async fn redis(all: &mut Findings, addresses: &Addresses) {
         format!("{} used, {limit}", mebibytes(used)),
         "raise maxmemory: jobs are refused without room, and work waits",
     );
+    let nobody = slots.iter().sum::<usize>() == 0;
     fleet::windows(all, depths, slots);
     let mut found = format!("{submissions} wait, {} set aside", aside.len());
     if let Some(SetAside { id, reason, .. }) = aside.first() {
         // Writing to a string does not fail.
         let _ = write!(found, "; the newest, {id}: {reason}");
     }
-    all.add("submissions", true, found, "");
-    // Redis is a doorbell: without a log it only costs a second round of ringing after a restart.
+    all.add(
+        "submissions",
+        submissions == 0 || !nobody,
+        found,
+        "they are taken in by workers: graphmill worker",
+    );
+    // For stages Redis is a doorbell: without a log it only costs a second round of ringing after a restart.
     all.add(
         "append-only file",
         true,
-        format!("{} (advised, not needed)", on(health.append_only)),
+        format!(
+            "{} (needed for submissions that wait for their receipt, for nothing else)",
+            on(health.append_only)
+        ),
         "",
     );
 }

@@ -195,7 +195,8 @@ impl Away {
 
 /// Deals with one envelope, whatever is in it.
 async fn deal(desk: Arc<Desk>, envelope: Envelope, hard: CancellationToken) {
-    let name = String::from_utf8_lossy(&envelope.id).into_owned();
+    let id = String::from_utf8_lossy(&envelope.id).into_owned();
+    let name = sayable(&id);
     let verdict = if envelope.times > MOST_TIMES {
         Verdict::Refused(Refused::new(
             "gave_up",
@@ -230,7 +231,7 @@ async fn deal(desk: Arc<Desk>, envelope: Envelope, hard: CancellationToken) {
     };
     let told = match verdict {
         Verdict::Accepted { mut answer, kept } => {
-            say(&mut answer, &name);
+            say(&mut answer, &id);
             submissions
                 .end(&envelope.id, &answer.to_string(), kept, None)
                 .await
@@ -248,7 +249,7 @@ async fn deal(desk: Arc<Desk>, envelope: Envelope, hard: CancellationToken) {
                 payload: redacted(&envelope.payload),
             };
             let mut answer = refused.answer();
-            say(&mut answer, &name);
+            say(&mut answer, &id);
             submissions
                 .end(&envelope.id, &answer.to_string(), RECEIPT, Some(&aside))
                 .await
@@ -265,10 +266,45 @@ async fn deal(desk: Arc<Desk>, envelope: Envelope, hard: CancellationToken) {
     }
 }
 
+/// An id for the log. Its producer may have put anything there, a key too; what is made as the docs say comes through.
+fn sayable(id: &str) -> String {
+    let made = id.strip_prefix("submit:").unwrap_or(id);
+    if made.len() <= 64 && made.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
+        return id.to_owned();
+    }
+    let shown = redacted(id.as_bytes());
+    shown
+        .chars()
+        .flat_map(char::escape_debug)
+        .take(80)
+        .collect()
+}
+
 /// What every receipt says.
 fn say(answer: &mut serde_json::Value, id: &str) {
     if let Some(answer) = answer.as_object_mut() {
         answer.insert("v".to_owned(), envelope::VERSION.into());
         answer.insert("id".to_owned(), id.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::Key;
+
+    #[test]
+    fn an_id_is_said_if_it_is_one() {
+        for id in [
+            "submit:0190f3a15b6c7d8e9f00112233445566",
+            "0190f3a1-5b6c-7d8e-9f00-112233445566",
+        ] {
+            assert_eq!(sayable(id), id);
+        }
+        let key = Key::generate().unwrap().reveal();
+        let said = sayable(&format!("submit:\u{1b}[31m{}{key}", "Z".repeat(5000)));
+        assert!(said.len() <= 100 && !said.contains('\u{1b}'), "{said}");
+        assert!(!said.contains(&key[3..23]), "{said}");
+        assert_eq!(sayable("nightly/7"), "nightly/7");
     }
 }

@@ -62,6 +62,21 @@ async fn connections_are_counted_and_too_few_are_told_of() {
     assert!(used.parse::<usize>().unwrap() > open.len(), "{found}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn submissions_that_nobody_takes_in_are_told_of() {
+    let drill = Drill::new().await;
+    let client = redis::Client::open(drill.redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    assert_eq!(check(&drill, "submissions", &[])["ok"], true);
+    let () = redis::cmd("RPUSH")
+        .arg(&["graphmill:submit:active", "submit:a"])
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let found = check(&drill, "submissions", &[]);
+    assert_fails(&found, "1 wait", "graphmill worker");
+}
+
 /// Workers whose units wait until they may go on.
 async fn stuck() -> (Drill, Arc<Semaphore>) {
     let leave = Arc::new(Semaphore::new(0));
