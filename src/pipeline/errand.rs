@@ -56,6 +56,12 @@ impl Workplace {
             suspect: false,
         }
     }
+
+    /// Whether nothing can be worked here any more: units have taken all threads along, and there is nowhere else.
+    #[must_use]
+    pub fn is_worn_out(&self) -> bool {
+        self.threads.are_worn_out() && self.isolation.is_none()
+    }
 }
 
 /// Works an errand in a process of its own.

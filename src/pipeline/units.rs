@@ -318,22 +318,10 @@ pub(super) async fn run(
             };
             running.push(errands.attempt(planned));
         }
-        let record = tokio::select! {
-            record = running.next() => match record {
+        let mut next = tokio::select! {
+            attempted = running.next() => match attempted {
                 None => return Ok(Ran { fresh, hindrance }),
-                Some(Err(error)) => return Err(error),
-                Some(Ok(Attempted::NotBegun)) => {
-                    // Whoever has threads left is to go on with it.
-                    work.pause.cancel();
-                    continue;
-                }
-                Some(Ok(Attempted::Hindered(new))) => {
-                    // What keeps one unit keeps the next ones too; those in work go on to their ends.
-                    waiting = Vec::new().into_iter();
-                    hindrance = Some(new.and(hindrance));
-                    continue;
-                }
-                Some(Ok(Attempted::Record(record))) => record,
+                attempted => attempted,
             },
             _ = ticks.tick() => {
                 checkpoints.tick().await?;
@@ -341,12 +329,14 @@ pub(super) async fn run(
             }
         };
         // Others that have ended by now share its write: none of them waits, and each would have been waited for.
-        let (mut ended, mut refused) = (vec![record], None);
-        while let Some(Some(attempted)) = running.next().now_or_never() {
+        let (mut ended, mut refused) = (Vec::new(), None);
+        while let Some(attempted) = next {
             match attempted {
                 Ok(Attempted::Record(record)) => ended.push(record),
+                // Whoever has threads left is to go on with it.
                 Ok(Attempted::NotBegun) => work.pause.cancel(),
                 Ok(Attempted::Hindered(new)) => {
+                    // What keeps one unit keeps the next ones too; those in work go on to their ends.
                     waiting = Vec::new().into_iter();
                     hindrance = Some(new.and(hindrance));
                 }
@@ -355,12 +345,15 @@ pub(super) async fn run(
                     break;
                 }
             }
+            next = running.next().now_or_never().flatten();
         }
         let last = refused.is_none()
             && running.is_empty()
             && (waiting.len() == 0 || work.pause.is_cancelled());
-        checkpoints.record(ended.clone(), last).await?;
-        fresh.append(&mut ended);
+        if !ended.is_empty() {
+            checkpoints.record(ended.clone(), last).await?;
+            fresh.append(&mut ended);
+        }
         if let Some(error) = refused {
             return Err(error);
         }

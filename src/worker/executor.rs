@@ -81,8 +81,7 @@ pub(super) enum ExecuteError {
 #[async_trait]
 impl Handler for Executor {
     async fn handle(&self, stage: Stage, ring: Ring, onward: &Onward) {
-        let workplace = &self.0.workplace;
-        if workplace.threads.are_worn_out() && workplace.isolation.is_none() {
+        if self.0.workplace.is_worn_out() {
             // Nothing can be worked here any more; the sweeper rings again, and somebody else may answer.
             return;
         }

@@ -41,10 +41,8 @@ impl Executor {
         onward: &Onward,
     ) -> Option<Reserved> {
         let engine = &*self.0;
-        let worn_out =
-            engine.workplace.threads.are_worn_out() && engine.workplace.isolation.is_none();
         let goes_on = decision.status == ExecutionStatus::Processing
-            && !worn_out
+            && !engine.workplace.is_worn_out()
             && !engine.stop.is_cancelled();
         let first = engine.shares.goes_first(lease.batch);
         goes_on
