@@ -15,6 +15,7 @@ use crate::{
     config::{MetricsArgs, ModelArgs, NotifyArgs, PipelineArgs, ServerArgs, WorkerArgs},
     extractors::Extractors,
     keys::Keyring,
+    notify::Messenger,
     pipeline::Foresight,
     queue::RateLimiter,
     worker::{Ingest, Worker, WorkerSettings},
@@ -82,11 +83,13 @@ pub(super) async fn serve(
 ) -> Result<ExitCode, CliError> {
     let addresses = [("listen", Some(args.listen)), ("board", args.board)];
     check_addresses(&addresses, args.no_keys)?;
+    let messenger = notifying::messenger(&args.notify.signing)?;
     let offered = offered(
         &extractors,
         &args.pipeline,
         args.ontology.as_deref(),
         &args.notify,
+        messenger.is_some(),
         &args.models.load()?,
     )?;
     let listen = |source| CliError::Listen {
@@ -146,7 +149,7 @@ pub(super) async fn serve(
         access,
     );
     let worker = if args.with_worker {
-        let worker = work(&session, queue.clone(), extractors, args).await?;
+        let worker = work(&session, queue.clone(), extractors, messenger, args).await?;
         let ingest = Ingest::start(session.store.clone(), &queue, offered);
         Some((worker, ingest))
     } else {
@@ -280,10 +283,10 @@ async fn work(
     session: &Session,
     queue: crate::queue::Queue,
     extractors: Extractors,
+    messenger: Option<Messenger>,
     args: &ServeArgs,
 ) -> Result<Worker, CliError> {
     let (extractors, models) = calling::equip(extractors, &args.models)?;
-    let messenger = notifying::messenger(&args.notify.signing)?;
     let settings = WorkerSettings {
         limits: models.limits,
         ..args.worker.settings(WorkerSettings::default().slots)

@@ -38,15 +38,15 @@ pub(super) struct WorkerCommandArgs {
     metrics: MetricsArgs,
 }
 
-/// What batches that come in are opened with.
+/// What batches that come in are opened with. `signs`: there is a secret to sign webhooks with.
 pub(super) fn offered(
     extractors: &Extractors,
     pipeline: &PipelineArgs,
     ontology: Option<&Path>,
     notify: &NotifyArgs,
+    signs: bool,
     models: &Models,
 ) -> Result<IngestSettings, CliError> {
-    let signs = notifying::messenger(&notify.signing)?.is_some();
     let offered = extractors.names().filter_map(|name| {
         let paid = extractors.get(name)?.is_paid();
         Some((name.to_owned(), pipeline.settings(paid)))
@@ -75,14 +75,15 @@ pub(super) async fn worker(
     extractors: Extractors,
 ) -> Result<ExitCode, CliError> {
     let (extractors, models) = calling::equip(extractors, &args.models)?;
+    let messenger = notifying::messenger(&args.notify.signing)?;
     let offered = offered(
         &extractors,
         &args.pipeline,
         args.ontology.as_deref(),
         &args.notify,
+        messenger.is_some(),
         &models,
     )?;
-    let messenger = notifying::messenger(&args.notify.signing)?;
     let for_metrics = scraping::bind(&args.metrics).await?;
     let session = Session::open(servers, false).await?;
     // From before anybody knows of the worker: who stops it may be that fast.
