@@ -53,7 +53,8 @@ pub use link::{
     decide, links, split,
 };
 pub use once::{
-    Once, Opened, WholeRequest, go_on, keep_answer, known_key, note_written, open_once,
+    KEY_CHARACTERS, Once, Opened, WholeRequest, go_on, is_key, keep_answer, known_key,
+    note_written, open_once,
 };
 pub use page::{CallReport, ExecutionFilter, Page, batch_page, call_page, execution_page};
 pub use progress::{Done, ProgressReport, StageProgress};

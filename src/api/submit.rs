@@ -33,8 +33,8 @@ use super::{
     trace, upload,
 };
 use crate::workflow::{
-    self, BatchReport, Checked, Entry, Filed, HandInError, HandedIn, Parcel, SubmitError,
-    WholeRequest,
+    self, BatchReport, Checked, Entry, Filed, HandInError, HandedIn, KEY_CHARACTERS, Parcel,
+    SubmitError, WholeRequest, is_key,
 };
 
 /// How long after its arrival a submission in JSON is answered, done or not: a little before the request's time is
@@ -43,8 +43,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(29);
 /// How long Postgres may take to begin. A pool tries again for as long as a request may last, and by then nobody could
 /// say that nothing was begun.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most characters of a key.
-const KEY_CHARACTERS: usize = 255;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that the answer is that of an earlier request.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -101,10 +99,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(key) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
     };
-    let fits = |key: &&str| {
-        (1..=KEY_CHARACTERS).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    match key.to_str().ok().filter(fits) {
+    match key.to_str().ok().filter(|key| is_key(key)) {
         Some(key) => Ok(Some(key.to_owned())),
         None => Err(Problem::new(
             StatusCode::BAD_REQUEST,

@@ -10,6 +10,15 @@ use sha2::{Digest, Sha256};
 use super::submit::{NewBatch, Submission, SubmitError, open, traced};
 use crate::store::{self, KnownKey, Store, StoreError, Written};
 
+/// The most characters of a key that a caller makes up. **Source:** what the header `Idempotency-Key` took first.
+pub const KEY_CHARACTERS: usize = 255;
+
+/// Whether a caller's key is one: 1 to [`KEY_CHARACTERS`] visible characters.
+#[must_use]
+pub fn is_key(text: &str) -> bool {
+    (1..=KEY_CHARACTERS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// A request that may be sent again.
 #[derive(Debug, Clone)]
 pub struct Once {

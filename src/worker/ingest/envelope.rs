@@ -6,12 +6,12 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{IngestSettings, apply::Refused};
-use crate::workflow::{self, Checked, MOST_ADDED, SubmissionBody, Unfit, WholeRequest, is_name};
+use crate::workflow::{
+    self, Checked, KEY_CHARACTERS, MOST_ADDED, SubmissionBody, Unfit, WholeRequest, is_key, is_name,
+};
 
 /// The version of the envelopes that are read here.
 pub(super) const VERSION: u32 = 1;
-/// The most characters of a key that a producer makes up. **Source:** as with `Idempotency-Key`.
-const KEY_CHARACTERS: usize = 255;
 /// The longest that a receipt is kept, in seconds.
 const LONGEST_RECEIPT: u32 = 86_400;
 
@@ -110,10 +110,7 @@ pub(super) fn read(payload: &[u8], settings: &IngestSettings) -> Result<Read, Re
     let body: Body = workflow::read_body(payload).map_err(refused)?;
     let asked: Asked<'_> = serde_json::from_slice(payload)
         .map_err(|_| Refused::new("unfit", "it can't be read".to_owned()))?;
-    let fits = |key: &str| {
-        (1..=KEY_CHARACTERS).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    if !fits(&body.key) {
+    if !is_key(&body.key) {
         let why = format!("1 to {KEY_CHARACTERS} visible characters");
         return Err(unfit("key", &why));
     }
