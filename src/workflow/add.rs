@@ -75,15 +75,13 @@ pub async fn add_once(
     let mut span = traced(&checked.batch);
     let mut tries = 0;
     loop {
-        let mut transaction = store.app(organization).await.map_err(SubmitError::from)?;
+        let mut transaction = store.app(organization).await?;
         if let Some(again) = known(&mut transaction, organization, sent).await? {
             span.set("graphmill.outcome", "known");
             return Ok(again);
         }
         let name = &checked.batch.name;
-        let found = store::batch_by_name(&mut transaction, organization, name)
-            .await
-            .map_err(SubmitError::from)?;
+        let found = store::batch_by_name(&mut transaction, organization, name).await?;
         let written = async {
             let batch = if let Some(batch) = found {
                 batch
@@ -115,10 +113,7 @@ pub async fn add_once(
         };
         let missed = match written.await {
             Ok(Some((added, answer))) => {
-                transaction
-                    .commit()
-                    .await
-                    .map_err(|error| SubmitError::from(StoreError::from(error)))?;
+                transaction.commit().await.map_err(StoreError::from)?;
                 span.set("graphmill.batch.id", added.batch.to_string());
                 return Ok(HandedIn {
                     batch: added.batch,
@@ -156,57 +151,41 @@ pub async fn seal_once(
     sent: &WholeRequest,
     answer: impl Fn(BatchId) -> Value,
 ) -> Result<SealedOnce, HandInError> {
-    let mut transaction = store.app(organization).await.map_err(SubmitError::from)?;
-    if let Some(again) = known(&mut transaction, organization, sent).await? {
+    let mut transaction = store.app(organization).await?;
+    let connection = &mut transaction;
+    if let Some(again) = known(connection, organization, sent).await? {
         return Ok(SealedOnce::Done(again));
     }
-    let sealed = async {
-        let connection = &mut transaction;
-        let Some(batch) = store::batch_by_name(connection, organization, name).await? else {
-            return Ok(Ok(SealedOnce::Unknown));
-        };
-        // Before the lock of the batch, as with a piece: two who wait for one another in turn would wait for ever.
-        if !take(connection, organization, batch, sent).await? {
-            return Err(SubmitError::Store(StoreError::Overtaken));
-        }
-        store::intake_lock(connection, batch).await?;
-        let found = store::batch_by_id(connection, organization, batch)
-            .await?
-            .ok_or(SubmitError::Sealed)?;
-        if found.intake != Intake::Sealed {
-            // They follow the batch's events: what is missing here comes within moments.
-            let has = found.counts.submitted();
-            if documents.is_some_and(|wanted| has < wanted) {
-                return Ok(Ok(SealedOnce::Waits(has)));
-            }
-            change::asked(connection, organization, batch, BatchChange::Seal).await?;
-            seal(connection, organization, batch).await?;
-        }
-        let answer = answer(batch);
-        store::keep_answer(connection, organization, &sent.once.key, &answer).await?;
-        Ok::<_, SubmitError>(Err((batch, answer)))
+    let Some(batch) = store::batch_by_name(connection, organization, name).await? else {
+        return Ok(SealedOnce::Unknown);
     };
-    match sealed.await? {
-        Ok(not_yet) => {
-            transaction
-                .rollback()
-                .await
-                .map_err(|error| SubmitError::from(StoreError::from(error)))?;
-            Ok(not_yet)
-        }
-        Err((batch, answer)) => {
-            transaction
-                .commit()
-                .await
-                .map_err(|error| SubmitError::from(StoreError::from(error)))?;
-            Ok(SealedOnce::Done(HandedIn {
-                batch,
-                again: false,
-                answer: Some(answer),
-                trace: None,
-            }))
-        }
+    // Before the lock of the batch, as with a piece: two who wait for one another in turn would wait for ever.
+    if !take(connection, organization, batch, sent).await? {
+        return Err(StoreError::Overtaken.into());
     }
+    store::intake_lock(connection, batch).await?;
+    let found = store::batch_by_id(connection, organization, batch)
+        .await?
+        .ok_or(SubmitError::Sealed)?;
+    if found.intake != Intake::Sealed {
+        // They follow the batch's events: what is missing here comes within moments.
+        let has = found.counts.submitted();
+        if documents.is_some_and(|wanted| has < wanted) {
+            transaction.rollback().await.map_err(StoreError::from)?;
+            return Ok(SealedOnce::Waits(has));
+        }
+        change::asked(connection, organization, batch, BatchChange::Seal).await?;
+        seal(connection, organization, batch).await?;
+    }
+    let answer = answer(batch);
+    store::keep_answer(connection, organization, &sent.once.key, &answer).await?;
+    transaction.commit().await.map_err(StoreError::from)?;
+    Ok(SealedOnce::Done(HandedIn {
+        batch,
+        again: false,
+        answer: Some(answer),
+        trace: None,
+    }))
 }
 
 /// What was answered to the same before.
@@ -215,9 +194,7 @@ async fn known(
     organization: OrganizationId,
     sent: &WholeRequest,
 ) -> Result<Option<HandedIn>, HandInError> {
-    let known = store::known_key(transaction, organization, &sent.once.key)
-        .await
-        .map_err(SubmitError::from)?;
+    let known = store::known_key(transaction, organization, &sent.once.key).await?;
     match known {
         None => Ok(None),
         Some(known) if sent.is(&known) => Ok(Some(HandedIn {

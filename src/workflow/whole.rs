@@ -11,7 +11,10 @@ use super::{
     once::{Opened, WholeRequest, go_on, open_once},
     submit::{Submission, SubmitError},
 };
-use crate::{store::Store, telemetry::TraceContext};
+use crate::{
+    store::{Store, StoreError},
+    telemetry::TraceContext,
+};
 
 /// What became of a submission.
 #[derive(Debug, Clone)]
@@ -35,6 +38,12 @@ pub enum HandInError {
     /// The key was sent with something else before. Trying again does not help.
     #[error("this key was sent with another request: a new request needs a new key")]
     AnotherBody,
+}
+
+impl From<StoreError> for HandInError {
+    fn from(error: StoreError) -> Self {
+        Self::Submit(error.into())
+    }
 }
 
 /// Writes a submission down. Says which batch it is as soon as there is one.

@@ -169,7 +169,7 @@ impl From<HandInError> for Failed {
 
 impl From<StoreError> for Failed {
     fn from(error: StoreError) -> Self {
-        Self::HandIn(SubmitError::from(error).into())
+        Self::HandIn(error.into())
     }
 }
 
