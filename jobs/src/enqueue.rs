@@ -22,12 +22,7 @@ pub use self::{
     options::Options,
     receipt::{DocumentCounts, Receipt, RefusedDocument},
 };
-
-const ACTIVE: &str = "graphmill:submit:active";
-const DATA: &str = "graphmill:submit:data";
-const META: &str = "graphmill:submit:meta";
-const RECEIPT: &str = "graphmill:submit:receipt";
-const CHANNEL: &str = "tasks:graphmill:submit:active:available";
+use crate::submit_queue::{ACTIVE, CHANNEL, DATA, META, RECEIPT};
 
 /// How long a command may take.
 const RESPONSE: Duration = Duration::from_secs(10);

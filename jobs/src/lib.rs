@@ -18,6 +18,7 @@
 mod enqueue;
 mod id;
 mod job;
+pub mod submit_queue;
 
 #[cfg(feature = "enqueue")]
 pub use enqueue::{

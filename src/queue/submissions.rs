@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use graphmill_jobs::submit_queue::{ACTIVE, CHANNEL, DATA, META, RECEIPT};
 use redis::{Script, aio::ConnectionManager};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -24,15 +25,10 @@ use super::{
     keys::{SET_ASIDE, SET_ASIDE_KEPT},
 };
 
-/// The queue's name. **Source:** docs/PRODUCERS.md, as are the keys below.
+/// The queue's name.
 const QUEUE: &str = "graphmill:submit";
-const ACTIVE: &str = "graphmill:submit:active";
-const DATA: &str = "graphmill:submit:data";
-const META: &str = "graphmill:submit:meta";
 const SCHEDULED: &str = "graphmill:submit:scheduled";
 const TAKEN: &str = "graphmill:submit:taken";
-const RECEIPT: &str = "graphmill:submit:receipt";
-const CHANNEL: &str = "tasks:graphmill:submit:active:available";
 
 /// How long an envelope is somebody's without a word of his.
 const LEASE: Duration = Duration::from_secs(15);
