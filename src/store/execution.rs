@@ -187,6 +187,25 @@ pub struct Lease {
     pub max_retries: i32,
 }
 
+#[cfg(test)]
+impl Lease {
+    /// A first attempt, of some batch.
+    pub(crate) fn first(fence: Fence, document: Option<DocumentId>) -> Self {
+        Self {
+            fence,
+            batch: BatchId::generate(),
+            generation: 1,
+            document,
+            round: 0,
+            attempt: 1,
+            partial: false,
+            suspect: false,
+            policy: FailurePolicy::ContinueOnFailure,
+            max_retries: 0,
+        }
+    }
+}
+
 /// Leases the execution that a job rings for: one statement, which grants it only if the job still tells the truth
 /// (its stage and epoch are the row's) and nobody else holds it. `None` makes the job a no-op.
 ///

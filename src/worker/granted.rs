@@ -103,10 +103,10 @@ impl Granted {
 
 #[cfg(test)]
 mod tests {
-    use graphmill_jobs::{BatchId, OrganizationId};
+    use graphmill_jobs::OrganizationId;
 
     use super::*;
-    use crate::{flow::FailurePolicy, worker::keeper::Held};
+    use crate::worker::keeper::Held;
 
     fn leased(held: &Held, epoch: i64, execution: WorkflowExecutionId) -> Leased {
         let fence = Fence {
@@ -117,18 +117,7 @@ mod tests {
         Leased {
             hold: held.hold(fence, Instant::now()),
             activity: metrics::get().work.activity(Stage::Mentions.as_str()),
-            lease: Lease {
-                fence,
-                batch: BatchId::generate(),
-                generation: 1,
-                document: None,
-                round: 0,
-                attempt: 1,
-                partial: false,
-                suspect: false,
-                policy: FailurePolicy::ContinueOnFailure,
-                max_retries: 0,
-            },
+            lease: Lease::first(fence, None),
         }
     }
 

@@ -233,25 +233,15 @@ mod tests {
     use graphmill_jobs::{DocumentId, OrganizationId, WorkflowExecutionId};
 
     use super::*;
-    use crate::{flow::FailurePolicy, store::Fence};
+    use crate::store::Fence;
 
     fn lease(document: Option<DocumentId>) -> Lease {
-        Lease {
-            fence: Fence {
-                organization: OrganizationId::DEFAULT,
-                execution: WorkflowExecutionId::generate(),
-                epoch: 1,
-            },
-            batch: BatchId::generate(),
-            generation: 1,
-            document,
-            round: 0,
-            attempt: 1,
-            partial: false,
-            suspect: false,
-            policy: FailurePolicy::ContinueOnFailure,
-            max_retries: 0,
-        }
+        let fence = Fence {
+            organization: OrganizationId::DEFAULT,
+            execution: WorkflowExecutionId::generate(),
+            epoch: 1,
+        };
+        Lease::first(fence, document)
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
 use graphmill::{
     flow::{
-        ActivityStatus, BatchView, ExecutionStatus, ExecutionView, Failure, FailureCode,
-        LeaseState, RingView, Signal, Stage, StageEnd, WORKFLOW_VERSION, settled,
+        BatchView, ExecutionStatus, ExecutionView, Failure, FailureCode, LeaseState, RingView,
+        Signal, Stage, StageEnd, WORKFLOW_VERSION, settled,
     },
     store::{self, CheckpointRow, Fence, LeaseRequest, Settled, Settlement, Takeover, UnitEnd},
     workflow::NewBatch,
@@ -14,7 +14,7 @@ use graphmill::{
 use graphmill_jobs::{BatchId, WorkerId, WorkflowExecutionId};
 use serde_json::json;
 
-use crate::support::{Ground, OURS, new_batch};
+use crate::support::{Ground, OURS, completed, new_batch};
 
 const HERE: i64 = 42;
 const EPOCH: i64 = 7;
@@ -382,19 +382,9 @@ async fn takeovers() {
 fn done(units: &[CheckpointRow]) -> Settled<'_> {
     let moved = settled(Stage::Mentions, StageEnd::Done).unwrap();
     Settled {
-        status: moved.status,
-        stage: moved.stage,
-        worked: Stage::Mentions,
-        activity: ActivityStatus::Completed,
-        partial: false,
-        wait: Duration::ZERO,
-        error: None,
-        output: None,
-        checkpoint: json!({}),
         units,
         incarnation: HERE,
-        events: &[],
-        takeover: None,
+        ..completed(Stage::Mentions, moved.status, moved.stage)
     }
 }
 

@@ -17,7 +17,7 @@ use graphmill::{
 use graphmill_jobs::{WorkerId, WorkflowExecutionId};
 use serde_json::json;
 
-use crate::support::{Database, Ground, OURS, documents, new_batch};
+use crate::support::{Database, Ground, OURS, completed, documents, new_batch};
 
 fn failure() -> Failure {
     Failure {
@@ -94,23 +94,14 @@ async fn an_execution_its_activities_and_its_signals_are_saved_and_loaded() {
             .unwrap()
     );
     let done = Settled {
-        status: ExecutionStatus::Processing,
-        stage: Stage::Mentions,
-        worked: Stage::Chunk,
-        activity: ActivityStatus::Completed,
-        partial: false,
-        wait: Duration::ZERO,
-        error: None,
-        output: None,
         checkpoint: json!({ "stage": "chunk", "units": 1 }),
-        units: &[],
-        takeover: None,
         incarnation: 42,
         events: &[EventKind::StageCompleted {
             stage: Stage::Chunk,
             units: 1,
             failed_units: 0,
         }],
+        ..completed(Stage::Chunk, ExecutionStatus::Processing, Stage::Mentions)
     };
     let settlement = store::settle(&mut transaction, lease.fence, batch, &done).await;
     assert_eq!(settlement.unwrap(), Settlement::Written);

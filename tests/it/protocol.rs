@@ -24,7 +24,7 @@ use graphmill_jobs::{BatchId, WorkerId, WorkflowExecutionId};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::support::{Ground, OURS, Redis, documents, new_batch, poll};
+use crate::support::{Ground, OURS, Redis, completed, documents, new_batch, poll};
 
 const HERE: i64 = 42;
 
@@ -62,23 +62,14 @@ async fn settle(ground: &Ground, batch: BatchId, fence: Fence, to: ExecutionStat
     let failure = Failure::terminal(FailureCode::Extractor, "no");
     let failed = matches!(to, ExecutionStatus::Failed | ExecutionStatus::Abandoned);
     let settled = Settled {
-        status: to,
-        stage: Stage::Chunk,
-        worked: Stage::Chunk,
         activity: if failed {
             ActivityStatus::Failed
         } else {
             ActivityStatus::Completed
         },
-        partial: false,
-        wait: Duration::ZERO,
         error: failed.then_some(&failure),
-        output: None,
-        checkpoint: json!({}),
-        units: &[],
         incarnation: HERE,
-        events: &[],
-        takeover: None,
+        ..completed(Stage::Chunk, to, Stage::Chunk)
     };
     let mut transaction = ground.app().await;
     let done = store::settle(&mut transaction, fence, batch, &settled)
@@ -776,19 +767,9 @@ async fn a_settle_in_doubt_finds_the_lease_that_it_granted_and_no_other() {
         };
         assert_eq!(asked(owner).await, None, "it is not settled");
         let settled = Settled {
-            status: ExecutionStatus::Processing,
-            stage: Stage::Mentions,
-            worked: Stage::Chunk,
-            activity: ActivityStatus::Completed,
-            partial: false,
-            wait: Duration::ZERO,
-            error: None,
-            output: None,
-            checkpoint: json!({}),
-            units: &[],
             incarnation: HERE,
-            events: &[],
             takeover: taken_up.then_some(Takeover { owner, lasts }),
+            ..completed(Stage::Chunk, ExecutionStatus::Processing, Stage::Mentions)
         };
         let mut transaction = ground.app().await;
         store::settle(&mut transaction, fence, batch, &settled)

@@ -17,6 +17,7 @@ mod ground;
 mod model_server;
 mod process;
 mod redis;
+mod settled;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -35,6 +36,7 @@ pub(crate) use ground::{
 pub(crate) use model_server::{ModelProcess, ModelServer, bill};
 pub(crate) use process::{Keeper, example, is_running, keep};
 pub(crate) use redis::Redis;
+pub(crate) use settled::completed;
 
 /// Room that a folder in memory must have, in bytes.
 const ROOM: u64 = 1 << 30;

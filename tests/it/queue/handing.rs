@@ -88,9 +88,24 @@ impl Handler for Relay {
     }
 }
 
-fn work(queue: &Queue, slots: Slots, relay: &Arc<Relay>) -> Workers {
+/// A relay at work, of which so many rings pass the first gate.
+async fn start(slots: Slots, first: usize) -> (TestRedis, Queue, Arc<Relay>, Workers) {
+    let redis = TestRedis::start().await;
+    let queue = Queue::connect(&redis.url()).await.unwrap();
+    let relay = Relay::new(first);
     let config = WorkersConfig::new(WorkerId::generate(), slots);
-    Workers::start(queue, config, Arc::clone(relay) as Arc<dyn Handler>)
+    let workers = Workers::start(&queue, config, Arc::clone(&relay) as Arc<dyn Handler>);
+    (redis, queue, relay, workers)
+}
+
+/// Nothing is left, in Redis or in work.
+async fn end(redis: &TestRedis, workers: Workers) {
+    until("nothing is left", async || {
+        redis.leftovers().await.is_empty()
+    })
+    .await;
+    assert_eq!(workers.in_flight(Stage::Mentions), 0);
+    workers.drain(SECONDS).await;
 }
 
 async fn keys(redis: &TestRedis, command: &str, key: &str) -> usize {
@@ -103,10 +118,7 @@ async fn keys(redis: &TestRedis, command: &str, key: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_in_flight_in_redis_and_leaves_nothing_behind() {
-    let redis = TestRedis::start().await;
-    let queue = Queue::connect(&redis.url()).await.unwrap();
-    let relay = Relay::new(100);
-    let workers = work(&queue, Slots::each(4), &relay);
+    let (redis, queue, relay, workers) = start(Slots::each(4), 100).await;
     queue.ring(Stage::Chunk, &[ring(0)], WINDOW).await.unwrap();
     until("it was handed on and begun", async || {
         relay.handed.load(Ordering::SeqCst) == 1 && relay.begun(Stage::Mentions) == 1
@@ -123,20 +135,12 @@ async fn it_is_in_flight_in_redis_and_leaves_nothing_behind() {
     let (_, handed) = relay.begun.lock().unwrap()[1].clone();
     assert_eq!(handed.epoch, 1);
     relay.gate.add_permits(1);
-    until("nothing is left", async || {
-        redis.leftovers().await.is_empty()
-    })
-    .await;
-    assert_eq!(workers.in_flight(Stage::Mentions), 0);
-    workers.drain(SECONDS).await;
+    end(&redis, workers).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_takes_a_slot_of_its_stage_and_none_that_somebody_waits_for() {
-    let redis = TestRedis::start().await;
-    let queue = Queue::connect(&redis.url()).await.unwrap();
-    let relay = Relay::new(100);
-    let workers = work(&queue, Slots::each(2), &relay);
+    let (redis, queue, relay, workers) = start(Slots::each(2), 100).await;
     queue.ring(Stage::Chunk, &rings(2), WINDOW).await.unwrap();
     until("both slots are taken", async || {
         relay.begun(Stage::Mentions) == 2
@@ -167,20 +171,13 @@ async fn it_takes_a_slot_of_its_stage_and_none_that_somebody_waits_for() {
     }
     assert_eq!(relay.handed.load(Ordering::SeqCst), before);
     relay.gate.add_permits(100);
-    until("nothing is left", async || {
-        redis.leftovers().await.is_empty()
-    })
-    .await;
-    workers.drain(SECONDS).await;
+    end(&redis, workers).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_slots_for_the_front_are_for_those_who_would_ring_there() {
-    let redis = TestRedis::start().await;
-    let queue = Queue::connect(&redis.url()).await.unwrap();
-    let relay = Relay::new(100);
     let slots = Slots::each(20).with(Stage::Mentions, 4);
-    let workers = work(&queue, slots, &relay);
+    let (redis, queue, relay, workers) = start(slots, 100).await;
     queue.ring(Stage::Chunk, &rings(4), WINDOW).await.unwrap();
     until("all slots are taken", async || {
         relay.begun(Stage::Mentions) == 4
@@ -206,20 +203,12 @@ async fn the_slots_for_the_front_are_for_those_who_would_ring_there() {
     })
     .await;
     relay.gate.add_permits(100);
-    until("nothing is left", async || {
-        redis.leftovers().await.is_empty()
-    })
-    .await;
-    assert_eq!(workers.in_flight(Stage::Mentions), 0);
-    workers.drain(SECONDS).await;
+    end(&redis, workers).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_it_is_handed_on_all_the_same() {
-    let mut redis = TestRedis::start().await;
-    let queue = Queue::connect(&redis.url()).await.unwrap();
-    let relay = Relay::new(0);
-    let workers = work(&queue, Slots::each(4), &relay);
+    let (mut redis, queue, relay, workers) = start(Slots::each(4), 0).await;
     queue.ring(Stage::Chunk, &[ring(0)], WINDOW).await.unwrap();
     until("the first has a slot for the next", async || {
         relay.reserved.load(Ordering::SeqCst) == 1
@@ -242,10 +231,7 @@ async fn without_redis_it_is_handed_on_all_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_the_process_stops_nothing_is_handed_on() {
-    let redis = TestRedis::start().await;
-    let queue = Queue::connect(&redis.url()).await.unwrap();
-    let relay = Relay::new(0);
-    let workers = work(&queue, Slots::each(4), &relay);
+    let (_redis, queue, relay, workers) = start(Slots::each(4), 0).await;
     queue.ring(Stage::Chunk, &[ring(0)], WINDOW).await.unwrap();
     until("it has a slot for the next", async || {
         relay.reserved.load(Ordering::SeqCst) == 1
