@@ -1,5 +1,5 @@
-//! Handing on: the job that follows one in work is pushed and taken in one step, by the worker of its stage in the
-//! same process.
+//! Handing on: the job that follows one in work, or a document that has ended, is pushed and taken in one step, by the
+//! worker of its stage in the same process.
 //!
 //! Knows slots and what a feeder is given. Must not know Redis, or why somebody goes on with a job himself.
 //! Invariants: whoever hands a job on holds a slot of its stage before; and nobody who waits in that stage's queue for
@@ -112,7 +112,7 @@ impl Desks {
     }
 }
 
-/// How a handler hands the next job on.
+/// How a handler, or whoever admits, hands the next job on.
 #[derive(Clone)]
 pub struct Onward(Arc<Desks>);
 

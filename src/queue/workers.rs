@@ -221,6 +221,7 @@ pub struct Workers {
     hard: CancellationToken,
     tasks: TaskTracker,
     tally: Arc<Counters>,
+    desks: Arc<Desks>,
     monitor: MonitorContext,
     running: JoinHandle<()>,
 }
@@ -299,6 +300,7 @@ impl Workers {
             hard,
             tasks,
             tally,
+            desks,
             monitor: context,
             running,
         }
@@ -317,6 +319,12 @@ impl Workers {
             restarts: read(&self.tally.restarts),
             failed_calls: read(&self.tally.failed_calls),
         }
+    }
+
+    /// How somebody who is no handler hands jobs on to them.
+    #[must_use]
+    pub fn onward(&self) -> Onward {
+        Onward::new(Arc::clone(&self.desks))
     }
 
     /// How many slots of `stage` are taken.

@@ -139,6 +139,29 @@ async fn it_is_in_flight_in_redis_and_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_no_handler_hands_several_on() {
+    let (redis, _queue, relay, workers) = start(Slots::each(4), 0).await;
+    let onward = workers.onward();
+    let mut reserved = Vec::new();
+    until("there are slots", async || {
+        reserved.extend(onward.reserve(Stage::Mentions, false));
+        reserved.len() == 4
+    })
+    .await;
+    assert!(onward.reserve(Stage::Mentions, false).is_none());
+    // One is not needed after all.
+    drop(reserved.pop());
+    let handed = reserved.into_iter().map(|slot| slot.hand(ring(0)));
+    let handed = futures_util::future::join_all(handed).await;
+    assert_eq!(handed, [true; 3]);
+    until("all have begun", async || relay.begun(Stage::Mentions) == 3).await;
+    assert_eq!(workers.in_flight(Stage::Mentions), 3);
+    assert_eq!(keys(&redis, "HLEN", "graphmill:mentions:data").await, 3);
+    relay.gate.add_permits(3);
+    end(&redis, workers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_takes_a_slot_of_its_stage_and_none_that_somebody_waits_for() {
     let (redis, queue, relay, workers) = start(Slots::each(2), 100).await;
     queue.ring(Stage::Chunk, &rings(2), WINDOW).await.unwrap();
