@@ -94,10 +94,10 @@ pub use event::{
 };
 pub use execution::{
     AdmitLimits, Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Ringable, Settled,
-    Settlement, Silent, Takeover, admit, admit_from, admit_lock, cancel_stopped, documents_in_work,
-    execution_by_id, execution_of_document, executions, executions_looked_at, hold, lease,
-    mark_unrung, processing_of, release, renew_leases, revive_failed, settle, settled_status,
-    start_resolution, to_ring, waited_for,
+    Settlement, Silent, TakeUp, Takeover, admit, admit_from, admit_lock, cancel_stopped,
+    documents_in_work, execution_by_id, execution_of_document, executions, executions_looked_at,
+    hold, lease, mark_unrung, processing_of, release, renew_leases, revive_failed, settle,
+    settled_status, start_resolution, to_ring, waited_for,
 };
 pub use findings::{
     EntityRow, EvidenceRow, MentionRow, Place, RelationRow, add_chunks, add_graph, busiest,
@@ -444,9 +444,15 @@ impl Store {
     /// on it is written to the log after it, so that a crash can't keep one of those and lose it. One that is lost is
     /// done again, and a job that was rung for it finds nothing to lease.
     ///
+    /// One that leases must be: the epoch of a lease that was lost would be given again, and whoever holds it still
+    /// believes in it.
+    ///
     /// # Errors
     /// [`StoreError::Query`]; trying again may help.
-    pub async fn admission(&self) -> Result<AppTransaction, StoreError> {
+    pub async fn admission(&self, leases: bool) -> Result<AppTransaction, StoreError> {
+        if leases {
+            return self.engine_transaction().await;
+        }
         let begin = "begin; set local synchronous_commit = off".to_owned();
         Ok(begin::begin(&self.drivers, Some(begin)).await?)
     }

@@ -245,7 +245,7 @@ impl Worker {
         let handler = executor::Executor(Arc::clone(&engine));
         let workers = Workers::start(&queue, config, Arc::new(handler));
         let mut drivers = JoinSet::new();
-        drivers.spawn(stager::run(Arc::clone(&engine)));
+        drivers.spawn(stager::run(Arc::clone(&engine), workers.onward()));
         drivers.spawn(sweeper::run(Arc::clone(&engine)));
         drivers.spawn(sequencer::run(Arc::clone(&engine)));
         drivers.spawn(doorbell::watch(Arc::clone(&engine)));

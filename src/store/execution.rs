@@ -1,8 +1,9 @@
-//! The table `workflow_execution`: ringing and leasing; settling is in `settle.rs`.
+//! The table `workflow_execution`: ringing and leasing; admitting is in `admit.rs`, settling in `settle.rs`.
 //!
 //! Every write of a worker is fenced by the lease epoch: a row that somebody else leased since is not touched, and
 //! the caller learns that it lost the lease.
 
+mod admit;
 mod of_batch;
 mod read;
 mod settle;
@@ -15,10 +16,8 @@ use graphmill_jobs::{
 use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
-pub use of_batch::{
-    AdmitLimits, Admitted, Mark, admit, admit_from, admit_lock, cancel_stopped, processing_of,
-    revive_failed, start_resolution, waited_for,
-};
+pub use admit::{AdmitLimits, Admitted, Mark, TakeUp, admit, admit_from, admit_lock};
+pub use of_batch::{cancel_stopped, processing_of, revive_failed, start_resolution, waited_for};
 pub use read::{
     Execution, documents_in_work, execution_by_id, execution_of_document, executions,
     executions_looked_at,

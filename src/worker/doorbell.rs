@@ -118,17 +118,7 @@ pub(super) async fn ring(engine: &Engine, rings: Vec<Ringable>, again: bool) {
     }
     let mut unrung = Vec::new();
     for ((stage, first), rings) in by_stage {
-        let jobs: Vec<Ring> = rings
-            .iter()
-            .map(|ring| Ring {
-                execution: ring.execution,
-                organization: ring.organization,
-                epoch: ring.epoch,
-                version: ring.version,
-                // The batch's row has it: what is here may be lost at any time.
-                traceparent: None,
-            })
-            .collect();
+        let jobs: Vec<Ring> = rings.iter().map(job).collect();
         let queue = &engine.doorbell.queue;
         let window = engine.doorbell.window(stage);
         let answers = if first {
@@ -169,6 +159,18 @@ pub(super) async fn ring(engine: &Engine, rings: Vec<Ringable>, again: bool) {
             error = &error as &dyn std::error::Error,
             "rings could not be taken back"
         );
+    }
+}
+
+/// The job that rings for it.
+pub(super) const fn job(ring: &Ringable) -> Ring {
+    Ring {
+        execution: ring.execution,
+        organization: ring.organization,
+        epoch: ring.epoch,
+        version: ring.version,
+        // The batch's row has it: what is here may be lost at any time.
+        traceparent: None,
     }
 }
 

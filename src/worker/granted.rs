@@ -1,5 +1,5 @@
-//! Leases that this process took up when it settled the stage before: the jobs that they are for are on their way to
-//! it, through its own desks.
+//! Leases that this process took up when it settled the stage before, or admitted the document: the jobs that they are for
+//! are on their way to it, through its own desks.
 //!
 //! Invariant: a lease is taken out once, by the handler that works under it or by whoever gives it back; it is held
 //! and renewed until then, and one whose job does not come is given back.

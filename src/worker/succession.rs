@@ -1,12 +1,14 @@
 //! What follows a settle: the next stage is rung for, or handed on to this process' own worker of it with the lease
-//! that came with the settle.
+//! that came with the settle. A document that has ended leaves its slot to the stager, who goes on with another one in the
+//! same way.
 //!
 //! Invariants: a stage is taken up only with a slot for it; and a lease whose job does not reach its worker is given
 //! back, at once or by the sweeper.
 
 use std::{sync::Arc, time::Duration};
 
-use graphmill_jobs::Ring;
+use futures_util::future::join_all;
+use graphmill_jobs::{Ring, WorkflowExecutionId};
 use tracing::warn;
 
 use super::{
@@ -71,17 +73,16 @@ impl Executor {
                     traceparent: None,
                     ..ring.clone()
                 };
-                let successor = reserved.stage();
-                if reserved.hand(job).await {
-                    metrics::get().work.rung(successor.as_str(), "handed_on", 1);
-                } else if let Some(unworked) = engine.granted.withdraw(next) {
-                    self.hand_back_unworked(unworked).await?;
-                }
+                hand_on(&self.0, job, next, reserved).await?;
             }
             After::Ended => {
                 // A batch may end with it, and a slot of the batch is free again.
                 engine.sequencer.ring();
-                engine.stager.ring(ring.organization, lease.batch);
+                if lease.document.is_some() {
+                    engine.stager.freed(ring.organization, lease.batch);
+                } else {
+                    engine.stager.ring(ring.organization, lease.batch);
+                }
             }
         }
         Ok(())
@@ -98,18 +99,50 @@ impl Executor {
     }
 }
 
+/// Hands the job of a stage that is leased here on to its worker in this process; if the worker does not get it, the lease
+/// under `fence` goes back.
+async fn hand_on(
+    engine: &Arc<Engine>,
+    job: Ring,
+    fence: Fence,
+    reserved: Reserved,
+) -> Result<(), ExecuteError> {
+    let stage = reserved.stage();
+    if reserved.hand(job).await {
+        metrics::get().work.rung(stage.as_str(), "handed_on", 1);
+    } else if let Some(unworked) = engine.granted.withdraw(fence) {
+        let executor = Executor(Arc::clone(engine));
+        executor.hand_back_unworked(unworked).await?;
+    }
+    Ok(())
+}
+
+/// The same for several at once: the worker takes them in one turn.
+pub(super) async fn hand_on_all(engine: Arc<Engine>, jobs: Vec<(Ring, Fence, Reserved)>) {
+    let handed = jobs.into_iter().map(async |(job, fence, reserved)| {
+        if let Err(error) = hand_on(&engine, job, fence, reserved).await {
+            warn_of(fence.execution, &error);
+        }
+    });
+    join_all(handed).await;
+}
+
 /// Gives back leases whose jobs have not come for so long.
 pub(super) async fn give_back(engine: &Arc<Engine>, longer_than: Duration) {
     for unworked in engine.granted.forgotten(longer_than) {
         let execution = unworked.lease.fence.execution;
         let executor = Executor(Arc::clone(engine));
         if let Err(error) = executor.hand_back_unworked(unworked).await {
-            // It runs out.
-            warn!(
-                error = &error as &dyn std::error::Error,
-                execution.id = %execution,
-                "a lease could not be given back"
-            );
+            warn_of(execution, &error);
         }
     }
+}
+
+/// Says that a lease is left to run out.
+fn warn_of(execution: WorkflowExecutionId, error: &ExecuteError) {
+    warn!(
+        error = error as &dyn std::error::Error,
+        execution.id = %execution,
+        "a lease could not be given back"
+    );
 }

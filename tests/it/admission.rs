@@ -1,4 +1,4 @@
-//! An admission is not waited for by the disk: what is left of it when Postgres dies. All of it or nothing, and never a
+//! An admission that leases nothing is not waited for by the disk: what is left of it when Postgres dies. All of it or nothing, and never a
 //! later step without it.
 
 use std::time::Duration;
@@ -6,7 +6,10 @@ use std::time::Duration;
 use graphmill::{
     flow::Stage,
     servers::{Server, Servers, Settings},
-    store::{self, Admitted, Fence, Lease, LeaseRequest, PoolSettings, Store},
+    store::{
+        self, AdmitLimits, Admitted, Fence, Lease, LeaseRequest, PoolSettings, Store, TakeUp,
+        Takeover,
+    },
     workflow::Submission,
 };
 use graphmill_jobs::{BatchId, WorkerId, WorkflowExecutionId};
@@ -14,6 +17,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{Connection, PgConnection, Row};
 
 use crate::support::{self, OURS, documents, new_batch};
+
+/// Executions that are leased.
+const HELD: &str =
+    "select count(*) from workflow_execution where lease_epoch = 1 and lease_owner is not null";
 
 /// A Postgres of its own that writes to the disk only what somebody waits for.
 struct Scene {
@@ -59,13 +66,26 @@ impl Scene {
     }
 
     async fn admit(&self) -> Admitted {
-        let mut transaction = self.store.admission().await.unwrap();
+        self.admit_and_take_up(0).await
+    }
+
+    async fn admit_and_take_up(&self, most: usize) -> Admitted {
+        let takeover = Takeover {
+            owner: WorkerId::generate(),
+            lasts: Duration::from_secs(15),
+        };
+        let limits = AdmitLimits {
+            take_up: (most > 0).then_some(TakeUp { takeover, most }),
+            ..AdmitLimits::default()
+        };
+        let leases = limits.take_up.is_some();
+        let mut transaction = self.store.admission(leases).await.unwrap();
         assert!(
             store::admit_lock(&mut transaction, self.batch)
                 .await
                 .unwrap()
         );
-        let admitted = store::admit(&mut transaction, OURS, self.batch, 10, 42)
+        let admitted = store::admit_from(&mut transaction, OURS, self.batch, None, limits, 42)
             .await
             .unwrap();
         transaction.commit().await.unwrap();
@@ -172,8 +192,20 @@ async fn a_lease_that_is_kept_keeps_its_admission() {
     scene.crash().await;
     assert_eq!(scene.processing().await, 3);
     assert!(scene.told().await > told);
-    let held =
-        "select count(*) from workflow_execution where lease_epoch = 1 and lease_owner is not null";
-    assert_eq!(scene.count(held).await, 1);
+    assert_eq!(scene.count(HELD).await, 1);
     assert!(scene.admit().await.rings.is_empty());
+}
+
+/// Were its lease lost, the next one would have its epoch.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_leases_is_kept() {
+    let mut scene = Scene::new("admission-leased").await;
+    let admitted = scene.admit_and_take_up(2).await;
+    assert_eq!((admitted.rings.len(), admitted.taken_up.len()), (1, 2));
+    scene.crash().await;
+    assert_eq!(scene.processing().await, 3);
+    assert_eq!(scene.count(HELD).await, 2);
+    for (ring, _) in &admitted.taken_up {
+        assert!(scene.lease(ring.execution).await.is_none());
+    }
 }

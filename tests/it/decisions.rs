@@ -8,7 +8,10 @@ use graphmill::{
         BatchView, ExecutionStatus, ExecutionView, Failure, FailureCode, LeaseState, RingView,
         Signal, Stage, StageEnd, WORKFLOW_VERSION, settled,
     },
-    store::{self, CheckpointRow, Fence, LeaseRequest, Settled, Settlement, Takeover, UnitEnd},
+    store::{
+        self, AdmitLimits, CheckpointRow, Fence, LeaseRequest, Settled, Settlement, TakeUp,
+        Takeover, UnitEnd,
+    },
     workflow::NewBatch,
 };
 use graphmill_jobs::{BatchId, WorkerId, WorkflowExecutionId};
@@ -308,6 +311,80 @@ async fn rings() {
     assert_eq!(wanted.len(), 2 * (RINGS.len() - 1));
 }
 
+/// An admission takes up exactly what a job would then get the lease of, and of the first stage alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn admissions_with_a_lease() {
+    let ground = Ground::new().await;
+    let takeover = Takeover {
+        owner: WorkerId::generate(),
+        lasts: Duration::from_secs(3600),
+    };
+    let limits = AdmitLimits {
+        take_up: Some(TakeUp {
+            takeover,
+            most: 1000,
+        }),
+        ..AdmitLimits::default()
+    };
+    let (mut taken, mut rung) = (BTreeSet::new(), BTreeSet::new());
+    for of in batch_views(&BOOLS) {
+        let batch = batch(&ground, of).await;
+        let mut rows = Rows::new();
+        for stage in [Stage::Chunk, Stage::Mentions] {
+            for view in views() {
+                let view = ExecutionView { stage, ..view };
+                let id = rows.add(batch, &view, "null, null");
+                let admitted = ExecutionView {
+                    status: ExecutionStatus::Processing,
+                    ..view
+                };
+                let begins = stage == Stage::Chunk && admitted.may_lease(of, stage, EPOCH);
+                match (view.may_admit(of), begins) {
+                    (false, _) => {}
+                    (true, true) => _ = taken.insert(id),
+                    (true, false) => _ = rung.insert(id),
+                }
+            }
+        }
+        rows.insert(&ground).await;
+        let mut transaction = ground.store.admission(true).await.unwrap();
+        let admitted = store::admit_from(&mut transaction, OURS, batch, None, limits, HERE).await;
+        transaction.commit().await.unwrap();
+        let admitted = admitted.unwrap();
+        assert_eq!(admitted.taken_up.len() + admitted.rings.len(), {
+            let open = !(of.stopping || of.paused || of.ended);
+            if open { 8 } else { 0 }
+        });
+        for ring in &admitted.rings {
+            assert!(rung.contains(&ring.execution), "{of:?}");
+        }
+        for (ring, lease) in &admitted.taken_up {
+            assert!(taken.contains(&ring.execution), "{of:?}");
+            assert_eq!(lease.fence.execution, ring.execution);
+            assert_eq!((ring.epoch, lease.fence.epoch), (EPOCH, EPOCH + 1));
+        }
+    }
+    // Queued and to be tried again; those that are to stop, and those of another stage.
+    assert_eq!((taken.len(), rung.len()), (2, 2 + 4));
+    assert_eq!(rows_where(&ground, &leased_to(takeover.owner)).await, taken);
+    let free = format!(
+        "status = 'processing' and lease_epoch = {EPOCH} and lease_owner is null and lease_until is null
+         and rung_at is not null"
+    );
+    assert_eq!(rows_where(&ground, &free).await, rung);
+}
+
+/// What is so of a row that was leased, for long, under the epoch that follows.
+fn leased_to(owner: WorkerId) -> String {
+    format!(
+        "lease_epoch = {EPOCH} + 1 and lease_owner = '{}' and lease_until > now() + interval '30 minutes'
+         and exists (select from workflow_activity a where a.workflow_execution_id = workflow_execution.id
+                     and a.lease_epoch = {EPOCH} + 1 and a.status = 'running'
+                     and a.activity_name = current_activity)",
+        owner.uuid()
+    )
+}
+
 /// A settle takes the next stage up exactly where a job for it would then get the lease.
 #[tokio::test(flavor = "multi_thread")]
 async fn takeovers() {
@@ -366,14 +443,7 @@ async fn takeovers() {
         }
     }
     assert_eq!(taken.len(), 2, "live and expired");
-    let leased = format!(
-        "lease_epoch = {EPOCH} + 1 and lease_owner = '{}' and lease_until > now() + interval '30 minutes'
-         and exists (select from workflow_activity a where a.workflow_execution_id = workflow_execution.id
-                     and a.lease_epoch = {EPOCH} + 1 and a.status = 'running'
-                     and a.activity_name = current_activity)",
-        owner.uuid()
-    );
-    assert_eq!(rows_where(&ground, &leased).await, taken);
+    assert_eq!(rows_where(&ground, &leased_to(owner)).await, taken);
     let free = format!("lease_epoch = {EPOCH} and lease_owner is null and lease_until is null");
     assert_eq!(rows_where(&ground, &free).await, left);
 }

@@ -2,6 +2,7 @@
 //! test ends with the counts equal to the rows and to the log, no lease held and no job left (`Drill::ends`).
 
 mod failing;
+mod following;
 mod policing;
 mod sequencing;
 mod sharing;

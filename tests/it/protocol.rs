@@ -9,13 +9,13 @@ use std::{
 use graphmill::{
     extractors::Extractors,
     flow::{
-        ActivityStatus, Event, EventKind, ExecutionStatus, Failure, FailureCode, Signal, Stage,
-        Stopping,
+        ActivityStatus, Event, EventKind, ExecutionStatus, Failure, FailureCode, FailurePolicy,
+        Signal, Stage, Stopping,
     },
     queue::Queue,
     store::{
-        self, Admitted, CheckpointRow, Fence, Interruption, LeaseRequest, Settled, Settlement,
-        Takeover, UnitEnd,
+        self, AdmitLimits, Admitted, CheckpointRow, Fence, Interruption, LeaseRequest, Settled,
+        Settlement, TakeUp, Takeover, UnitEnd,
     },
     worker::{Worker, WorkerSettings},
     workflow::NewBatch,
@@ -318,6 +318,138 @@ async fn stagers_together_never_admit_more_than_the_batch_allows() {
         );
         assert_eq!(ground.number(processing).await, 5, "turn {turn}");
     }
+}
+
+/// A batch of which four documents may be in work: of six one has had an attempt and comes again, and one has passed its
+/// first stage.
+async fn of_six(ground: &Ground, name: &str) -> BatchId {
+    let spec = NewBatch {
+        concurrency: 4,
+        policy: FailurePolicy::RetryFailed,
+        max_retries: 3,
+        ..new_batch(name)
+    };
+    let batch = ground.submit(&spec, documents(6)).await;
+    for (document, change) in [
+        (
+            "d0",
+            "status = 'retry', lease_epoch = 3, round = 1, partial = true, lost_leases = 1",
+        ),
+        (
+            "d1",
+            "status = 'retry', current_activity = 'extract-mentions'",
+        ),
+        ("d4", "due_at = now() + interval '1 hour'"),
+    ] {
+        set(ground, ground.execution(batch, document).await, change).await;
+    }
+    let tried = format!(
+        "insert into workflow_activity (id, organization_id, workflow_execution_id, activity_name, activity_type,
+                                        status, attempt_number, lease_epoch, completed_at)
+         select gen_random_uuid(), organization_id, id, 'chunk-text', 'extraction', 'cancelled', 1, 3, now()
+         from workflow_execution where batch_id = '{}' and round = 1",
+        batch.uuid()
+    );
+    assert_eq!(ground.execute(tried).await, Ok(1));
+    batch
+}
+
+/// All that a lease says, but whose it is.
+fn said(lease: &store::Lease) -> impl PartialEq + std::fmt::Debug {
+    (
+        (lease.fence.epoch, lease.generation, lease.round),
+        (lease.attempt, lease.partial, lease.suspect),
+        (lease.policy, lease.max_retries),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_up_with_its_admission_is_leased_as_a_job_would_lease_it() {
+    let ground = Ground::new().await;
+    let takeover = Takeover {
+        owner: WorkerId::generate(),
+        lasts: Duration::from_secs(15),
+    };
+    let take_up = async |batch, most| {
+        let mut transaction = ground.store.admission(true).await.unwrap();
+        assert!(store::admit_lock(&mut transaction, batch).await.unwrap());
+        let limits = AdmitLimits {
+            take_up: Some(TakeUp { takeover, most }),
+            ..AdmitLimits::default()
+        };
+        let admitted = store::admit_from(&mut transaction, OURS, batch, None, limits, HERE).await;
+        transaction.commit().await.unwrap();
+        admitted.unwrap()
+    };
+    // The same in two steps.
+    let twin = of_six(&ground, "twin").await;
+    let rings = admit(&ground, twin, 10).await.rings;
+    assert_eq!(rings.len(), 4);
+    let mut leased = Vec::new();
+    for document in ["d0", "d2"] {
+        let id = ground.execution(twin, document).await;
+        let ring = rings.iter().find(|ring| ring.execution == id).unwrap();
+        let request = LeaseRequest {
+            owner: takeover.owner,
+            ..request(id, ring.stage, ring.epoch)
+        };
+        leased.push(lease(&ground, &request).await.unwrap());
+    }
+
+    let batch = of_six(&ground, "one").await;
+    let admitted = take_up(batch, 2).await;
+    assert_eq!((admitted.rings.len(), admitted.taken_up.len()), (2, 2));
+    for (document, twin) in ["d0", "d2"].iter().zip(&leased) {
+        let id = ground.execution(batch, document).await;
+        let (ring, lease) = admitted
+            .taken_up
+            .iter()
+            .find(|(ring, _)| ring.execution == id)
+            .expect("the first that are due");
+        assert_eq!(said(lease), said(twin), "{document}");
+        assert_eq!(
+            (ring.stage, ring.epoch + 1),
+            (Stage::Chunk, twin.fence.epoch)
+        );
+        assert_eq!((lease.batch, lease.fence.execution), (batch, id));
+        let document = lease.document.expect("it is a document's");
+        assert_eq!(
+            ground.column(id, "document_id").await,
+            document.uuid().to_string()
+        );
+        let again = request(id, Stage::Chunk, ring.epoch);
+        assert!(
+            self::lease(&ground, &again).await.is_none(),
+            "its job finds it leased"
+        );
+    }
+    assert_eq!((leased[0].attempt, leased[0].fence.epoch), (2, 4));
+    assert!(leased[0].suspect && leased[0].partial);
+    let rows = async |batch: BatchId| {
+        let sql = format!(
+            "select concat_ws(' ', d.external_id, e.status, e.current_activity, e.round, e.lease_epoch, e.lease_owner,
+                              e.lease_until > now() + interval '5 seconds', e.lost_leases, e.rung_at is not null,
+                              e.ring_incarnation, e.started_at is not null,
+                              (select string_agg(concat_ws(' ', activity_name, a.activity_type, a.status, attempt_number,
+                                                           a.lease_epoch), ', ' order by a.lease_epoch)
+                               from workflow_activity a where a.workflow_execution_id = e.id),
+                              (select count(*) from event_outbox o
+                               where o.workflow_execution_id = e.id and o.type = 'DocumentStarted'))
+             from workflow_execution e join document d on d.id = e.document_id
+             where e.batch_id = '{}' order by 1",
+            batch.uuid()
+        );
+        ground.texts(sql).await
+    };
+    assert_eq!(rows(batch).await, rows(twin).await);
+    let none = take_up(batch, 2).await;
+    assert!(
+        none.rings.is_empty() && none.taken_up.is_empty(),
+        "four are in work"
+    );
+    set_batch(&ground, batch, "concurrency = 5").await;
+    let last = take_up(batch, 2).await;
+    assert_eq!((last.rings.len(), last.taken_up.len()), (0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
