@@ -77,8 +77,10 @@ impl Setup {
             Action::Settle(id) => self.settle(state, id, StageEnd::Done),
             Action::SettleAndTakeUp(id) => {
                 self.settle(state, id, StageEnd::Done);
-                take_up(state, id);
+                // It keeps what it knew.
+                take_up(state, id, true);
             }
+            Action::AdmitAndTakeUp(execution, id) => admit_and_take_up(state, execution, id),
             Action::HandOn(id) => hand_on(state, id),
             Action::Stop(id) => self.settle(state, id, StageEnd::Stopped),
             Action::Postpone(id) => self.settle(state, id, StageEnd::Postponed),
@@ -286,6 +288,19 @@ fn admit(state: &mut State, execution: usize) {
     row.rung = Some(state.seen);
 }
 
+/// There is no job before it that would have to be acknowledged.
+fn admit_and_take_up(state: &mut State, execution: usize, id: usize) {
+    admit(state, execution);
+    let job = state.rings_for(execution);
+    let nothing = Delivery {
+        job,
+        incarnation: state.incarnation,
+        acknowledged: true,
+    };
+    state.workers[id].phase = Phase::Committed(nothing, job);
+    take_up(state, id, false);
+}
+
 fn cancel(state: &mut State, execution: usize) {
     let row = &mut state.rows[execution];
     match row.status.on(ExecutionEvent::Cancel) {
@@ -339,8 +354,8 @@ fn checkpoint(state: &mut State, id: usize) {
     }
 }
 
-/// In the transaction that has just settled, the next stage is leased to whoever settled, if it may be.
-fn take_up(state: &mut State, id: usize) {
+/// In the transaction that has just settled or admitted, the stage to come is leased to whoever did that, if it may be.
+fn take_up(state: &mut State, id: usize, knows: bool) {
     let (Phase::Committed(delivery, job), batch) = (state.workers[id].phase, state.batch()) else {
         return;
     };
@@ -351,14 +366,14 @@ fn take_up(state: &mut State, id: usize) {
     row.epoch += 1;
     row.grants += 1;
     row.lease = LeaseState::Live;
+    let before = row.checkpoints[job.stage as usize];
     let attempt = Attempt {
         stage: job.stage,
         epoch: row.epoch,
         grant: row.grants,
-        // It keeps what it knew.
-        known: 0,
+        known: if knows { 0 } else { before },
         unwritten: 0,
-        before: row.checkpoints[job.stage as usize],
+        before,
         pushed: false,
     };
     close_and_begin(state, job.execution);

@@ -153,7 +153,7 @@ pub(crate) enum Phase {
     Leased(Delivery, Attempt),
     /// Settled; the successor's job is not pushed yet.
     Committed(Delivery, Job),
-    /// Settled, and the next stage leased with it; its job is not handed on yet.
+    /// Settled or admitted, and the stage to come leased with it; its job is not handed on yet.
     TakenUp(Delivery, Attempt),
     /// Its handler has returned; the job is not acknowledged yet.
     Ended(Delivery),

@@ -30,6 +30,8 @@ pub(crate) enum Action {
     PushFirst(usize),
     Settle(usize),
     SettleAndTakeUp(usize),
+    /// Of an execution by a worker, for whom it is leased in the same transaction.
+    AdmitAndTakeUp(usize, usize),
     Stop(usize),
     Push(usize),
     HandOn(usize),
@@ -88,6 +90,7 @@ impl Action {
             | Self::Drain(id)
             | Self::Postpone(id)
             | Self::Fail(id) => id,
+            Self::AdmitAndTakeUp(execution, _) => return format!("AdmitAndTakeUp({execution})"),
             Self::Fetch(_, job) => return format!("Fetch {} of epoch {}", job.stage, job.epoch),
             Self::Foreign(job) => return format!("Foreign {} of epoch {}", job.stage, job.epoch),
             Self::Redeliver(job) => {
@@ -242,6 +245,13 @@ impl Setup {
         match worker.phase {
             Phase::Idle => {
                 actions.extend(state.waiting.iter().map(|&job| Action::Fetch(id, job)));
+                let begins = (0..state.rows.len()).filter(|&execution| {
+                    let row = &state.rows[execution];
+                    row.stage == self.first
+                        && row.view().may_admit(state.batch())
+                        && !row.stop_requested
+                });
+                actions.extend(begins.map(|execution| Action::AdmitAndTakeUp(execution, id)));
             }
             Phase::Fetched(delivery) => {
                 if self.has(Flaw::AckFirst) && !delivery.acknowledged {
