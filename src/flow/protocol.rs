@@ -80,8 +80,8 @@ impl ExecutionView {
             && !(batch.stopping || batch.paused || batch.ended)
     }
 
-    /// Whether a job gets the lease (`store::lease`; of the stage that follows one, `store::settle`): it still tells the
-    /// truth, there is something to do, and nobody does it.
+    /// Whether a job gets the lease (`store::lease`; of the stage that follows one, `store::settle`; of what was just
+    /// admitted, `store::admit_from`): it still tells the truth, there is something to do, and nobody does it.
     #[must_use]
     pub fn may_lease(&self, batch: BatchView, stage: Stage, epoch: i64) -> bool {
         self.tells_the_truth(stage, epoch)

@@ -191,7 +191,7 @@ impl Executor {
         };
         let after = in_turn(&place, turns::WRITING, settled).await?;
         drop((activity, settling));
-        if is_last && matches!(after, After::Ended) {
+        if is_last && matches!(after, After::Ended(_)) {
             attempt.execution_done(&lease);
         }
         drop(hold);

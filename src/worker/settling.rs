@@ -84,7 +84,7 @@ impl Executor {
         activity.ended(decision.activity.as_str());
         Self::tell(&decision);
         if status != ExecutionStatus::Processing {
-            return Ok(After::Ended);
+            return Ok(After::Ended(status));
         }
         let (Some(attempt), Some(reserved)) = (attempt, reserved) else {
             return Ok(After::Ring(Ringable {

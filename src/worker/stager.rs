@@ -4,7 +4,7 @@
 //! `processing` is the slot, so a crash loses none. Where it came to in a batch is remembered for a second: the look
 //! that follows a document's end need not read past all that was admitted before.
 //!
-//! For each document that has ended in this process the stager takes up another one of its batch, if there is a slot for
+//! For each document that was completed in this process the stager takes up another one of its batch, if there is a slot for
 //! its first stage here: the admission leases it, and its job is handed on. All others are rung for, so that what is
 //! newly submitted goes to whichever replica has room.
 //!
@@ -49,7 +49,7 @@ pub(super) struct Bell {
 #[derive(Default)]
 struct Told {
     batches: HashSet<(OrganizationId, BatchId)>,
-    /// Slots that documents have given back here since their batch was looked at.
+    /// Slots that documents which were completed here have given back since their batch was looked at.
     freed: HashMap<BatchId, usize>,
 }
 
@@ -59,7 +59,7 @@ impl Bell {
         self.notify.notify_one();
     }
 
-    /// The same, after a document of the batch that was worked here has ended or waits.
+    /// The same, after a document of the batch was completed here.
     pub(super) fn freed(&self, organization: OrganizationId, batch: BatchId) {
         self.put_back(batch, 1);
         self.ring(organization, batch);
@@ -260,14 +260,14 @@ impl Stager {
         Ok(())
     }
 
-    /// Slots of the first stage here, for as many documents of the batch as have ended.
-    fn reserve(&self, batch: BatchId, ended: usize) -> Vec<Reserved> {
+    /// Slots of the first stage here, for as many documents of the batch as were completed.
+    fn reserve(&self, batch: BatchId, completed: usize) -> Vec<Reserved> {
         let engine = &*self.engine;
         if engine.stop.is_cancelled() || engine.workplace.is_worn_out() {
             return Vec::new();
         }
         let first = engine.shares.goes_first(batch);
-        (0..ended)
+        (0..completed)
             .map_while(|_| self.onward.reserve(Stage::Chunk, first))
             .collect()
     }

@@ -1,5 +1,5 @@
 //! What follows a settle: the next stage is rung for, or handed on to this process' own worker of it with the lease
-//! that came with the settle. A document that has ended leaves its slot to the stager, who goes on with another one in the
+//! that came with the settle. A document that is completed leaves its slot to the stager, who goes on with another one in the
 //! same way.
 //!
 //! Invariants: a stage is taken up only with a slot for it; and a lease whose job does not reach its worker is given
@@ -27,7 +27,7 @@ use crate::{
 /// What is to be done after a settle.
 pub(super) enum After {
     /// The execution has ended, or waits.
-    Ended,
+    Ended(ExecutionStatus),
     /// The next stage is rung for.
     Ring(Ringable),
     /// This process has leased the next stage, and its job is handed on.
@@ -75,10 +75,12 @@ impl Executor {
                 };
                 hand_on(&self.0, job, next, reserved).await?;
             }
-            After::Ended => {
+            After::Ended(status) => {
                 // A batch may end with it, and a slot of the batch is free again.
                 engine.sequencer.ring();
-                if lease.document.is_some() {
+                // Whoever can't work a batch is done with its documents soon, and must not draw them all to himself.
+                let worked = status == ExecutionStatus::Completed && lease.document.is_some();
+                if worked {
                     engine.stager.freed(ring.organization, lease.batch);
                 } else {
                     engine.stager.ring(ring.organization, lease.batch);

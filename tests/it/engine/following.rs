@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use graphmill::{flow::EventKind, workflow::NewBatch};
+use graphmill::{extractors::Extractors, flow::EventKind, workflow::NewBatch};
 use graphmill_jobs::BatchId;
 
-use crate::support::{Drill, Ground, Scripted, documents, new_batch, poll};
+use crate::support::{Drill, Ground, Scripted, documents, new_batch, poll, quick};
 
 fn few_at_a_time(name: &str, concurrency: u32) -> NewBatch {
     NewBatch {
@@ -64,6 +64,25 @@ async fn one_that_ends_is_followed_by_one_that_is_leased_with_its_admission() {
     ] {
         assert_eq!(ground.number(sql).await, 5 * 40, "{what}");
     }
+}
+
+/// A worker that lacks the extractor is through with a document at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_can_not_work_them_takes_no_further_ones_up() {
+    let mut drill = Drill::new().await;
+    drill.start(Extractors::default(), quick()).await;
+    let ground = Arc::clone(&drill.ground);
+    let spec = few_at_a_time("lacking", 2);
+    let batch = ground.submit(&spec, documents(10)).await;
+    poll("all were tried", async || {
+        let tried = "select count(distinct workflow_execution_id) from workflow_activity where status <> 'running'";
+        (ground.number(tried).await == 10).then_some(())
+    })
+    .await;
+    assert_eq!(leased_with_their_admission(&ground, batch).await, 0);
+    drill.stop().await;
+    drill.start_plain().await;
+    assert_eq!(drill.ends(batch).await.counts.completed, 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]
