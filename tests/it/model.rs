@@ -90,7 +90,7 @@ fn two_documents_of_a_batch_end_whatever_its_policy() {
     }
 }
 
-/// `cargo test --test it model -- --ignored --nocapture`: 2.8 million states, eight minutes on a busy
+/// `cargo test --test it model -- --ignored --nocapture`: 2.9 million states, two to eight minutes on a busy
 /// machine, 1.2 GB.
 #[test]
 #[ignore = "minutes and gigabytes"]
