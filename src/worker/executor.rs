@@ -1,7 +1,8 @@
 //! The executor: answers a ring in named steps: lease, load, work, settle (`settling`), ring for the successor.
 //!
 //! Where this process has a slot for the next stage, the settle leases that too, and the job is handed on to the worker
-//! of that stage here: a hop as any other, without a way through somebody else's hands and a second transaction.
+//! of that stage here: a hop as any other, without a way through somebody else's hands and a second transaction. A
+//! stage that waits for a model begins its calls while the settle before it is being written (`head_start`).
 //!
 //! Whatever happens, the ring counts as answered: retries come from `due_at`, and what a crash leaves behind is found
 //! by its expired lease.
@@ -9,20 +10,17 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use graphmill_jobs::Ring;
+use graphmill_jobs::{Ring, WorkflowExecutionId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, error, field, info_span, warn};
 
 use super::{
     Engine, NO_EXTRACTOR_WAIT,
-    batches::BatchContext,
-    gate::LeaseGate,
     granted::Leased,
-    keeper::Why,
-    recent, resolution,
+    keeper::{Hold, Why},
+    resolution,
     settle::End,
-    sink::Sink,
     steps::{Step, reached},
     succession::After,
     traced::{self, Attempt},
@@ -30,10 +28,8 @@ use super::{
     worked::{Came, Worked},
 };
 use crate::{
-    calls::Caller,
     flow::{Failure, FailureCode, IllegalMove, Stage},
-    graph::Text,
-    pipeline::{self, CheckpointError, Document, Past, UnitRecord, Work, Workplace},
+    pipeline::CheckpointError,
     queue::{Handler, Onward},
     store::{self, Lease, LeaseRequest, Patience, StoreError},
     telemetry::TraceContext,
@@ -46,7 +42,18 @@ const TROUBLE_WAIT: Duration = Duration::from_secs(5);
 /// Answers the rings of every stage.
 pub(super) struct Executor(pub(super) Arc<Engine>);
 
+/// What is being answered.
+#[derive(Clone, Copy)]
+pub(super) struct Answered<'a> {
+    pub(super) stage: Stage,
+    pub(super) ring: &'a Ring,
+    pub(super) lease: &'a Lease,
+    pub(super) hold: &'a Hold,
+    pub(super) onward: &'a Onward,
+}
+
 /// What a stage in work is held by.
+#[derive(Clone)]
 pub(super) struct Reins {
     /// No further unit is to be begun.
     pub(super) pause: CancellationToken,
@@ -85,14 +92,7 @@ impl Handler for Executor {
             // Nothing can be worked here any more; the sweeper rings again, and somebody else may answer.
             return;
         }
-        let span = info_span!(
-            "activity",
-            batch.id = field::Empty,
-            execution.id = %ring.execution,
-            stage = %stage,
-            attempt = field::Empty,
-            trace_id = field::Empty,
-        );
+        let span = span(stage, ring.execution);
         async {
             match self.answer(stage, &ring, onward).await {
                 Ok(()) => {}
@@ -117,26 +117,43 @@ impl Executor {
             Some(granted) => Some(granted),
             None => self.lease(stage, ring).await?,
         };
-        let Some(Leased {
+        match taken {
+            Some(leased) => Box::pin(self.work_on(stage, ring, leased, onward)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Works under a lease, from its beginning to what follows it.
+    pub(super) async fn work_on(
+        &self,
+        stage: Stage,
+        ring: &Ring,
+        leased: Leased,
+        onward: &Onward,
+    ) -> Result<(), ExecuteError> {
+        let engine = &*self.0;
+        let Leased {
             lease,
             mut hold,
             mut activity,
-        }) = taken
-        else {
-            return Ok(());
-        };
+            ahead,
+        } = leased;
         Span::current().record("attempt", lease.attempt);
         Span::current().record("batch.id", field::display(lease.batch));
         reached(stage, Step::Leased, ring.execution);
-        let mut attempt = Attempt::begin(engine, stage, &lease).await;
-        let hang_up = CancellationToken::new();
-        let weight = engine.shares.weight(lease.batch);
-        let place = Arc::new(Place::new(engine.turns.clone(), lease.batch, weight));
-        let reins = Reins {
-            pause: hold.pause.clone(),
-            hang_up: hang_up.clone(),
-            place: Arc::clone(&place),
-            trace: attempt.context(),
+        let (mut attempt, reins, running) = if let Some(ahead) = ahead {
+            ahead.go_on(&lease)
+        } else {
+            let attempt = Attempt::begin(engine, stage, &lease).await;
+            let reins = self.reins(&lease, hold.pause.clone(), &attempt);
+            (attempt, reins, None)
+        };
+        let (place, hang_up) = (Arc::clone(&reins.place), reins.hang_up.clone());
+        let working = async {
+            match running {
+                Some(running) => running.ended().await,
+                None => self.work(stage, &lease, reins).await,
+            }
         };
         let worked = tokio::select! {
             biased;
@@ -156,7 +173,7 @@ impl Executor {
                     Came::Through(Worked::ended(End::Stopped).into())
                 }
             },
-            worked = self.work(stage, &lease, reins) => match worked {
+            worked = working => match worked {
                 Ok(worked) => worked,
                 Err(error) => Came::Through(Worked::ended(given_up(error)?).into()),
             },
@@ -174,22 +191,25 @@ impl Executor {
         attempt.ends(&worked.end);
         let mut is_last = traced::is_last(&lease, &worked.end);
         let settling = attempt.settling();
+        let answered = Answered {
+            stage,
+            ring,
+            lease: &lease,
+            hold: &hold,
+            onward,
+        };
         let settled = async {
-            match self
-                .settle(stage, &lease, ring.version, worked, onward, &mut activity)
-                .await
-            {
+            match self.settle(answered, worked, &mut activity).await {
                 Ok(after) => Ok(after),
                 Err(error) => {
                     let failed = Worked::ended(given_up(error)?);
                     attempt.ends(&failed.end);
                     is_last = traced::is_last(&lease, &failed.end);
-                    self.settle(stage, &lease, ring.version, failed, onward, &mut activity)
-                        .await
+                    self.settle(answered, failed, &mut activity).await
                 }
             }
         };
-        let after = in_turn(&place, turns::WRITING, settled).await?;
+        let after = Box::pin(in_turn(&place, turns::WRITING, settled)).await?;
         drop((activity, settling));
         if is_last && matches!(after, After::Ended(_)) {
             attempt.execution_done(&lease);
@@ -202,7 +222,7 @@ impl Executor {
             // Should this be lost, the next document to be worked runs into the same.
             workflow::block_batch(&engine.store, ring.organization, lease.batch, &reason).await?;
         }
-        self.go_on(ring, &lease, after).await?;
+        self.go_on(ring, &lease, after, onward).await?;
         reached(stage, Step::Rung, ring.execution);
         Ok(())
     }
@@ -232,7 +252,24 @@ impl Executor {
                 answer => break answer?,
             }
         };
-        Ok(lease.map(|lease| Leased::new(engine, stage, lease, asked)))
+        Ok(lease.map(|lease| Leased::new(engine, stage, lease, asked, None)))
+    }
+
+    /// What the work under `lease` is held by; `pause` keeps further units from being begun.
+    pub(super) fn reins(
+        &self,
+        lease: &Lease,
+        pause: CancellationToken,
+        attempt: &Attempt,
+    ) -> Reins {
+        let engine = &*self.0;
+        let weight = engine.shares.weight(lease.batch);
+        Reins {
+            pause,
+            hang_up: CancellationToken::new(),
+            place: Arc::new(Place::new(engine.turns.clone(), lease.batch, weight)),
+            trace: attempt.context(),
+        }
     }
 
     async fn work(&self, stage: Stage, lease: &Lease, reins: Reins) -> Result<Came, ExecuteError> {
@@ -243,19 +280,12 @@ impl Executor {
             return Ok(Came::of_resolution(resolved));
         };
         place.enter().await;
-        let organization = lease.fence.organization;
-        let context = engine
-            .batches
-            .get(engine, organization, (lease.batch, lease.generation))
-            .await?
-            .ok_or(ExecuteError::Gone)?;
-        // What a suspect has done is written at once: it may die again before long.
-        let is_paid = context.extractor.as_ref().is_some_and(|it| it.is_paid());
-        let paid = is_paid && stage != Stage::Chunk || lease.suspect;
-        let loaded = self
-            .load(stage, lease, document, &context, reins, paid)
-            .await?;
-        let Some(work) = loaded else {
+        let context = self.context(lease).await?;
+        let settled = match engine.recent.take(lease.fence) {
+            Some(settled) => settled,
+            None => self.read(lease, document).await?,
+        };
+        let Some(loaded) = self.load(stage, lease, &context, settled, reins, None) else {
             let failure = Failure::transient(
                 FailureCode::Extractor,
                 format!(
@@ -269,132 +299,24 @@ impl Executor {
             };
             return Ok(Came::Through(Worked::ended(end).into()));
         };
-        let (work, mut records) = work;
-        if paid {
+        if loaded.is_paid() {
             // Whoever waits for a model leaves the processors to others meanwhile.
             place.leave();
         }
-        let mut sink = Sink::new(engine, stage, lease, paid);
-        let run = pipeline::run(stage, &work, &mut records, &mut sink);
-        let outcome = in_turn(&place, place.longest(), run).await?;
-        let reached = sink.reached();
-        Ok(Came::of(
-            stage,
-            outcome,
-            records,
-            work,
-            sink.rest(),
-            reached,
-        ))
+        Ok(in_turn(&place, place.longest(), loaded.run(engine)).await?)
     }
+}
 
-    /// The document with its checkpoints; `None` if this process lacks the batch's extractor.
-    async fn load(
-        &self,
-        stage: Stage,
-        lease: &Lease,
-        document: graphmill_jobs::DocumentId,
-        context: &BatchContext,
-        reins: Reins,
-        paid: bool,
-    ) -> Result<Option<(Work, Vec<UnitRecord>)>, ExecuteError> {
-        let Some(extractor) = context.extractor.clone() else {
-            return Ok(None);
-        };
-        let Reins {
-            pause,
-            hang_up,
-            place,
-            trace,
-        } = reins;
-        // Units that wait for a model have no turns.
-        let place = (!paid).then_some(place);
-        let recipe = context.recipes.of(stage);
-        let recent::Settled {
-            document,
-            records,
-            earlier,
-        } = match self.0.recent.take(lease.fence) {
-            Some(settled) => settled,
-            None => self.read(lease, document).await?,
-        };
-        let gate = Arc::new(LeaseGate::new(Arc::clone(&self.0), lease.fence, place));
-        let mut workplace = Workplace {
-            suspect: lease.suspect,
-            ..self.0.workplace.clone()
-        };
-        let mut extractor = extractor;
-        if let (Some(access), Some(model)) = (&self.0.access, &context.model) {
-            let door = access.door(Caller {
-                organization: lease.fence.organization,
-                batch: lease.batch,
-                execution: lease.fence.execution,
-                weight: self.0.shares.weight(lease.batch),
-                model: model.clone(),
-                prompt: recipe.prompt.clone(),
-                gate: gate.clone(),
-                hang_up,
-                trace,
-            });
-            if let Some(calling) = extractor.calling(door) {
-                extractor = calling;
-                // A process of its own would have no way to the ledger, and what computes here is our own code.
-                workplace.isolation = None;
-            }
-        }
-        let work = Work {
-            document,
-            extractor,
-            ontology: Arc::clone(&recipe.ontology),
-            settings: context.settings,
-            round: lease.round,
-            pause,
-            workplace,
-            gate,
-            past: Past {
-                digests: context.digests,
-                earlier,
-            },
-        };
-        Ok(Some((work, records)))
-    }
-
-    /// Reads the document and its checkpoints.
-    async fn read(
-        &self,
-        lease: &Lease,
-        document: graphmill_jobs::DocumentId,
-    ) -> Result<recent::Settled, ExecuteError> {
-        let (organization, execution) = (lease.fence.organization, lease.fence.execution);
-        let mut read = self.0.store.app(organization).await?;
-        let (name, text) = store::document_text(&mut read, organization, document)
-            .await?
-            .ok_or(ExecuteError::Gone)?;
-        let mut records = Vec::new();
-        // Its first lease of all, in the batch's first generation: nobody can have left anything.
-        if lease.fence.epoch > 1 || lease.generation > 1 {
-            let rows = store::checkpoints_of(&mut read, organization, execution).await?;
-            records = workflow::unit_records(rows)?;
-        }
-        let mut earlier = None;
-        if lease.generation > 1 {
-            let generation = lease.generation;
-            let rows =
-                store::earlier_checkpoints(&mut read, organization, document, generation).await?;
-            earlier = Some(workflow::unit_records(rows)?.into());
-        }
-        // Nothing waits for its end.
-        drop(read);
-        let document = Document {
-            name: name.into(),
-            text: Text::new(text),
-        };
-        Ok(recent::Settled {
-            document,
-            records,
-            earlier,
-        })
-    }
+/// What is logged of an attempt is found by this.
+pub(super) fn span(stage: Stage, execution: WorkflowExecutionId) -> Span {
+    info_span!(
+        "activity",
+        batch.id = field::Empty,
+        execution.id = %execution,
+        stage = %stage,
+        attempt = field::Empty,
+        trace_id = field::Empty,
+    )
 }
 
 /// Runs `work` in one turn after another. While it waits for the next it goes on: it is to be paid for, and others are to

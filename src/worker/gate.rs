@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::runtime::Handle;
 
-use super::{Engine, keeper, turns::Place};
+use super::{Engine, head_start::Grant, keeper, turns::Place};
 use crate::{
     pipeline::{CheckpointError, Gate},
     store::{Fence, Patience, StoreError},
@@ -20,16 +20,24 @@ pub(super) struct LeaseGate {
     drivers: Handle,
     /// None for units that wait for a model rather than that they compute.
     place: Option<Arc<Place>>,
+    /// Until the lease is granted, the one before it holds.
+    grant: Option<Grant>,
 }
 
 impl LeaseGate {
     /// The gate of a lease; it must be made on the runtime of the drivers.
-    pub(super) fn new(engine: Arc<Engine>, fence: Fence, place: Option<Arc<Place>>) -> Self {
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        fence: Fence,
+        place: Option<Arc<Place>>,
+        grant: Option<Grant>,
+    ) -> Self {
         Self {
             engine,
             fence,
             drivers: Handle::current(),
             place,
+            grant,
         }
     }
 }
@@ -45,6 +53,14 @@ impl Gate for LeaseGate {
     async fn may_begin(&self) -> Result<(), CheckpointError> {
         if keeper::is_fresh(&self.engine, self.fence) {
             return Ok(());
+        }
+        if let Some(grant) = &self.grant {
+            if keeper::is_fresh(&self.engine, grant.before) {
+                return Ok(());
+            }
+            if !grant.is_given().await {
+                return Err(CheckpointError::LeaseLost);
+            }
         }
         let asked = self
             .drivers

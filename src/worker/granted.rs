@@ -13,7 +13,7 @@ use std::{
 use graphmill_jobs::{Ring, WorkflowExecutionId};
 use tokio::time::Instant;
 
-use super::{Engine, keeper::Hold};
+use super::{Engine, head_start::HeadStart, keeper::Hold};
 use crate::{
     flow::{Stage, follows_directly},
     metrics::{self, Activity},
@@ -25,19 +25,34 @@ pub(super) struct Leased {
     pub(super) lease: Lease,
     pub(super) hold: Hold,
     pub(super) activity: Activity<'static>,
+    /// The stage, if it has begun already.
+    pub(super) ahead: Option<HeadStart>,
 }
 
 impl Leased {
-    /// `asked`: before the lease was.
-    pub(super) fn new(engine: &Engine, stage: Stage, lease: Lease, asked: Instant) -> Self {
-        let hold = engine.held.hold(lease.fence, asked);
+    /// `asked`: before the lease was. `ahead`: what was begun for it, and counts from now on.
+    pub(super) fn new(
+        engine: &Engine,
+        stage: Stage,
+        lease: Lease,
+        asked: Instant,
+        ahead: Option<HeadStart>,
+    ) -> Self {
+        let pause = ahead.as_ref().map(|ahead| ahead.pause().clone());
+        let hold = engine
+            .held
+            .hold(lease.fence, asked, pause.unwrap_or_default());
         if engine.stop.is_cancelled() {
             hold.pause.cancel();
+        }
+        if let Some(ahead) = &ahead {
+            ahead.grant();
         }
         Self {
             lease,
             hold,
             activity: metrics::get().work.activity(stage.as_str()),
+            ahead,
         }
     }
 }
@@ -104,6 +119,7 @@ impl Granted {
 #[cfg(test)]
 mod tests {
     use graphmill_jobs::OrganizationId;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::worker::keeper::Held;
@@ -115,8 +131,9 @@ mod tests {
             epoch,
         };
         Leased {
-            hold: held.hold(fence, Instant::now()),
+            hold: held.hold(fence, Instant::now(), CancellationToken::new()),
             activity: metrics::get().work.activity(Stage::Mentions.as_str()),
+            ahead: None,
             lease: Lease::first(fence, None),
         }
     }

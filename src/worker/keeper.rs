@@ -56,10 +56,9 @@ pub(super) struct Hold {
 }
 
 impl Held {
-    /// `since`: before the lease was asked for.
-    pub(super) fn hold(&self, fence: Fence, since: Instant) -> Hold {
+    /// `since`: before the lease was asked for. `pause` keeps what is worked under it from beginning units.
+    pub(super) fn hold(&self, fence: Fence, since: Instant, pause: CancellationToken) -> Hold {
         let (sender, why) = watch::channel(None);
-        let pause = CancellationToken::new();
         let lease = Lease {
             fence,
             why: sender,
@@ -277,9 +276,9 @@ mod tests {
             execution: WorkflowExecutionId::generate(),
             epoch: 1,
         };
-        drop(held.hold(first, Instant::now()));
+        drop(held.hold(first, Instant::now(), CancellationToken::new()));
         let second = Fence { epoch: 2, ..first };
-        let mut again = held.hold(second, Instant::now());
+        let mut again = held.hold(second, Instant::now(), CancellationToken::new());
         held.lose(first);
         assert_eq!(again.ended().now_or_never(), None);
         held.lose(second);
@@ -296,7 +295,7 @@ mod tests {
         };
         let long = Duration::from_secs(60);
         let ago = Instant::now().checked_sub(long).unwrap();
-        let _hold = held.hold(first, ago);
+        let _hold = held.hold(first, ago, CancellationToken::new());
         assert!(held.age(first).unwrap() >= long);
         let second = Fence { epoch: 2, ..first };
         held.renewed(second, Instant::now());

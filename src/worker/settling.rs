@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
-    executor::{ExecuteError, Executor},
+    executor::{Answered, ExecuteError, Executor},
     granted::Leased,
     settle::{self, Decision},
     succession::After,
@@ -16,7 +16,6 @@ use crate::{
     flow::{ExecutionStatus, Failure, FailureCode, Signal, Stage},
     metrics::{self, Activity},
     pipeline::CheckpointError,
-    queue::Onward,
     store::{
         self, CheckpointRow, Fence, Lease, Patience, Ringable, Settled, Settlement, StoreError,
         Takeover,
@@ -41,16 +40,30 @@ impl Executor {
     /// Writes everything that the stage gave in one transaction; returns what is to be done about the next one.
     pub(super) async fn settle(
         &self,
-        stage: Stage,
-        lease: &Lease,
-        version: i32,
-        worked: Worked,
-        onward: &Onward,
+        answered: Answered<'_>,
+        mut worked: Worked,
         activity: &mut Activity<'_>,
     ) -> Result<After, ExecuteError> {
         let engine = &*self.0;
+        let Answered { stage, lease, .. } = answered;
         let mut decision = settle::decide(stage, lease, worked.end, worked.reached)?;
-        let reserved = self.reserve(lease, &decision, onward);
+        let reserved = self.reserve(lease, &decision, answered.onward);
+        let mut next = Lease {
+            fence: Fence {
+                epoch: lease.fence.epoch + 1,
+                ..lease.fence
+            },
+            partial: decision.partial,
+            suspect: false,
+            ..lease.clone()
+        };
+        let mut ahead = None;
+        if reserved.is_some() {
+            let settled = &mut worked.keep;
+            // Large, and most stages have none.
+            let begun = self.head_start(answered, decision.stage, &next, settled);
+            ahead = Box::pin(begun).await;
+        }
         let takeover = reserved.as_ref().map(|_| Takeover {
             owner: engine.id,
             lasts: engine.settings.lease,
@@ -78,6 +91,9 @@ impl Executor {
         let Some((status, attempt)) = written else {
             return Err(CheckpointError::LeaseLost.into());
         };
+        if let Some(ahead) = ahead.take_if(|_| attempt.is_none()) {
+            self.began_in_vain(lease.fence, ahead).await;
+        }
         if let Some(settled) = worked.keep {
             engine.recent.keep(lease.fence, settled);
         }
@@ -93,21 +109,12 @@ impl Executor {
                 execution: lease.fence.execution,
                 epoch: lease.fence.epoch,
                 stage: decision.stage,
-                version,
+                version: answered.ring.version,
             }));
         };
-        let fence = Fence {
-            epoch: lease.fence.epoch + 1,
-            ..lease.fence
-        };
-        let next = Lease {
-            fence,
-            attempt,
-            partial: decision.partial,
-            suspect: false,
-            ..lease.clone()
-        };
-        let next = Leased::new(engine, decision.stage, next, asked);
+        let fence = next.fence;
+        next.attempt = attempt;
+        let next = Leased::new(engine, decision.stage, next, asked, ahead);
         engine.granted.keep(decision.stage, next);
         Ok(After::TakenUp(fence, reserved))
     }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     Engine,
+    head_start::Grant,
     steps::{Step, reached},
 };
 use crate::{
@@ -35,6 +36,8 @@ pub(super) struct Sink<'a> {
     batch: BatchId,
     fence: Fence,
     paid: bool,
+    /// The lease is still to be granted, and nothing is written before.
+    grant: Option<Grant>,
     waiting: Vec<CheckpointRow>,
     since: Option<Instant>,
     /// Units that are through; none while they are not counted.
@@ -46,13 +49,21 @@ pub(super) struct Sink<'a> {
 }
 
 impl<'a> Sink<'a> {
-    pub(super) fn new(engine: &'a Engine, stage: Stage, lease: &Lease, paid: bool) -> Self {
+    /// `grant`: the lease is still to be granted.
+    pub(super) fn new(
+        engine: &'a Engine,
+        stage: Stage,
+        lease: &Lease,
+        paid: bool,
+        grant: Option<Grant>,
+    ) -> Self {
         Self {
             engine,
             stage,
             batch: lease.batch,
             fence: lease.fence,
             paid,
+            grant,
             waiting: Vec::new(),
             since: None,
             reached: None,
@@ -102,6 +113,12 @@ impl<'a> Sink<'a> {
         let news = self.news();
         if self.waiting.is_empty() && news.is_none() {
             return Ok(());
+        }
+        if let Some(grant) = &self.grant {
+            if !grant.is_given().await {
+                return Err(CheckpointError::LeaseLost);
+            }
+            self.grant = None;
         }
         let mut patience = Patience::new();
         let held = loop {

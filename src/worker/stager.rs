@@ -280,12 +280,12 @@ impl Stager {
         let mut jobs = Vec::with_capacity(leased.len());
         for ((ring, lease), reserved) in leased.into_iter().zip(reserved) {
             let fence = lease.fence;
-            let leased = Leased::new(&self.engine, ring.stage, lease, asked);
+            let leased = Leased::new(&self.engine, ring.stage, lease, asked, None);
             self.engine.granted.keep(ring.stage, leased);
             jobs.push((doorbell::job(&ring), fence, reserved));
         }
         let engine = Arc::clone(&self.engine);
-        self.handing.spawn(succession::hand_on_all(engine, jobs));
+        self.handing.spawn(succession::hand_on_all(engine, jobs, self.onward.clone()));
     }
 }
 

@@ -58,6 +58,7 @@ impl Executor {
         ring: &Ring,
         lease: &Lease,
         after: After,
+        onward: &Onward,
     ) -> Result<(), ExecuteError> {
         let engine = &*self.0;
         match after {
@@ -73,7 +74,7 @@ impl Executor {
                     traceparent: None,
                     ..ring.clone()
                 };
-                hand_on(&self.0, job, next, reserved).await?;
+                hand_on(&self.0, job, next, reserved, onward).await?;
             }
             After::Ended(status) => {
                 // A batch may end with it, and a slot of the batch is free again.
@@ -96,6 +97,7 @@ impl Executor {
             lease,
             hold: _hold,
             mut activity,
+            ..
         } = unworked;
         self.hand_back(&lease, &[], &mut activity).await
     }
@@ -108,21 +110,31 @@ async fn hand_on(
     job: Ring,
     fence: Fence,
     reserved: Reserved,
+    onward: &Onward,
 ) -> Result<(), ExecuteError> {
     let stage = reserved.stage();
-    if reserved.hand(job).await {
+    if reserved.hand(job.clone()).await {
         metrics::get().work.rung(stage.as_str(), "handed_on", 1);
     } else if let Some(unworked) = engine.granted.withdraw(fence) {
         let executor = Executor(Arc::clone(engine));
-        executor.hand_back_unworked(unworked).await?;
+        if unworked.ahead.is_some() {
+            // Its calls go on to their checkpoints, as those of any stage in work do.
+            Box::pin(executor.work_on(stage, &job, unworked, onward)).await?;
+        } else {
+            executor.hand_back_unworked(unworked).await?;
+        }
     }
     Ok(())
 }
 
 /// The same for several at once: the worker takes them in one turn.
-pub(super) async fn hand_on_all(engine: Arc<Engine>, jobs: Vec<(Ring, Fence, Reserved)>) {
+pub(super) async fn hand_on_all(
+    engine: Arc<Engine>,
+    jobs: Vec<(Ring, Fence, Reserved)>,
+    onward: Onward,
+) {
     let handed = jobs.into_iter().map(async |(job, fence, reserved)| {
-        if let Err(error) = hand_on(&engine, job, fence, reserved).await {
+        if let Err(error) = hand_on(&engine, job, fence, reserved, &onward).await {
             warn_of(fence.execution, &error);
         }
     });

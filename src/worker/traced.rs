@@ -141,6 +141,14 @@ impl Attempt {
         }
     }
 
+    /// The lease is granted that it has begun before.
+    pub(super) fn goes_on(&mut self, lease: &Lease) {
+        if let Some(place) = &self.place {
+            tracing::Span::current().record("trace_id", place.parent.trace_id());
+        }
+        self.span.set("graphmill.attempt", i64::from(lease.attempt));
+    }
+
     /// For what hangs below it.
     pub(super) fn context(&self) -> Option<TraceContext> {
         self.span.context()

@@ -85,7 +85,7 @@ impl<'a> Asker<'a> {
                 wait: NO_EXTRACTOR_WAIT,
             });
         };
-        let gate = Arc::new(LeaseGate::new(Arc::clone(engine), lease.fence, None));
+        let gate = Arc::new(LeaseGate::new(Arc::clone(engine), lease.fence, None, None));
         let calling = match (&engine.access, &context.model) {
             (Some(access), Some(model)) => {
                 let door = access.door(Caller {
@@ -171,7 +171,7 @@ impl<'a> Asker<'a> {
                 "asking about names that may be of one thing"
             );
             let work = self.work();
-            let mut sink = AtOnce(Sink::new(self.engine, Stage::Resolve, lease, true));
+            let mut sink = AtOnce(Sink::new(self.engine, Stage::Resolve, lease, true, None));
             let outcome = pipeline::adjudicate(&work, questions, &mut records, &mut sink).await?;
             if !matches!(outcome, Outcome::Settled { .. }) {
                 return Ok(Asked::Hindered(outcome));
@@ -210,6 +210,7 @@ impl<'a> Asker<'a> {
             gate: Arc::new(LeaseGate::new(
                 Arc::clone(self.engine),
                 self.lease.fence,
+                None,
                 None,
             )),
             past: Past::default(),
