@@ -93,10 +93,10 @@ pub use event::{
     publish_events, sequencer_lock,
 };
 pub use execution::{
-    AdmitLimits, Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Ringable, Settled,
+    AdmitLimits, Admitted, Execution, Fence, Lease, LeaseRequest, Mark, Passed, Ringable, Settled,
     Settlement, Silent, TakeUp, Takeover, admit, admit_from, admit_lock, cancel_stopped,
     documents_in_work, execution_by_id, execution_of_document, executions, executions_looked_at,
-    hold, lease, mark_unrung, processing_of, release, renew_leases, revive_failed, settle,
+    hold, lease, mark_unrung, pass_on, processing_of, release, renew_leases, revive_failed, settle,
     settled_status, start_resolution, to_ring, waited_for,
 };
 pub use findings::{
@@ -381,6 +381,19 @@ impl Store {
     ) -> Result<AppTransaction, StoreError> {
         let planned = "; set local plan_cache_mode = force_custom_plan";
         self.begin_for(organization, "begin", planned).await
+    }
+
+    /// As [`Store::app`], but planned as for scheduling: for a look at what waits, which may be a million since a plan
+    /// was made.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`]; trying again may help.
+    pub async fn app_scheduling(
+        &self,
+        organization: OrganizationId,
+    ) -> Result<AppTransaction, StoreError> {
+        let scheduling = "; set local enable_seqscan = off; set local jit = off";
+        self.begin_for(organization, "begin", scheduling).await
     }
 
     /// As [`Store::app`], but every statement sees the rows as the first one does. To read only.

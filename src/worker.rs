@@ -18,6 +18,7 @@ mod isolation;
 mod keeper;
 mod loading;
 mod notifier;
+mod passing;
 mod recent;
 mod resolution;
 mod sequencer;
@@ -33,7 +34,10 @@ mod traced;
 mod turns;
 mod worked;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use graphmill_jobs::{BatchId, OrganizationId, WorkerId};
 use tokio::{
@@ -143,6 +147,9 @@ struct Engine {
     batches: batches::Batches,
     recent: recent::Recent,
     granted: granted::Granted,
+    marks: passing::Marks,
+    /// Places that were to be filled, here or elsewhere.
+    places: AtomicUsize,
     traces: traced::Traces,
     workplace: Workplace,
     shares: shares::Shares,
@@ -228,6 +235,8 @@ impl Worker {
             batches: batches::Batches::default(),
             recent: recent::Recent::default(),
             granted: granted::Granted::default(),
+            marks: passing::Marks::default(),
+            places: AtomicUsize::new(0),
             traces: traced::Traces::default(),
             workplace,
             shares: shares::Shares::default(),

@@ -1,5 +1,5 @@
 //! The verdict over the witness' file: no unit was begun after its checkpoint, and none was begun more often than
-//! leases were lost.
+//! leases were lost: of its stage, or of the one before, whose settle it does not wait for.
 //!
 //! One thing no worker can help: it looks whether the lease is held, is frozen, and goes on where it was when it wakes
 //! up. Such a unit is *in doubt*: the first one right after a thaw, in the process that was thawed. A second one, or one
@@ -99,7 +99,7 @@ pub(crate) async fn witnessed(
         }
         if lines.len() > lost + 1 {
             witnessed.wrong.push(format!(
-                "{unit} was begun {} times, and its stage lost {lost} leases",
+                "{unit} was begun {} times, and its stage and the one before lost {lost} leases",
                 lines.len()
             ));
         }
@@ -111,7 +111,7 @@ pub(crate) async fn witnessed(
     Ok(witnessed)
 }
 
-/// When each unit was done, by the database's clock, and how many leases its stage has lost.
+/// When each unit was done, by the database's clock, and how many leases its stage and the one before have lost.
 async fn checkpoints(ground: &Ground) -> Result<BTreeMap<String, (i128, usize)>> {
     let rows = ground
         .rows(
@@ -119,9 +119,10 @@ async fn checkpoints(ground: &Ground) -> Result<BTreeMap<String, (i128, usize)>>
                     floor(extract(epoch from c.created_at) * 1000)::bigint,
                     (select count(*) from workflow_activity a
                      where a.workflow_execution_id = c.workflow_execution_id and a.status in ('failed', 'cancelled')
-                       and a.activity_name = case c.stage when 'mentions' then 'extract-mentions'
-                                                          when 'entities' then 'classify-entities'
-                                                          else 'extract-relations' end)
+                       and a.activity_name = any(case c.stage
+                               when 'mentions' then array['chunk-text', 'extract-mentions']
+                               when 'entities' then array['extract-mentions', 'classify-entities']
+                               else array['classify-entities', 'extract-relations'] end))
              from checkpoint c
              join workflow_execution e on e.id = c.workflow_execution_id
              join document d on d.id = e.document_id

@@ -5,6 +5,7 @@
 
 mod admit;
 mod of_batch;
+mod pass_on;
 mod read;
 mod settle;
 
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 pub use admit::{AdmitLimits, Admitted, Mark, TakeUp, admit, admit_from, admit_lock};
 pub use of_batch::{cancel_stopped, processing_of, revive_failed, start_resolution, waited_for};
+pub use pass_on::{Passed, pass_on};
 pub use read::{
     Execution, documents_in_work, execution_by_id, execution_of_document, executions,
     executions_looked_at,

@@ -12,13 +12,12 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use graphmill_jobs::{Ring, WorkflowExecutionId};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, error, field, info_span, warn};
 
 use super::{
     Engine, NO_EXTRACTOR_WAIT,
     granted::Leased,
-    keeper::{Hold, Why},
+    keeper::{Hold, Stops, Why},
     resolution,
     settle::End,
     steps::{Step, reached},
@@ -50,15 +49,14 @@ pub(super) struct Answered<'a> {
     pub(super) lease: &'a Lease,
     pub(super) hold: &'a Hold,
     pub(super) onward: &'a Onward,
+    /// Its end leaves a slot of the batch that may be filled here.
+    pub(super) leaves_slot: bool,
 }
 
 /// What a stage in work is held by.
 #[derive(Clone)]
 pub(super) struct Reins {
-    /// No further unit is to be begun.
-    pub(super) pause: CancellationToken,
-    /// Nobody waits for its calls any more.
-    pub(super) hang_up: CancellationToken,
+    pub(super) stops: Stops,
     /// Its turns.
     pub(super) place: Arc<Place>,
     /// What its calls hang below, in its trace.
@@ -137,6 +135,7 @@ impl Executor {
             mut hold,
             mut activity,
             ahead,
+            leaves_slot,
         } = leased;
         Span::current().record("attempt", lease.attempt);
         Span::current().record("batch.id", field::display(lease.batch));
@@ -145,10 +144,10 @@ impl Executor {
             ahead.go_on(&lease)
         } else {
             let attempt = Attempt::begin(engine, stage, &lease).await;
-            let reins = self.reins(&lease, hold.pause.clone(), &attempt);
+            let reins = self.reins(&lease, hold.stops.clone(), &attempt);
             (attempt, reins, None)
         };
-        let (place, hang_up) = (Arc::clone(&reins.place), reins.hang_up.clone());
+        let (place, hang_up) = (Arc::clone(&reins.place), reins.stops.hang_up.clone());
         let working = async {
             match running {
                 Some(running) => running.ended().await,
@@ -197,6 +196,7 @@ impl Executor {
             lease: &lease,
             hold: &hold,
             onward,
+            leaves_slot,
         };
         let settled = async {
             match self.settle(answered, worked, &mut activity).await {
@@ -211,7 +211,7 @@ impl Executor {
         };
         let after = Box::pin(in_turn(&place, turns::WRITING, settled)).await?;
         drop((activity, settling));
-        if is_last && matches!(after, After::Ended(_)) {
+        if is_last && matches!(after, After::Ended { .. }) {
             attempt.execution_done(&lease);
         }
         drop(hold);
@@ -255,18 +255,12 @@ impl Executor {
         Ok(lease.map(|lease| Leased::new(engine, stage, lease, asked, None)))
     }
 
-    /// What the work under `lease` is held by; `pause` keeps further units from being begun.
-    pub(super) fn reins(
-        &self,
-        lease: &Lease,
-        pause: CancellationToken,
-        attempt: &Attempt,
-    ) -> Reins {
+    /// What the work under `lease` is held by.
+    pub(super) fn reins(&self, lease: &Lease, stops: Stops, attempt: &Attempt) -> Reins {
         let engine = &*self.0;
         let weight = engine.shares.weight(lease.batch);
         Reins {
-            pause,
-            hang_up: CancellationToken::new(),
+            stops,
             place: Arc::new(Place::new(engine.turns.clone(), lease.batch, weight)),
             trace: attempt.context(),
         }

@@ -27,6 +27,8 @@ pub(super) struct Leased {
     pub(super) activity: Activity<'static>,
     /// The stage, if it has begun already.
     pub(super) ahead: Option<HeadStart>,
+    /// Its end leaves a slot of the batch that may be filled here.
+    pub(super) leaves_slot: bool,
 }
 
 impl Leased {
@@ -38,12 +40,10 @@ impl Leased {
         asked: Instant,
         ahead: Option<HeadStart>,
     ) -> Self {
-        let pause = ahead.as_ref().map(|ahead| ahead.pause().clone());
-        let hold = engine
-            .held
-            .hold(lease.fence, asked, pause.unwrap_or_default());
+        let stops = ahead.as_ref().map(HeadStart::stops).unwrap_or_default();
+        let hold = engine.held.hold(lease.fence, asked, stops);
         if engine.stop.is_cancelled() {
-            hold.pause.cancel();
+            hold.stops.pause.cancel();
         }
         if let Some(ahead) = &ahead {
             ahead.grant();
@@ -53,6 +53,7 @@ impl Leased {
             hold,
             activity: metrics::get().work.activity(stage.as_str()),
             ahead,
+            leaves_slot: true,
         }
     }
 }
@@ -119,10 +120,9 @@ impl Granted {
 #[cfg(test)]
 mod tests {
     use graphmill_jobs::OrganizationId;
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::worker::keeper::Held;
+    use crate::worker::keeper::{Held, Stops};
 
     fn leased(held: &Held, epoch: i64, execution: WorkflowExecutionId) -> Leased {
         let fence = Fence {
@@ -131,9 +131,10 @@ mod tests {
             epoch,
         };
         Leased {
-            hold: held.hold(fence, Instant::now(), CancellationToken::new()),
+            hold: held.hold(fence, Instant::now(), Stops::default()),
             activity: metrics::get().work.activity(Stage::Mentions.as_str()),
             ahead: None,
+            leaves_slot: true,
             lease: Lease::first(fence, None),
         }
     }

@@ -7,16 +7,19 @@
 //! Invariants: it begins under the lease of the stage before, which nobody else can have; nothing is written of it
 //! before its own lease is granted, and no job is pushed; if it is not granted, it is dropped. A call that it has made by
 //! then is carried to its end, and whoever works the stage finds the answer in the ledger: nothing is paid twice. Only
-//! stages that wait for a model have one; where it is the processors that are short, it would win nothing.
+//! stages that wait for a model have one; where it is the processors that are short, it would win nothing. And none
+//! follows a stage that is suspected of having taken its process down: that is found by who held which lease. (A unit that
+//! does so at once may take two processes along instead of one: the stage before is suspected first.)
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{Instrument, debug, field};
 
 use super::{
     executor::{Answered, ExecuteError, Executor, Reins, span},
+    keeper::Stops,
     recent,
     traced::Attempt,
     worked::Came,
@@ -24,7 +27,7 @@ use super::{
 use crate::{
     flow::Stage,
     pipeline::CheckpointError,
-    store::{self, Fence, Interruption, Lease, StoreError},
+    store::{self, Fence, Interruption, Lease},
 };
 
 /// The lease that a head start waits for.
@@ -69,9 +72,16 @@ impl Running {
 }
 
 impl HeadStart {
-    /// What keeps its units from being begun.
-    pub(super) const fn pause(&self) -> &tokio_util::sync::CancellationToken {
-        &self.reins.pause
+    /// What stops it.
+    pub(super) fn stops(&self) -> Stops {
+        self.reins.stops.clone()
+    }
+
+    /// It goes no further; what it has sent is carried to its end, unless it is hung up on.
+    pub(super) fn drop_work(mut self, outcome: &'static str) -> CancellationToken {
+        self.attempt.ends_without(outcome);
+        self.reins.stops.pause.cancel();
+        self.reins.stops.hang_up
     }
 
     /// Its lease is granted: what it has done may be written.
@@ -107,7 +117,11 @@ impl Executor {
         let attempt = Attempt::begin(&self.0, stage, next)
             .instrument(span.clone())
             .await;
-        let reins = self.reins(next, of.hold.pause.child_token(), &attempt);
+        let stops = Stops {
+            pause: of.hold.stops.pause.child_token(),
+            hang_up: of.hold.stops.hang_up.child_token(),
+        };
+        let reins = self.reins(next, stops, &attempt);
         let (granted, waits) = watch::channel(false);
         let grant = Grant {
             before: of.lease.fence,
@@ -126,20 +140,19 @@ impl Executor {
 
     /// The settle did not lease the stage: it has begun in vain. Whoever cancels does not wait for its calls either.
     pub(super) async fn began_in_vain(&self, fence: Fence, ahead: HeadStart) {
+        let hang_up = ahead.drop_work("in-vain");
         let asked = async {
             let mut connection = self.0.store.engine().await?;
             store::interruptions(&mut connection, &[fence]).await
         };
-        let stops = match asked.await {
-            Ok(asked) => asked.iter().any(|(_, why)| *why == Interruption::Stop),
-            Err(error) => {
-                let _: StoreError = error;
-                false
+        match asked.await {
+            Ok(asked) if asked.iter().any(|(_, why)| *why == Interruption::Stop) => {
+                hang_up.cancel();
+                debug!("a stage that had begun is cancelled");
             }
-        };
-        if stops {
-            ahead.reins.hang_up.cancel();
+            Ok(_) => debug!("a stage has begun in vain"),
+            // Its calls are carried to their end: nothing is lost but time.
+            Err(error) => debug!(%error, "a stage has begun in vain"),
         }
-        debug!(stops, "a stage has begun in vain");
     }
 }

@@ -36,12 +36,26 @@ pub(super) enum Why {
 #[derive(Clone, Default)]
 pub(super) struct Held(Arc<Mutex<Leases>>);
 
-type Leases = HashMap<WorkflowExecutionId, Lease>;
+#[derive(Default)]
+struct Leases {
+    by_execution: HashMap<WorkflowExecutionId, Lease>,
+    /// What all were told: whoever comes later is told it too.
+    all: Option<Why>,
+}
+
+/// What stops the work under a lease, whoever has it in hand at the moment.
+#[derive(Clone, Default)]
+pub(super) struct Stops {
+    /// Cancelled when no further unit is to be begun.
+    pub(super) pause: CancellationToken,
+    /// Cancelled when nobody waits for its calls any more.
+    pub(super) hang_up: CancellationToken,
+}
 
 struct Lease {
     fence: Fence,
     why: watch::Sender<Option<Why>>,
-    pause: CancellationToken,
+    stops: Stops,
     /// Before it was granted or renewed for the last time: it lasts from then on, or from a little later.
     since: Instant,
 }
@@ -51,56 +65,58 @@ pub(super) struct Hold {
     held: Held,
     fence: Fence,
     why: watch::Receiver<Option<Why>>,
-    /// Cancelled when no further unit is to be begun.
-    pub(super) pause: CancellationToken,
+    pub(super) stops: Stops,
 }
 
 impl Held {
-    /// `since`: before the lease was asked for. `pause` keeps what is worked under it from beginning units.
-    pub(super) fn hold(&self, fence: Fence, since: Instant, pause: CancellationToken) -> Hold {
-        let (sender, why) = watch::channel(None);
+    /// `since`: before the lease was asked for.
+    pub(super) fn hold(&self, fence: Fence, since: Instant, stops: Stops) -> Hold {
+        let mut held = self.lock();
+        let (sender, why) = watch::channel(held.all);
         let lease = Lease {
             fence,
             why: sender,
-            pause: pause.clone(),
+            stops: stops.clone(),
             since,
         };
-        self.lock().insert(fence.execution, lease);
+        held.by_execution.insert(fence.execution, lease);
         Hold {
             held: self.clone(),
             fence,
             why,
-            pause,
+            stops,
         }
     }
 
     pub(super) fn cancel_all(&self, why: Why) {
-        for lease in self.lock().values() {
+        let mut held = self.lock();
+        held.all = Some(why);
+        for lease in held.by_execution.values() {
             lease.why.send_replace(Some(why));
         }
     }
 
     /// Every stage in work stops at its next unit boundary and gives its lease back.
     pub(super) fn pause_all(&self) {
-        for lease in self.lock().values() {
-            lease.pause.cancel();
+        for lease in self.lock().by_execution.values() {
+            lease.stops.pause.cancel();
         }
     }
 
     fn interrupt(&self, execution: WorkflowExecutionId, interruption: Interruption) {
-        if let Some(lease) = self.lock().get(&execution) {
-            match interruption {
-                Interruption::Stop => {
-                    lease.why.send_replace(Some(Why::Stop));
-                }
-                Interruption::Pause => lease.pause.cancel(),
+        if let Some(lease) = self.lock().by_execution.get(&execution) {
+            lease.stops.pause.cancel();
+            if interruption == Interruption::Stop {
+                lease.why.send_replace(Some(Why::Stop));
+                // Its job may still be on its way to whoever listens.
+                lease.stops.hang_up.cancel();
             }
         }
     }
 
     /// The execution may have been settled and leased anew, here, since its fence was asked about: that lease holds.
     fn lose(&self, fence: Fence) {
-        if let Some(lease) = self.lock().get(&fence.execution)
+        if let Some(lease) = self.lock().by_execution.get(&fence.execution)
             && lease.fence == fence
         {
             lease.why.send_replace(Some(Why::Lost));
@@ -110,12 +126,12 @@ impl Held {
     /// How long ago the lease was certain to be held; none if it is another one, or gone.
     fn age(&self, fence: Fence) -> Option<Duration> {
         let leases = self.lock();
-        let lease = leases.get(&fence.execution)?;
+        let lease = leases.by_execution.get(&fence.execution)?;
         (lease.fence == fence).then(|| lease.since.elapsed())
     }
 
     fn renewed(&self, fence: Fence, since: Instant) {
-        if let Some(lease) = self.lock().get_mut(&fence.execution)
+        if let Some(lease) = self.lock().by_execution.get_mut(&fence.execution)
             && lease.fence == fence
         {
             lease.since = since;
@@ -123,7 +139,11 @@ impl Held {
     }
 
     fn fences(&self) -> Vec<Fence> {
-        self.lock().values().map(|lease| lease.fence).collect()
+        let held = self.lock();
+        held.by_execution
+            .values()
+            .map(|lease| lease.fence)
+            .collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Leases> {
@@ -144,6 +164,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         let mut held = self.held.lock();
+        let held = &mut held.by_execution;
         // A later lease of the same execution, in this process, is not ours to remove.
         if held
             .get(&self.fence.execution)
@@ -276,13 +297,33 @@ mod tests {
             execution: WorkflowExecutionId::generate(),
             epoch: 1,
         };
-        drop(held.hold(first, Instant::now(), CancellationToken::new()));
+        drop(held.hold(first, Instant::now(), Stops::default()));
         let second = Fence { epoch: 2, ..first };
-        let mut again = held.hold(second, Instant::now(), CancellationToken::new());
+        let mut again = held.hold(second, Instant::now(), Stops::default());
         held.lose(first);
         assert_eq!(again.ended().now_or_never(), None);
         held.lose(second);
         assert_eq!(again.ended().now_or_never(), Some(Why::Lost));
+    }
+
+    #[test]
+    fn what_is_cancelled_is_told_to_whoever_has_it_in_hand_and_to_whoever_comes_later() {
+        let held = Held::default();
+        let of = |epoch| Fence {
+            organization: OrganizationId::DEFAULT,
+            execution: WorkflowExecutionId::generate(),
+            epoch,
+        };
+        let (begun, execution) = (Stops::default(), of(1));
+        let mut first = held.hold(execution, Instant::now(), begun.clone());
+        held.interrupt(execution.execution, Interruption::Pause);
+        assert!(begun.pause.is_cancelled() && !begun.hang_up.is_cancelled());
+        held.interrupt(execution.execution, Interruption::Stop);
+        assert!(begun.hang_up.is_cancelled());
+        assert_eq!(first.ended().now_or_never(), Some(Why::Stop));
+        held.cancel_all(Why::Drain);
+        let mut later = held.hold(of(1), Instant::now(), Stops::default());
+        assert_eq!(later.ended().now_or_never(), Some(Why::Drain));
     }
 
     #[test]
@@ -295,7 +336,7 @@ mod tests {
         };
         let long = Duration::from_secs(60);
         let ago = Instant::now().checked_sub(long).unwrap();
-        let _hold = held.hold(first, ago, CancellationToken::new());
+        let _hold = held.hold(first, ago, Stops::default());
         assert!(held.age(first).unwrap() >= long);
         let second = Fence { epoch: 2, ..first };
         held.renewed(second, Instant::now());

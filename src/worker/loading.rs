@@ -82,8 +82,7 @@ impl Executor {
         // What a suspect has done is written at once: it may die again before long.
         let paid = extractor.is_paid() && stage != Stage::Chunk || lease.suspect;
         let Reins {
-            pause,
-            hang_up,
+            stops,
             place,
             trace,
         } = reins;
@@ -105,7 +104,7 @@ impl Executor {
                 model: model.clone(),
                 prompt: recipe.prompt.clone(),
                 gate: gate.clone(),
-                hang_up,
+                hang_up: stops.hang_up,
                 trace,
             });
             if let Some(calling) = extractor.calling(door) {
@@ -125,7 +124,7 @@ impl Executor {
             ontology: Arc::clone(&recipe.ontology),
             settings: context.settings,
             round: lease.round,
-            pause,
+            pause: stops.pause,
             workplace,
             gate,
             past: Past {

@@ -30,6 +30,7 @@ use self::{
 use super::{
     Engine,
     executor::{ExecuteError, Reins, in_turns},
+    keeper::Stops,
 };
 use crate::{
     flow::Stage,
@@ -60,8 +61,7 @@ pub(super) async fn work(
     reins: Reins,
 ) -> Result<Resolved, ExecuteError> {
     let Reins {
-        pause,
-        hang_up,
+        stops: Stops { pause, hang_up },
         place,
         trace,
     } = reins;

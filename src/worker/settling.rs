@@ -2,23 +2,26 @@
 //!
 //! Every write is fenced by the lease. A transaction whose outcome is unknown is looked up in the rows.
 
+use graphmill_jobs::Ring;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
     executor::{Answered, ExecuteError, Executor},
     granted::Leased,
+    passing::{self, Place},
     settle::{self, Decision},
-    succession::After,
+    succession::{After, TakenUp},
     worked::{Output, Worked},
 };
 use crate::{
     flow::{ExecutionStatus, Failure, FailureCode, Signal, Stage},
     metrics::{self, Activity},
     pipeline::CheckpointError,
+    queue::Reserved,
     store::{
-        self, CheckpointRow, Fence, Lease, Patience, Ringable, Settled, Settlement, StoreError,
-        Takeover,
+        self, CheckpointRow, Fence, Lease, Passed, Patience, Ringable, Settled, Settlement,
+        StoreError, Takeover,
     },
 };
 
@@ -30,11 +33,19 @@ struct Write<'a> {
     checkpoints: &'a [CheckpointRow],
     output: &'a Output,
     takeover: Option<Takeover>,
+    /// Who takes up a document that comes to this one's place.
+    passes_to: Option<Takeover>,
 }
 
-/// Where the execution stands after a settle, and which attempt at the next stage is leased with it; `None` if the
-/// lease was lost.
-type Written = Option<(ExecutionStatus, Option<i32>)>;
+/// What a settle came to.
+struct Written {
+    /// Where the execution stands.
+    status: ExecutionStatus,
+    /// Which attempt at the next stage is leased with it.
+    attempt: Option<i32>,
+    /// Who has come to its place.
+    passed: Option<Passed>,
+}
 
 impl Executor {
     /// Writes everything that the stage gave in one transaction; returns what is to be done about the next one.
@@ -58,49 +69,62 @@ impl Executor {
             ..lease.clone()
         };
         let mut ahead = None;
-        if reserved.is_some() {
+        // Whoever takes its process down must be found at the stage that does it: what is suspected goes step by step.
+        if reserved.is_some() && !lease.suspect {
             let settled = &mut worked.keep;
             // Large, and most stages have none.
             let begun = self.head_start(answered, decision.stage, &next, settled);
             ahead = Box::pin(begun).await;
         }
-        let takeover = reserved.as_ref().map(|_| Takeover {
+        let place = match &ahead {
+            Some(_) => passing::place(engine, answered, &decision),
+            None => Place::Kept,
+        };
+        let takeover = |_: &Reserved| Takeover {
             owner: engine.id,
             lasts: engine.settings.lease,
-        });
-        let write = Write {
+        };
+        let mut write = Write {
             stage,
             lease,
             checkpoints: &worked.checkpoints,
             output: &worked.output,
-            takeover,
+            takeover: reserved.as_ref().map(takeover),
+            passes_to: place.slot().map(takeover),
         };
-        let (mut patience, mut in_doubt) = (Patience::new(), false);
         let asked = Instant::now();
-        let written = loop {
-            match self.write(&write, &mut decision).await {
-                // The commit may have gone through before the connection broke.
-                Err(error) if patience.again(&error).await => in_doubt = true,
-                // Its own commit may be what has overtaken it.
-                Ok(None) | Err(StoreError::Overtaken) if in_doubt => {
-                    break self.look_up(stage, lease).await?;
-                }
-                result => break result?,
-            }
-        };
-        let Some((status, attempt)) = written else {
-            return Err(CheckpointError::LeaseLost.into());
-        };
-        if let Some(ahead) = ahead.take_if(|_| attempt.is_none()) {
+        let written = self.write_through(&mut write, &mut decision).await;
+        let is_granted = matches!(
+            &written,
+            Ok(Some(Written {
+                attempt: Some(_),
+                ..
+            }))
+        );
+        if let Some(ahead) = ahead.take_if(|_| !is_granted) {
             self.began_in_vain(lease.fence, ahead).await;
         }
+        let Some(Written {
+            status,
+            attempt,
+            passed,
+        }) = written?
+        else {
+            return Err(CheckpointError::LeaseLost.into());
+        };
         if let Some(settled) = worked.keep {
             engine.recent.keep(lease.fence, settled);
         }
         activity.ended(decision.activity.as_str());
         Self::tell(&decision);
         if status != ExecutionStatus::Processing {
-            return Ok(After::Ended(status));
+            return Ok(After::Ended {
+                // Whoever can't work a batch is done with its documents soon, and must not draw them all to himself.
+                frees: status == ExecutionStatus::Completed
+                    && lease.document.is_some()
+                    && answered.leaves_slot
+                    && engine.keeps_place(),
+            });
         }
         let (Some(attempt), Some(reserved)) = (attempt, reserved) else {
             return Ok(After::Ring(Ringable {
@@ -114,15 +138,60 @@ impl Executor {
         };
         let fence = next.fence;
         next.attempt = attempt;
-        let next = Leased::new(engine, decision.stage, next, asked, ahead);
+        let mut next = Leased::new(engine, decision.stage, next, asked, ahead);
+        next.leaves_slot = passed.is_none() && !matches!(place, Place::LeftToOthers);
         engine.granted.keep(decision.stage, next);
-        Ok(After::TakenUp(fence, reserved))
+        let job = Ring {
+            epoch: lease.fence.epoch,
+            // The batch's row has it.
+            traceparent: None,
+            ..answered.ring.clone()
+        };
+        let mut taken_up = vec![TakenUp {
+            job,
+            fence,
+            reserved,
+        }];
+        if let (Some(passed), Place::PassedOn(slot)) = (passed, place) {
+            taken_up.push(passing::takes_up(engine, passed, asked, slot));
+        }
+        Ok(After::TakenUp(taken_up))
+    }
+
+    /// Writes it, and tries again while that may help.
+    async fn write_through(
+        &self,
+        write: &mut Write<'_>,
+        decision: &mut Decision,
+    ) -> Result<Option<Written>, StoreError> {
+        let (mut patience, mut in_doubt) = (Patience::new(), false);
+        loop {
+            match self.write(write, decision).await {
+                // What is wrong with another document must not keep this one from being settled.
+                Err(error) if write.passes_to.take().is_some() => {
+                    in_doubt |= patience.again(&error).await;
+                }
+                // The commit may have gone through before the connection broke.
+                Err(error) if patience.again(&error).await => in_doubt = true,
+                // Its own commit may be what has overtaken it.
+                Ok(None) | Err(StoreError::Overtaken) if in_doubt => {
+                    return self.look_up(write.stage, write.lease).await;
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Where the execution stands if the settle was committed after all; `None` if somebody else has taken it up.
-    async fn look_up(&self, stage: Stage, lease: &Lease) -> Result<Written, StoreError> {
+    async fn look_up(&self, stage: Stage, lease: &Lease) -> Result<Option<Written>, StoreError> {
         let mut read = self.0.store.app(lease.fence.organization).await?;
-        store::settled_status(&mut read, lease.fence, stage, self.0.id).await
+        let found = store::settled_status(&mut read, lease.fence, stage, self.0.id).await?;
+        Ok(found.map(|(status, attempt)| Written {
+            status,
+            attempt,
+            // Whoever has come to its place was leased for nobody: that runs out.
+            passed: None,
+        }))
     }
 
     /// One try of the settle's transaction.
@@ -130,16 +199,20 @@ impl Executor {
         &self,
         write: &Write<'_>,
         decision: &mut Decision,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<Option<Written>, StoreError> {
         let Write {
             stage,
             lease,
             checkpoints,
             output,
             takeover,
+            passes_to,
         } = *write;
         let fence = lease.fence;
-        let mut transaction = self.0.store.app(fence.organization).await?;
+        let mut transaction = match passes_to {
+            None => self.0.store.app(fence.organization).await?,
+            Some(_) => self.0.store.app_scheduling(fence.organization).await?,
+        };
         // What the events tell of comes before the settle; all else after it, when the lease is known to be held.
         match output {
             Output::None | Output::Chunks(_) => {}
@@ -181,12 +254,28 @@ impl Executor {
                 store::add_graph(&mut transaction, fence, text, graph).await?;
             }
         }
-        let mut attempt = None;
+        let (mut attempt, mut passed) = (None, None);
         let status = match settlement {
             Settlement::Lost => return Ok(None),
             Settlement::Written => decision.status,
             Settlement::TakenUp(which) => {
                 attempt = Some(which);
+                if let Some(takeover) = passes_to {
+                    let from = self.0.marks.of(lease.batch);
+                    let incarnation = self.0.doorbell.incarnation();
+                    passed = store::pass_on(
+                        &mut transaction,
+                        fence.organization,
+                        lease.batch,
+                        from,
+                        takeover,
+                        incarnation,
+                    )
+                    .await?;
+                    if passed.is_none() {
+                        self.0.marks.reached(lease.batch, None);
+                    }
+                }
                 decision.status
             }
             Settlement::Signalled => {
@@ -199,7 +288,11 @@ impl Executor {
             }
         };
         transaction.commit().await?;
-        Ok(Some((status, attempt)))
+        Ok(Some(Written {
+            status,
+            attempt,
+            passed,
+        }))
     }
 
     /// Gives the lease back before the stage is through, with the checkpoints of what is.

@@ -20,7 +20,11 @@ use graphmill_jobs::{BatchId, OrganizationId};
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tracing::{debug, warn};
 
-use super::{Engine, doorbell, granted::Leased, succession};
+use super::{
+    Engine, doorbell,
+    granted::Leased,
+    succession::{self, TakenUp},
+};
 use crate::{
     flow::Stage,
     metrics,
@@ -282,10 +286,15 @@ impl Stager {
             let fence = lease.fence;
             let leased = Leased::new(&self.engine, ring.stage, lease, asked, None);
             self.engine.granted.keep(ring.stage, leased);
-            jobs.push((doorbell::job(&ring), fence, reserved));
+            jobs.push(TakenUp {
+                job: doorbell::job(&ring),
+                fence,
+                reserved,
+            });
         }
         let engine = Arc::clone(&self.engine);
-        self.handing.spawn(succession::hand_on_all(engine, jobs, self.onward.clone()));
+        self.handing
+            .spawn(succession::hand_on_all(engine, jobs, self.onward.clone()));
     }
 }
 

@@ -27,11 +27,22 @@ use crate::{
 /// What is to be done after a settle.
 pub(super) enum After {
     /// The execution has ended, or waits.
-    Ended(ExecutionStatus),
+    Ended {
+        /// It was worked here to its end, and leaves a slot of its batch.
+        frees: bool,
+    },
     /// The next stage is rung for.
     Ring(Ringable),
-    /// This process has leased the next stage, and its job is handed on.
-    TakenUp(Fence, Reserved),
+    /// This process has leased the next stage, and perhaps another document's first one; the jobs are handed on.
+    TakenUp(Vec<TakenUp>),
+}
+
+/// A stage that was leased here with a settle.
+pub(super) struct TakenUp {
+    pub(super) job: Ring,
+    pub(super) fence: Fence,
+    /// The slot for it.
+    pub(super) reserved: Reserved,
 }
 
 impl Executor {
@@ -66,22 +77,21 @@ impl Executor {
                 engine.sequencer.ring_soon();
                 doorbell::ring(engine, vec![next], false).await;
             }
-            After::TakenUp(next, reserved) => {
+            After::TakenUp(taken_up) => {
                 engine.sequencer.ring_soon();
-                let job = Ring {
-                    epoch: lease.fence.epoch,
-                    // The batch's row has it.
-                    traceparent: None,
-                    ..ring.clone()
-                };
-                hand_on(&self.0, job, next, reserved, onward).await?;
+                let handed = taken_up
+                    .into_iter()
+                    .map(|taken_up| hand_on(&self.0, taken_up, onward));
+                // Each to its end, whatever becomes of the others.
+                join_all(handed)
+                    .await
+                    .into_iter()
+                    .collect::<Result<(), _>>()?;
             }
-            After::Ended(status) => {
+            After::Ended { frees } => {
                 // A batch may end with it, and a slot of the batch is free again.
                 engine.sequencer.ring();
-                // Whoever can't work a batch is done with its documents soon, and must not draw them all to himself.
-                let worked = status == ExecutionStatus::Completed && lease.document.is_some();
-                if worked {
+                if frees {
                     engine.stager.freed(ring.organization, lease.batch);
                 } else {
                     engine.stager.ring(ring.organization, lease.batch);
@@ -97,21 +107,31 @@ impl Executor {
             lease,
             hold: _hold,
             mut activity,
+            ahead,
             ..
         } = unworked;
+        if let Some(ahead) = ahead {
+            let hang_up = ahead.drop_work("handed-back");
+            if self.0.stop.is_cancelled() {
+                hang_up.cancel();
+            }
+        }
         self.hand_back(&lease, &[], &mut activity).await
     }
 }
 
 /// Hands the job of a stage that is leased here on to its worker in this process; if the worker does not get it, the lease
-/// under `fence` goes back.
+/// goes back.
 async fn hand_on(
     engine: &Arc<Engine>,
-    job: Ring,
-    fence: Fence,
-    reserved: Reserved,
+    taken_up: TakenUp,
     onward: &Onward,
 ) -> Result<(), ExecuteError> {
+    let TakenUp {
+        job,
+        fence,
+        reserved,
+    } = taken_up;
     let stage = reserved.stage();
     if reserved.hand(job.clone()).await {
         metrics::get().work.rung(stage.as_str(), "handed_on", 1);
@@ -128,14 +148,11 @@ async fn hand_on(
 }
 
 /// The same for several at once: the worker takes them in one turn.
-pub(super) async fn hand_on_all(
-    engine: Arc<Engine>,
-    jobs: Vec<(Ring, Fence, Reserved)>,
-    onward: Onward,
-) {
-    let handed = jobs.into_iter().map(async |(job, fence, reserved)| {
-        if let Err(error) = hand_on(&engine, job, fence, reserved, &onward).await {
-            warn_of(fence.execution, &error);
+pub(super) async fn hand_on_all(engine: Arc<Engine>, taken_up: Vec<TakenUp>, onward: Onward) {
+    let handed = taken_up.into_iter().map(async |taken_up| {
+        let execution = taken_up.fence.execution;
+        if let Err(error) = hand_on(&engine, taken_up, &onward).await {
+            warn_of(execution, &error);
         }
     });
     join_all(handed).await;

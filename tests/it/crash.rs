@@ -240,9 +240,12 @@ async fn after_a_kill_that_follows_stage_two_the_row_says_classify_entities() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_workers_share_a_batch_and_each_does_some() {
     let scene = Scene::new("two-workers").await;
-    let documents: Vec<NewDocument> = examples()
-        .into_iter()
-        .map(|(name, text)| NewDocument::new(name, text))
+    let documents: Vec<NewDocument> = (0..4)
+        .flat_map(|copy| {
+            examples().into_iter().map(move |(name, text)| {
+                NewDocument::new(format!("{copy}-{name}"), format!("{text}\n\nCopy {copy}."))
+            })
+        })
         .collect();
     let (_first, _second) = (scene.worker(20), scene.worker(20));
     scene

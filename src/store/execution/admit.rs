@@ -30,7 +30,7 @@ pub struct Admitted {
 
 /// A place among what is due: the due time and the id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mark(DateTime<Utc>, Uuid);
+pub struct Mark(pub(super) DateTime<Utc>, pub(super) Uuid);
 
 /// Takes the batch's admission lock for the rest of the transaction. It must be a statement of its own, before
 /// [`admit`]: a count in the statement that locks would see what was there before the lock.

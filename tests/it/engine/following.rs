@@ -3,7 +3,11 @@
 
 use std::sync::Arc;
 
-use graphmill::{extractors::Extractors, flow::EventKind, workflow::NewBatch};
+use graphmill::{
+    extractors::Extractors,
+    flow::{EventKind, Stage},
+    workflow::NewBatch,
+};
 use graphmill_jobs::BatchId;
 
 use crate::support::{Drill, Ground, Scripted, documents, new_batch, poll, quick};
@@ -25,13 +29,17 @@ async fn leased_with_their_admission(ground: &Ground, batch: BatchId) -> i64 {
     ground.number(sql).await
 }
 
-/// The most documents of the batch that were in work at a time, by its log.
+/// The most documents of the batch that were being extracted at a time, by its log: who is published has left his place.
 async fn most_in_work(ground: &Ground, batch: BatchId) -> usize {
     let (mut now, mut most) = (0_usize, 0);
     for event in ground.events(batch).await {
         if let EventKind::DocumentStarted = event.kind {
             now += 1;
-        } else if let EventKind::DocumentCompleted { .. } = event.kind {
+        } else if let EventKind::StageCompleted {
+            stage: Stage::Relations,
+            ..
+        } = event.kind
+        {
             now -= 1;
         }
         most = most.max(now);
