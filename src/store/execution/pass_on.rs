@@ -50,7 +50,11 @@ pub async fn pass_on(
     let Mark(from_due, from_id) = from.unwrap_or(Mark(DateTime::UNIX_EPOCH, Uuid::nil()));
     let row = query!(
         r#"with due as (
-               select e.id, e.due_at
+               -- Whatever has a history is read and rung for by others.
+               select e.id, e.due_at,
+                      e.status = 'queued' and e.lease_epoch = 0 and e.generation = 1
+                      and e.current_activity = $9 and e.workflow_type = 'extraction'
+                      and e.stop_requested_at is null as is_new
                from workflow_execution e
                where e.batch_id = $2 and e.status in ('queued', 'retry') and e.due_at <= now()
                  and (e.due_at, e.id) >= ($3, $4) and e.paused_at is null and e.workflow_version <= $5
@@ -60,15 +64,12 @@ pub async fn pass_on(
                         and b.stopping is null and b.paused_at is null and b.ended_at is null)
                for update skip locked
            ), admitted as (
-               -- Whatever has a history is read and rung for by others.
+               -- By its id alone: a plan made while the table was small took the index of one of the other conditions.
                update workflow_execution e
                set status = 'processing', due_at = now(), rung_at = now(), ring_incarnation = $6,
                    updated_at = now(), started_at = now(), lease_epoch = 1, lease_owner = $7,
                    lease_until = now() + make_interval(secs => $8)
-               where e.organization_id = $1 and e.id = any(array(select id from due))
-                 and e.status = 'queued' and e.lease_epoch = 0 and e.generation = 1
-                 and e.current_activity = $9 and e.workflow_type = 'extraction'
-                 and e.stop_requested_at is null
+               where e.organization_id = $1 and e.id = any(array(select id from due where is_new))
                returning e.id, e.document_id, e.round, e.workflow_version
            ), begun as (
                insert into workflow_activity (id, organization_id, workflow_execution_id, activity_name,
