@@ -17,6 +17,7 @@ mod ingest;
 mod isolation;
 mod keeper;
 mod loading;
+mod marks;
 mod notifier;
 mod passing;
 mod recent;
@@ -147,7 +148,8 @@ struct Engine {
     batches: batches::Batches,
     recent: recent::Recent,
     granted: granted::Granted,
-    marks: passing::Marks,
+    /// Where passing places on has come to.
+    marks: marks::Marks,
     /// Places that were to be filled, here or elsewhere.
     places: AtomicUsize,
     traces: traced::Traces,
@@ -165,6 +167,21 @@ struct Engine {
     stop: CancellationToken,
     /// What was in work has ended: the sequencer folds what is left, and goes.
     drained: CancellationToken,
+}
+
+impl Engine {
+    /// Whose a lease is that this process takes up.
+    const fn takeover(&self) -> store::Takeover {
+        store::Takeover {
+            owner: self.id,
+            lasts: self.settings.lease,
+        }
+    }
+
+    /// Documents that this process can have in work.
+    const fn own_capacity(&self) -> usize {
+        self.settings.slots * Stage::Resolve as usize
+    }
 }
 
 /// The stages of a process at work, until drained.
@@ -235,7 +252,7 @@ impl Worker {
             batches: batches::Batches::default(),
             recent: recent::Recent::default(),
             granted: granted::Granted::default(),
-            marks: passing::Marks::default(),
+            marks: marks::Marks::default(),
             places: AtomicUsize::new(0),
             traces: traced::Traces::default(),
             workplace,

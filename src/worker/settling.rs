@@ -18,7 +18,6 @@ use crate::{
     flow::{ExecutionStatus, Failure, FailureCode, Signal, Stage},
     metrics::{self, Activity},
     pipeline::CheckpointError,
-    queue::Reserved,
     store::{
         self, CheckpointRow, Fence, Lease, Passed, Patience, Ringable, Settled, Settlement,
         StoreError, Takeover,
@@ -80,17 +79,13 @@ impl Executor {
             Some(_) => passing::place(engine, answered, &decision),
             None => Place::Kept,
         };
-        let takeover = |_: &Reserved| Takeover {
-            owner: engine.id,
-            lasts: engine.settings.lease,
-        };
         let mut write = Write {
             stage,
             lease,
             checkpoints: &worked.checkpoints,
             output: &worked.output,
-            takeover: reserved.as_ref().map(takeover),
-            passes_to: place.slot().map(takeover),
+            takeover: reserved.as_ref().map(|_| engine.takeover()),
+            passes_to: place.slot().map(|_| engine.takeover()),
         };
         let asked = Instant::now();
         let written = self.write_through(&mut write, &mut decision).await;
@@ -136,22 +131,16 @@ impl Executor {
                 version: answered.ring.version,
             }));
         };
-        let fence = next.fence;
         next.attempt = attempt;
         let mut next = Leased::new(engine, decision.stage, next, asked, ahead);
         next.leaves_slot = passed.is_none() && !matches!(place, Place::LeftToOthers);
-        engine.granted.keep(decision.stage, next);
         let job = Ring {
             epoch: lease.fence.epoch,
             // The batch's row has it.
             traceparent: None,
             ..answered.ring.clone()
         };
-        let mut taken_up = vec![TakenUp {
-            job,
-            fence,
-            reserved,
-        }];
+        let mut taken_up = vec![TakenUp::new(engine, job, next, reserved)];
         if let (Some(passed), Place::PassedOn(slot)) = (passed, place) {
             taken_up.push(passing::takes_up(engine, passed, asked, slot));
         }
@@ -273,7 +262,7 @@ impl Executor {
                     )
                     .await?;
                     if passed.is_none() {
-                        self.0.marks.reached(lease.batch, None);
+                        self.0.marks.found_nobody(lease.batch);
                     }
                 }
                 decision.status

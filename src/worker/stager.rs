@@ -13,7 +13,6 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use graphmill_jobs::{BatchId, OrganizationId};
@@ -23,6 +22,7 @@ use tracing::{debug, warn};
 use super::{
     Engine, doorbell,
     granted::Leased,
+    marks::Marks,
     succession::{self, TakenUp},
 };
 use crate::{
@@ -30,18 +30,12 @@ use crate::{
     metrics,
     queue::{Onward, Reserved},
     store::{
-        self, AdmitLimits, Admitted, BatchToAdmit, Connection, Lease, Mark, Ringable, StoreError,
-        TakeUp, Takeover,
+        self, AdmitLimits, Admitted, BatchToAdmit, Connection, Lease, Ringable, StoreError, TakeUp,
     },
 };
 
 /// Executions cancelled in one step. **Source:** DESIGN §6.7.
 const CANCEL_STEP: i64 = 1000;
-/// How long a place is remembered: what became due before it waits that long at most.
-const REMEMBER: Duration = Duration::from_secs(1);
-
-/// Where admission came to in each batch, and until when that holds.
-type Reached = HashMap<BatchId, (Mark, Instant)>;
 
 /// Tells the stager which batches to look at now.
 #[derive(Default)]
@@ -107,7 +101,7 @@ impl Bell {
 struct Stager {
     engine: Arc<Engine>,
     onward: Onward,
-    reached: Reached,
+    reached: Marks,
     /// Jobs on their way to this process' own workers.
     handing: JoinSet<()>,
 }
@@ -121,7 +115,7 @@ pub(super) async fn run(engine: Arc<Engine>, onward: Onward) {
     let mut stager = Stager {
         engine: Arc::clone(&engine),
         onward,
-        reached: Reached::new(),
+        reached: Marks::default(),
         handing: JoinSet::new(),
     };
     loop {
@@ -163,8 +157,6 @@ pub(super) async fn run(engine: Arc<Engine>, onward: Onward) {
 impl Stager {
     async fn look_at_all(&mut self, turn: usize) -> Result<(), StoreError> {
         let engine = &*self.engine;
-        let now = Instant::now();
-        self.reached.retain(|_, (_, until)| now < *until);
         let mut connection = engine.store.driver().await?;
         let mut batches = store::open_batches(&mut connection).await?;
         share(engine, &mut connection, &batches).await?;
@@ -205,10 +197,7 @@ impl Stager {
         };
         let reserved = self.reserve(batch.id, freed);
         let take_up = (!reserved.is_empty()).then_some(TakeUp {
-            takeover: Takeover {
-                owner: engine.id,
-                lasts: engine.settings.lease,
-            },
+            takeover: engine.takeover(),
             most: reserved.len(),
         });
         let limits = AdmitLimits {
@@ -225,14 +214,7 @@ impl Stager {
             return Ok(());
         }
         let incarnation = engine.doorbell.incarnation();
-        let known = self
-            .reached
-            .get(&batch.id)
-            .filter(|(_, until)| Instant::now() < *until);
-        let (from, until) = match known {
-            Some((mark, until)) => (Some(*mark), *until),
-            None => (None, Instant::now() + REMEMBER),
-        };
+        let from = self.reached.of(batch.id);
         let admitted = store::admit_from(
             &mut transaction,
             batch.organization,
@@ -245,7 +227,7 @@ impl Stager {
         // Leases that are granted without our hearing of it run out, as those do that a job asked for.
         transaction.commit().await?;
         if let Some(mark) = admitted.reached {
-            self.reached.insert(batch.id, (mark, until));
+            self.reached.reached(batch.id, mark);
         }
         let Admitted {
             rings,
@@ -283,14 +265,9 @@ impl Stager {
         }
         let mut jobs = Vec::with_capacity(leased.len());
         for ((ring, lease), reserved) in leased.into_iter().zip(reserved) {
-            let fence = lease.fence;
             let leased = Leased::new(&self.engine, ring.stage, lease, asked, None);
-            self.engine.granted.keep(ring.stage, leased);
-            jobs.push(TakenUp {
-                job: doorbell::job(&ring),
-                fence,
-                reserved,
-            });
+            let job = doorbell::job(&ring);
+            jobs.push(TakenUp::new(&self.engine, job, leased, reserved));
         }
         let engine = Arc::clone(&self.engine);
         self.handing
@@ -311,8 +288,7 @@ async fn share(
         HashMap::new()
     };
     // What this process has itself is there before Redis has heard of it.
-    let own = engine.settings.slots * Stage::Resolve as usize;
-    let capacity = engine.doorbell.capacity().max(own);
+    let capacity = engine.doorbell.capacity().max(engine.own_capacity());
     engine.shares.set(capacity, batches, &processing);
     engine.turns.share(ids.len() > 1);
     Ok(())

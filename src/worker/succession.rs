@@ -37,12 +37,25 @@ pub(super) enum After {
     TakenUp(Vec<TakenUp>),
 }
 
-/// A stage that was leased here with a settle.
+/// A stage that was leased here, and whose job is to be handed on.
 pub(super) struct TakenUp {
-    pub(super) job: Ring,
-    pub(super) fence: Fence,
+    job: Ring,
+    fence: Fence,
     /// The slot for it.
-    pub(super) reserved: Reserved,
+    reserved: Reserved,
+}
+
+impl TakenUp {
+    /// Keeps what is leased for `job`, which is about to be handed on to where `reserved` is.
+    pub(super) fn new(engine: &Engine, job: Ring, leased: Leased, reserved: Reserved) -> Self {
+        let fence = leased.lease.fence;
+        engine.granted.keep(reserved.stage(), leased);
+        Self {
+            job,
+            fence,
+            reserved,
+        }
+    }
 }
 
 impl Executor {
