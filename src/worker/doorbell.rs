@@ -26,7 +26,7 @@ use crate::{
 
 /// How often the incarnation of Redis is looked at. **Source:** a flush is to be noticed within a second.
 const LOOK: Duration = Duration::from_millis(400);
-/// After so many looks the slots of the fleet are counted anew: within a second a worker that has come is known.
+/// After so many looks the slots of the fleet are counted anew: within two seconds a worker that has come is known.
 const SLOTS_EVERY: u64 = 4;
 /// The window of a queue: twice the live slots, within these. **Source:** DESIGN §2.3.
 const WINDOW: std::ops::RangeInclusive<usize> = 32..=1000;

@@ -1,4 +1,5 @@
-//! The gate of the durable path: a unit begins while its lease is held, and not after; and in its batch's turn.
+//! The gate of the durable path: a unit begins while its lease is held, or with a head start the one before it, and not
+//! after; and in its batch's turn.
 //!
 //! It is asked on the unit's own thread, as late as can be; what it must ask the database it asks on the runtime of the
 //! drivers, whose connections those are.

@@ -1,5 +1,5 @@
 //! Checkpoints of the durable path. Those of paid units are written at once; those of unpaid units may share a write
-//! for up to 50 ms. The last ones of a stage go with the settle, which follows at once: one commit, not two.
+//! for up to 50 ms. Those of a head start wait for its lease. The last ones of a stage go with the settle, which follows at once: one commit, not two.
 //!
 //! A stage that takes a while says how far it is, in the transactions that make that so: what is told was counted off
 //! the checkpoints, and one that settles at once is told by its settle alone.

@@ -12,7 +12,7 @@ use crate::flow::Stage;
 /// A step of answering a ring, in order; the lease is held from [`Step::Leased`] until [`Step::Settled`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
-    /// The lease is granted; no work was done.
+    /// The lease is granted; nothing was written under it. A stage with a head start has begun its calls.
     Leased,
     /// The checkpoint of a unit is durable, and others are still to come.
     UnitDone,
